@@ -1,0 +1,1 @@
+"""A durable messaging service that speaks the Google Pub/Sub API."""

@@ -1,0 +1,1 @@
+"""The domain: topics, subscriptions, messages. Knows neither SQL, gRPC nor HTTP."""

@@ -1,0 +1,98 @@
+"""Ack ids: each names one delivery of one message.
+
+    <token: 16> <epoch: 6 hex> <grant: 14 hex> <seq: 12 hex>
+
+``token`` belongs to the subscription and cannot be guessed, so an id is worth nothing outside of
+it. ``epoch`` counts the seeks, ``grant`` the deliveries of this subscription, also across
+restarts. All ids of one delivery share all but the seq: the head is made, and read, once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from base64 import urlsafe_b64encode
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from ams_grpc.broker.errors import InvalidArgument
+
+_TOKEN_CHARS: Final = 16
+_EPOCH_CHARS: Final = 6
+_GRANT_CHARS: Final = 14
+_SEQ_CHARS: Final = 12
+_HEAD_CHARS: Final = _TOKEN_CHARS + _EPOCH_CHARS + _GRANT_CHARS
+ACK_ID_CHARS: Final = _HEAD_CHARS + _SEQ_CHARS
+
+
+class Delivered(NamedTuple):
+    """What an ack id says: the messages ``seqs`` of delivery ``grant`` in ``epoch``."""
+
+    epoch: int
+    grant: int
+    seqs: list[int]
+
+
+class AckIds:
+    """Makes and reads the ack ids of one subscription."""
+
+    def __init__(self, secret: bytes, subscription_id: int) -> None:
+        digest = hashlib.blake2b(
+            subscription_id.to_bytes(8, "big"), key=secret, digest_size=_TOKEN_CHARS * 3 // 4
+        ).digest()
+        self._token = urlsafe_b64encode(digest).decode()
+
+    def head(self, epoch: int, grant: int) -> bytes:
+        """What the ack ids of one delivery begin with; ``%012x`` of the seq follows."""
+        return f"{self._token}{epoch:0{_EPOCH_CHARS}x}{grant:0{_GRANT_CHARS}x}".encode()
+
+    def parse(self, ack_ids: Iterable[str]) -> list[Delivered]:
+        """Read ack ids, gathered by delivery.
+
+        Raises InvalidArgument for one that this subscription cannot have made. One that it made
+        but that is out of date is not an error here.
+        """
+        deliveries: dict[str, Delivered] = {}
+        for ack_id in ack_ids:
+            head = ack_id[:_HEAD_CHARS]
+            delivered = deliveries.get(head)
+            if delivered is None:
+                delivered = deliveries[head] = self._read_head(head, ack_id)
+            tail = ack_id[_HEAD_CHARS:]
+            # int() alone would let signs, blanks and underscores pass
+            if len(tail) != _SEQ_CHARS or not (tail.isalnum() and tail.isascii()):
+                raise _invalid(ack_id)
+            try:
+                delivered.seqs.append(int(tail, 16))
+            except ValueError:
+                raise _invalid(ack_id) from None
+        return list(deliveries.values())
+
+    def parse_valid(self, ack_ids: Iterable[str]) -> list[Delivered]:
+        """Like ``parse``, but leave out what is malformed."""
+        deliveries: list[Delivered] = []
+        for ack_id in ack_ids:
+            try:
+                deliveries += self.parse([ack_id])
+            except InvalidArgument:
+                continue
+        return deliveries
+
+    def _read_head(self, head: str, ack_id: str) -> Delivered:
+        numbers = head[_TOKEN_CHARS:]
+        if not (
+            head.startswith(self._token)
+            and len(head) == _HEAD_CHARS
+            and numbers.isalnum()
+            and numbers.isascii()
+        ):
+            raise _invalid(ack_id)
+        try:
+            return Delivered(int(numbers[:_EPOCH_CHARS], 16), int(numbers[_EPOCH_CHARS:], 16), [])
+        except ValueError:
+            raise _invalid(ack_id) from None
+
+
+def _invalid(ack_id: str) -> InvalidArgument:
+    return InvalidArgument(
+        f"You have passed an invalid ack ID to the service (ack_id={ack_id}).", field="ack_ids"
+    )

@@ -1,0 +1,107 @@
+"""The broker: its parts put together, and what runs in the background.
+
+The way of a message: ``Topics.publish`` -> the group commit -> ``Broker.appended`` ->
+``SubscriptionRuntime.dispatch`` -> a consumer; back: ``Subscriptions.acknowledge`` ->
+``Cursor`` -> the group commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Coroutine
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Self
+
+from ams_grpc.broker.clock import Clock
+from ams_grpc.broker.errors import UNABLE, ShuttingDown, StorageUnavailable
+from ams_grpc.broker.log import Log
+from ams_grpc.broker.ports import Catalog, Commits, Decoder, LogReader, StoredBatch, Upkeep
+from ams_grpc.broker.profiles import Profile
+from ams_grpc.broker.retention import Retention
+from ams_grpc.broker.snapshots import Snapshots
+from ams_grpc.broker.subscriptions import Subscriptions
+from ams_grpc.broker.topics import Topics
+
+_RETRY_S: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerSettings:
+    """Sizes in bytes, intervals in seconds."""
+
+    profile: Profile
+    cache_bytes: int = 32 * 1024 * 1024
+    read_bytes: int = 1024 * 1024
+    retention_interval_s: float = 30.0
+
+
+class Broker:
+    """Topics, subscriptions and snapshots of one service."""
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        reader: LogReader,
+        commits: Commits,
+        upkeep: Upkeep,
+        decode: Decoder,
+        clock: Clock,
+        secret: bytes,
+        settings: BrokerSettings,
+    ) -> None:
+        self.clock = clock
+        self.log = Log(
+            reader, decode, cache_bytes=settings.cache_bytes, read_bytes=settings.read_bytes
+        )
+        self.subscriptions = Subscriptions(
+            catalog, reader, self.log, commits, clock, secret=secret, profile=settings.profile
+        )
+        self.topics = Topics(catalog, commits, self.subscriptions)
+        self.snapshots = Snapshots(catalog, reader, commits, self.subscriptions, clock)
+        self.retention = Retention(
+            upkeep, self.subscriptions, clock, interval_s=settings.retention_interval_s
+        )
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        self._start(self.retention.run())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.drain()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def drain(self) -> None:
+        """End all streams and waiting pulls, so that clients turn elsewhere. Idempotent."""
+        self.subscriptions.close(ShuttingDown(UNABLE))
+
+    def appended(self, batch: StoredBatch) -> None:
+        """The group commit has committed a batch."""
+        self.subscriptions.appended(batch)
+
+    def uncertain(self, topic_ids: Collection[int]) -> None:
+        """The group commit does not know whether batches of these topics were committed."""
+        self._start(self._catch_up(set(topic_ids)))
+
+    async def _catch_up(self, topic_ids: set[int]) -> None:
+        while True:
+            try:
+                await self.subscriptions.catch_up(topic_ids)
+            except StorageUnavailable:
+                await asyncio.sleep(_RETRY_S)
+            else:
+                return
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

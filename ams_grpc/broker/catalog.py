@@ -1,0 +1,104 @@
+"""Topics, subscriptions and snapshots as records.
+
+A *config* is what callers may set; a record adds identity. Identity is ``id``, never the name: a
+topic deleted and created again is another topic, and nothing of the old one reaches it.
+
+Durations are microseconds (``_us``) unless the unit says otherwise; moments are microseconds
+since 1970 UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from ams_grpc.broker.names import SnapshotName, SubscriptionName, TopicName
+
+SECOND_US: Final = 1_000_000
+MINUTE_US: Final = 60 * SECOND_US
+HOUR_US: Final = 60 * MINUTE_US
+DAY_US: Final = 24 * HOUR_US
+
+DEFAULT_ACK_DEADLINE_S: Final = 10
+DEFAULT_RETENTION_US: Final = 7 * DAY_US
+DEFAULT_EXPIRATION_US: Final = 31 * DAY_US
+
+
+@dataclass(frozen=True, slots=True)
+class MessageStoragePolicy:
+    """Pub/Sub: where messages may rest. Stored and returned; one service has one place."""
+
+    allowed_persistence_regions: tuple[str, ...]
+    enforce_in_transit: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TopicConfig:
+    """What callers set on a topic. ``message_retention_us`` None: keep nothing for replay."""
+
+    labels: Mapping[str, str] = field(default_factory=dict)
+    message_retention_us: int | None = None
+    kms_key_name: str = ""
+    message_storage_policy: MessageStoragePolicy | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic. ``version`` counts changes: a publisher with an old one must validate again."""
+
+    id: int
+    name: TopicName
+    version: int
+    config: TopicConfig
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionConfig:
+    """What callers set on a subscription. ``expiration_ttl_us`` None: never expires."""
+
+    ack_deadline_s: int = DEFAULT_ACK_DEADLINE_S
+    retain_acked_messages: bool = False
+    message_retention_us: int = DEFAULT_RETENTION_US
+    labels: Mapping[str, str] = field(default_factory=dict)
+    expiration_ttl_us: int | None = DEFAULT_EXPIRATION_US
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """A subscription.
+
+    ``topic_name`` None: its topic was deleted (``topic_id`` stays). ``start_seq``: the first seq
+    published after its creation.
+    """
+
+    id: int
+    name: SubscriptionName
+    version: int
+    topic_id: int
+    topic_name: TopicName | None
+    topic_retention_us: int | None
+    start_seq: int
+    detached: bool
+    config: SubscriptionConfig
+
+    @property
+    def retention_us(self) -> int:
+        """How long an unacknowledged message is kept for this subscription.
+
+        Pub/Sub: the longer of its own retention and its topic's.
+        """
+        return max(self.config.message_retention_us, self.topic_retention_us or 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A snapshot: what one subscription had not acknowledged at one moment."""
+
+    id: int
+    name: SnapshotName
+    topic_id: int
+    topic_name: TopicName | None
+    created_us: int
+    expire_us: int
+    labels: Mapping[str, str] = field(default_factory=dict)

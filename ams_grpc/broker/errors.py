@@ -1,0 +1,118 @@
+"""What can go wrong, in the words of the domain.
+
+The text of an error is for the caller. ``services.status`` maps each class to a gRPC status; a
+test walks over all subclasses and fails when one has no code.
+"""
+
+from __future__ import annotations
+
+
+class BrokerError(Exception):
+    """Base of everything the service refuses or fails to do.
+
+    ``field`` names the request field at fault, if there is one, as a path such as
+    ``push_config.push_endpoint``; callers get it as an error detail.
+    """
+
+    def __init__(self, message: str, *, field: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+
+
+class InvalidArgument(BrokerError):
+    """The request is wrong, whatever the state of the service."""
+
+
+class OutOfRange(BrokerError):
+    """A number lies outside its range (Pub/Sub answers so for a few fields only)."""
+
+
+class NotFound(BrokerError):
+    """A resource that the request names does not exist."""
+
+
+class AlreadyExists(BrokerError):
+    """A resource of that name exists already."""
+
+
+class FailedPrecondition(BrokerError):
+    """The request is right, but not in the present state."""
+
+
+class Unimplemented(BrokerError):
+    """A field or method of the API that this version does not honour."""
+
+
+class Aborted(BrokerError):
+    """Another change came first; read again and retry."""
+
+
+class Unavailable(BrokerError):
+    """Cannot be done now; safe to retry."""
+
+
+class StorageUnavailable(Unavailable):
+    """The database does not answer. Nothing was acknowledged."""
+
+
+class ShuttingDown(Unavailable):
+    """The service is about to stop."""
+
+
+UNABLE = "The service was unable to fulfill your request. Please try again."
+"""Pub/Sub: text of transient failures."""
+
+
+def invalid_name(name: str) -> InvalidArgument:
+    """Pub/Sub: error for an illegal resource name, which it shows in full."""
+    return InvalidArgument(
+        f"Invalid resource name given (name={name}). Refer to "
+        "https://cloud.google.com/pubsub/docs/pubsub-basics#resource_names for more information."
+    )
+
+
+def not_found(name: object) -> NotFound:
+    """Pub/Sub: error for a missing resource, of which it shows the last segment."""
+    return NotFound(f"Resource not found (resource={str(name).rpartition('/')[2]}).")
+
+
+def already_exists(name: object) -> AlreadyExists:
+    """Pub/Sub: error for a second creation, even of an identical resource."""
+    return AlreadyExists(
+        f"Resource already exists in the project (resource={str(name).rpartition('/')[2]})."
+    )
+
+
+def invalid_argument(detail: str, *, field: str = "") -> InvalidArgument:
+    """Pub/Sub: error for a bad field that has no text of its own."""
+    return InvalidArgument(
+        f"You have passed an invalid argument to the service (argument={detail}).", field=field
+    )
+
+
+def out_of_bounds(field: str, value: object, low: object, high: object) -> InvalidArgument:
+    """Pub/Sub: error for a value outside of a range with two ends."""
+    return InvalidArgument(
+        f"The value for {field} is out of bounds. You passed {value} in the request, "
+        f"but the value must be between {low} and {high}.",
+        field=field,
+    )
+
+
+def too_small(field: str, value: object, minimum: object) -> InvalidArgument:
+    """Pub/Sub: error for a value below a minimum."""
+    return InvalidArgument(
+        f"The value for {field} is too small. You passed {value} in the request, "
+        f"but the minimum value is {minimum}.",
+        field=field,
+    )
+
+
+def too_large(field: str, value: object, maximum: object) -> InvalidArgument:
+    """Pub/Sub: error for a value above a maximum."""
+    return InvalidArgument(
+        f"The value for {field} is too large. You passed {value} in the request, "
+        f"but the maximum value is {maximum}.",
+        field=field,
+    )

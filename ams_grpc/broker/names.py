@@ -1,0 +1,72 @@
+"""Resource names: parsed once at the border, then types that cannot be wrong.
+
+Pub/Sub: an id has 3 to 255 characters out of letters, digits and ``-_.~+%``, starts with a
+letter, and not with ``goog``. ``%`` is an ordinary character.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import ClassVar, Final, Self
+
+from ams_grpc.broker.errors import invalid_name
+
+_NAME: Final = re.compile(
+    r"projects/(?P<project>[^/]+)/(?P<kind>[a-z]+)/(?P<id>(?!goog)[A-Za-z][A-Za-z0-9\-_.~+%]{2,254})",
+    re.ASCII,
+)
+_PROJECT: Final = re.compile(r"projects/(?P<project>[^/]+)")
+
+DELETED_TOPIC: Final = "_deleted-topic_"
+"""Pub/Sub: what a subscription or snapshot shows in place of a topic that is gone."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ResourceName:
+    """``projects/{project}/{kind}/{id}``; ``str()`` gives that form back."""
+
+    project: str
+    id: str
+
+    kind: ClassVar[str] = ""
+
+    @classmethod
+    def parse(cls, name: str) -> Self:
+        """Read a full name. Raises InvalidArgument, showing the name as it was given."""
+        match = _NAME.fullmatch(name)
+        if match is None or match["kind"] != cls.kind:
+            raise invalid_name(name)
+        return cls(match["project"], match["id"])
+
+    def __str__(self) -> str:
+        return f"projects/{self.project}/{self.kind}/{self.id}"
+
+
+class TopicName(ResourceName):
+    """``projects/{project}/topics/{id}``."""
+
+    __slots__ = ()
+    kind = "topics"
+
+
+class SubscriptionName(ResourceName):
+    """``projects/{project}/subscriptions/{id}``."""
+
+    __slots__ = ()
+    kind = "subscriptions"
+
+
+class SnapshotName(ResourceName):
+    """``projects/{project}/snapshots/{id}``."""
+
+    __slots__ = ()
+    kind = "snapshots"
+
+
+def parse_project(name: str) -> str:
+    """The project of ``projects/{project}``. Raises InvalidArgument."""
+    match = _PROJECT.fullmatch(name)
+    if match is None:
+        raise invalid_name(name)
+    return match["project"]

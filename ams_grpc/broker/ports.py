@@ -1,0 +1,271 @@
+"""What the broker needs from outside, as narrow as its use. ``storage`` implements it.
+
+Every method that touches the database raises StorageUnavailable when it does not answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ams_grpc.broker.catalog import (
+    Snapshot,
+    Subscription,
+    SubscriptionConfig,
+    Topic,
+    TopicConfig,
+)
+from ams_grpc.broker.names import SnapshotName, SubscriptionName, TopicName
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBatch:
+    """One row of a topic's log: ``count`` messages, seqs from ``first_seq`` without gaps.
+
+    ``payload`` is what publishers sent, serialized and joined.
+    """
+
+    topic_id: int
+    first_seq: int
+    count: int
+    publish_time_us: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """Where a publish went: its first seq, and the publish time that its messages share."""
+
+    first_seq: int
+    publish_time_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class CursorState:
+    """A whole cursor: all below ``floor`` is done, and so is each bit set in ``chunks``.
+
+    ``chunks[n]`` has one bit a seq, from seq ``n * 8192``, lowest bit of each byte first.
+    ``epoch`` counts the seeks: an ack id of an earlier epoch is stale.
+    """
+
+    floor: int
+    epoch: int
+    chunks: Mapping[int, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class CursorChanges:
+    """What to write of one cursor.
+
+    ``chunks`` are those that changed (all of them if ``replace``, which drops the stored ones
+    first). Stored chunks that lie wholly below ``floor`` are to be deleted.
+    """
+
+    subscription_id: int
+    floor: int
+    epoch: int
+    acked_above_floor: int
+    replace: bool
+    chunks: Mapping[int, bytes]
+
+
+class DirtyCursor(Protocol):
+    """A cursor that has something to write."""
+
+    @property
+    def subscription_id(self) -> int: ...
+
+    def take_changes(self) -> CursorChanges:
+        """What changed since the last call; from now on it counts as written."""
+        ...
+
+    def put_back(self, changes: CursorChanges) -> None:
+        """The write failed: these changes are unwritten again."""
+        ...
+
+
+class Decoder(Protocol):
+    """Takes a stored payload apart. Handed in, since the broker does not know protobuf."""
+
+    def __call__(
+        self, payload: bytes, first_seq: int, count: int, publish_time_us: int
+    ) -> list[bytes]:
+        """``count`` serialized messages, with their ids and publish times, ready to deliver."""
+        ...
+
+
+class Commits(Protocol):
+    """The writer: gathers what waits, commits it in one transaction, then answers."""
+
+    def append(self, topic: Topic, payload: bytes, count: int) -> Awaitable[Appended]:
+        """Append ``count`` serialized messages to a topic's log.
+
+        When the awaitable resolves they are committed, and survive the loss of power. Raises
+        Aborted when ``topic`` is out of date (changed or deleted since it was read), and
+        StorageUnavailable.
+        """
+        ...
+
+    def save(self, cursor: DirtyCursor) -> None:
+        """Write a cursor with the next transaction, and again until that succeeds."""
+        ...
+
+    def flushed(self) -> Awaitable[None]:
+        """Resolves when all that was handed in before is committed."""
+        ...
+
+
+class LogReader(Protocol):
+    """Reads topics' logs."""
+
+    async def read(self, topic_id: int, seq: int, max_bytes: int) -> Sequence[StoredBatch]:
+        """The batch that holds ``seq``, or else the first after it, and those that follow.
+
+        At least one, unless nothing at or after ``seq`` is stored; then up to ``max_bytes``.
+        """
+        ...
+
+    async def next_seq(self, topic_id: int) -> int:
+        """The seq that the next message of a topic will get."""
+        ...
+
+    async def first_seq_at(self, topic_id: int, time_us: int) -> int:
+        """The lowest stored seq published at ``time_us`` or later; else the topic's next seq."""
+        ...
+
+    async def publish_time_us(self, topic_id: int, seq: int) -> int | None:
+        """When the first stored message at or after ``seq`` was published; None if there is none."""
+        ...
+
+    async def replay_limit(self, topic_id: int) -> int | None:
+        """The lowest floor of the topic's snapshots: what they hold has not expired."""
+        ...
+
+
+class Catalog(Protocol):
+    """Topics, subscriptions and snapshots as stored. Names are unique per kind.
+
+    Writes are atomic, and committed when they return. ``update_*`` and ``delete_*`` raise
+    Aborted when the record given is not the stored version any more.
+    """
+
+    async def topic(self, name: TopicName) -> Topic:
+        """Raises NotFound."""
+        ...
+
+    async def create_topic(self, name: TopicName, config: TopicConfig) -> Topic:
+        """Raises AlreadyExists."""
+        ...
+
+    async def update_topic(self, topic: Topic, config: TopicConfig) -> Topic: ...
+
+    async def delete_topic(self, topic: Topic) -> None: ...
+
+    async def topics(self, project: str, after: str, limit: int) -> Sequence[Topic]:
+        """By full name, those whose full name is greater than ``after``."""
+        ...
+
+    async def topic_subscriptions(
+        self, topic: Topic, after: str, limit: int
+    ) -> Sequence[SubscriptionName]:
+        """The attached subscriptions of a topic, from any project."""
+        ...
+
+    async def topic_snapshots(
+        self, topic: Topic, after: str, limit: int
+    ) -> Sequence[SnapshotName]: ...
+
+    async def subscription(self, name: SubscriptionName) -> Subscription:
+        """Raises NotFound."""
+        ...
+
+    async def create_subscription(
+        self, name: SubscriptionName, topic: TopicName, config: SubscriptionConfig
+    ) -> Subscription:
+        """It gets every message committed after it, and none before.
+
+        Raises AlreadyExists; NotFound for the topic.
+        """
+        ...
+
+    async def update_subscription(
+        self, subscription: Subscription, config: SubscriptionConfig
+    ) -> Subscription: ...
+
+    async def detach_subscription(self, subscription: Subscription) -> Subscription: ...
+
+    async def delete_subscription(self, subscription: Subscription) -> None: ...
+
+    async def subscriptions(
+        self, project: str, after: str, limit: int
+    ) -> Sequence[Subscription]: ...
+
+    async def cursor(self, subscription: Subscription) -> CursorState: ...
+
+    async def snapshot(self, name: SnapshotName) -> Snapshot:
+        """Raises NotFound, also for one that has expired."""
+        ...
+
+    async def create_snapshot(
+        self,
+        name: SnapshotName,
+        subscription: Subscription,
+        state: CursorState,
+        expire_us: int,
+        labels: Mapping[str, str],
+    ) -> Snapshot:
+        """Raises AlreadyExists; NotFound for the subscription."""
+        ...
+
+    async def update_snapshot(
+        self, snapshot: Snapshot, expire_us: int, labels: Mapping[str, str]
+    ) -> Snapshot: ...
+
+    async def delete_snapshot(self, snapshot: Snapshot) -> None: ...
+
+    async def snapshots(self, project: str, after: str, limit: int) -> Sequence[Snapshot]: ...
+
+    async def snapshot_cursor(self, snapshot: Snapshot) -> CursorState: ...
+
+
+@dataclass(frozen=True, slots=True)
+class PastRetention:
+    """A subscription whose floor lags behind its retention: all below ``seq`` has expired."""
+
+    subscription: SubscriptionName
+    seq: int
+
+
+class Upkeep(Protocol):
+    """What time does to stored things. Small bites, so that no publish waits for long."""
+
+    async def topics_with_messages(self) -> Sequence[int]:
+        """Ids of the topics that store messages, or are deleted and not yet cleared away."""
+        ...
+
+    async def purge_topic(self, topic_id: int, now_us: int, max_rows: int) -> int:
+        """Delete up to ``max_rows`` batches that nobody can need any more; how many it were."""
+        ...
+
+    async def past_retention(self, now_us: int) -> Sequence[PastRetention]: ...
+
+    async def delete_expired_snapshots(self, now_us: int) -> Sequence[int]:
+        """Returns the ids of the topics concerned."""
+        ...
+
+    async def touch(self, subscription_ids: Sequence[int], now_us: int) -> None:
+        """These subscriptions are in use."""
+        ...
+
+    async def unused(self, now_us: int) -> Sequence[SubscriptionName]:
+        """Subscriptions that nobody has used for longer than their expiration policy's ttl."""
+        ...
+
+    async def alive(self, now_us: int) -> None:
+        """The service runs at this moment."""
+        ...
+
+    async def resume(self, now_us: int) -> None:
+        """The service starts: the clocks of expiration stood still while it was down."""
+        ...

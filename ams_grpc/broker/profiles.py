@@ -1,0 +1,42 @@
+"""What differs between the profiles: one row each. ``docs/profiles.md`` is made from this table.
+
+``strict`` keeps Google's documented limits. ``emulator`` is for development and CI: it loosens
+the bounds that only make tests slow, and nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from ams_grpc.broker.catalog import DAY_US, SECOND_US
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One column of the table."""
+
+    name: str
+    min_ack_deadline_s: int
+    min_expiration_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One row of the table, in words: the field of ``Profile`` and what it means to users."""
+
+    field: str
+    meaning: str
+
+
+STRICT: Final = Profile("strict", min_ack_deadline_s=10, min_expiration_us=DAY_US)
+EMULATOR: Final = Profile("emulator", min_ack_deadline_s=1, min_expiration_us=SECOND_US)
+
+PROFILES: Final = {profile.name: profile for profile in (STRICT, EMULATOR)}
+
+DIFFERENCES: Final = (
+    Difference("min_ack_deadline_s", "Shortest ack deadline of a subscription, in seconds"),
+    Difference(
+        "min_expiration_us", "Shortest expiration_policy.ttl of a subscription, in microseconds"
+    ),
+)

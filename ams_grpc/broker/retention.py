@@ -1,0 +1,78 @@
+"""What time does: messages, snapshots and subscriptions expire, and stored batches go.
+
+One pass now and then, in small steps. A batch goes when nobody can need it: it lies below every
+subscription's floor (or below what that one keeps after acknowledgement), below what the topic
+retains, and below every snapshot. ``storage`` decides that in one transaction with the deletion.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final
+
+from ams_grpc.broker.clock import Clock
+from ams_grpc.broker.errors import NotFound, StorageUnavailable
+from ams_grpc.broker.ports import Upkeep
+from ams_grpc.broker.subscriptions import Subscriptions
+
+_PURGE_ROWS: Final = 64
+_log = logging.getLogger(__name__)
+
+
+class Retention:
+    """Runs the pass every ``interval_s`` seconds, until cancelled."""
+
+    def __init__(
+        self, upkeep: Upkeep, subscriptions: Subscriptions, clock: Clock, *, interval_s: float
+    ) -> None:
+        self._upkeep = upkeep
+        self._subscriptions = subscriptions
+        self._clock = clock
+        self._interval_s = interval_s
+
+    async def run(self) -> None:
+        """Start the clocks of expiration again, then pass after pass."""
+        resumed = False
+        while True:
+            try:
+                if not resumed:
+                    await self._upkeep.resume(self._clock.now_us())
+                    resumed = True
+                await self.run_once()
+            except StorageUnavailable:
+                _log.warning("retention pass put off: the database does not answer")
+            except Exception:
+                _log.exception("retention pass failed")
+            await asyncio.sleep(self._interval_s)
+
+    async def run_once(self) -> None:
+        """One pass. Raises StorageUnavailable."""
+        now_us = self._clock.now_us()
+        await self._upkeep.alive(now_us)
+        await self._upkeep.touch(sorted(self._subscriptions.take_used()), now_us)
+        await self._expire_subscriptions(now_us)
+        for topic_id in await self._upkeep.delete_expired_snapshots(now_us):
+            await self._subscriptions.snapshots_changed(topic_id)
+        await self._expire_messages(now_us)
+        for topic_id in await self._upkeep.topics_with_messages():
+            while await self._upkeep.purge_topic(topic_id, now_us, _PURGE_ROWS) == _PURGE_ROWS:
+                pass
+
+    async def _expire_subscriptions(self, now_us: int) -> None:
+        """Pub/Sub: Subscription.expiration_policy."""
+        for name in await self._upkeep.unused(now_us):
+            _log.info("subscription expired", extra={"subscription": str(name)})
+            try:
+                await self._subscriptions.delete(name)
+            except NotFound:
+                continue  # somebody deleted it meanwhile
+
+    async def _expire_messages(self, now_us: int) -> None:
+        """Pub/Sub: Subscription.message_retention_duration."""
+        for past in await self._upkeep.past_retention(now_us):
+            try:
+                runtime = await self._subscriptions.runtime(past.subscription, use=False)
+            except NotFound:
+                continue
+            runtime.expire_before(past.seq)

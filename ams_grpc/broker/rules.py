@@ -1,0 +1,276 @@
+"""What callers may ask for: bounds, defaults and labels, with the texts that Pub/Sub answers.
+
+Each check returns nothing, or raises. None of them reads the state of the service.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from typing import Final
+
+from ams_grpc.broker.catalog import (
+    DAY_US,
+    DEFAULT_RETENTION_US,
+    HOUR_US,
+    MINUTE_US,
+    SECOND_US,
+    MessageStoragePolicy,
+    SubscriptionConfig,
+    TopicConfig,
+)
+from ams_grpc.broker.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    invalid_argument,
+    out_of_bounds,
+    too_large,
+    too_small,
+)
+from ams_grpc.broker.profiles import Profile
+
+MIN_RETENTION_US: Final = 10 * MINUTE_US
+MAX_RETENTION_US: Final = 31 * DAY_US
+MAX_EXPIRATION_US: Final = 365 * DAY_US
+MAX_ACK_DEADLINE_S: Final = 600
+MIN_STREAM_ACK_DEADLINE_S: Final = 10
+MAX_SNAPSHOT_AGE_US: Final = 7 * DAY_US
+MIN_SNAPSHOT_LIFE_US: Final = HOUR_US
+
+MAX_LABELS: Final = 64
+MAX_LABEL_LENGTH: Final = 63
+
+_KMS_KEY: Final = re.compile(
+    r"projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+",
+)
+_MILLISECOND_US: Final = 1_000
+
+
+# --- topics and subscriptions -------------------------------------------------------------------
+
+
+def check_topic(config: TopicConfig) -> None:
+    """Raises InvalidArgument unless a topic may be configured so."""
+    check_labels(config.labels)
+    if config.message_retention_us is not None:
+        _check_retention(config.message_retention_us)
+    if config.kms_key_name:
+        _check_kms_key_name(config.kms_key_name)
+    if config.message_storage_policy is not None:
+        _check_storage_policy(config.message_storage_policy)
+
+
+def check_subscription(config: SubscriptionConfig, profile: Profile) -> None:
+    """Raises InvalidArgument unless a subscription may be configured so under ``profile``."""
+    check_labels(config.labels)
+    _check_ack_deadline(config.ack_deadline_s, profile.min_ack_deadline_s, "ack_deadline_seconds")
+    _check_retention(config.message_retention_us)
+    if config.expiration_ttl_us is not None:
+        _check_expiration(config.expiration_ttl_us, config.message_retention_us, profile)
+
+
+def default_retention_us(expiration_ttl_us: int | None) -> int:
+    """How long a subscription keeps messages when its caller did not say.
+
+    Pub/Sub: 7 days, or the time after which an unused subscription expires if that is shorter.
+    """
+    if expiration_ttl_us is None:
+        return DEFAULT_RETENTION_US
+    return min(max(expiration_ttl_us, MIN_RETENTION_US), DEFAULT_RETENTION_US)
+
+
+def _check_retention(retention_us: int) -> None:
+    if not MIN_RETENTION_US <= retention_us <= MAX_RETENTION_US:
+        error = out_of_bounds(
+            "message retention duration",
+            duration_text(retention_us),
+            duration_text(MIN_RETENTION_US),
+            duration_text(MAX_RETENTION_US),
+        )
+        error.field = "message_retention_duration"
+        raise error
+
+
+def _check_expiration(ttl_us: int, retention_us: int, profile: Profile) -> None:
+    """Pub/Sub: 1 to 365 days, and not shorter than the retention.
+
+    The shortest retention goes with every ttl that the profile allows.
+    """
+    name, given = "expiration duration", duration_text(ttl_us)
+    if ttl_us < profile.min_expiration_us:
+        error = too_small(name, given, duration_text(profile.min_expiration_us))
+    elif ttl_us > MAX_EXPIRATION_US:
+        error = too_large(name, given, duration_text(MAX_EXPIRATION_US))
+    elif retention_us > MIN_RETENTION_US and ttl_us < retention_us:
+        error = invalid_argument(
+            f"expiration_policy.ttl {given} is shorter than message_retention_duration "
+            f"{duration_text(retention_us)}"
+        )
+    else:
+        return
+    error.field = "expiration_policy.ttl"
+    raise error
+
+
+def _check_kms_key_name(name: str) -> None:
+    """Pub/Sub: the name of a Cloud KMS key. It is stored and returned; nothing is encrypted."""
+    if _KMS_KEY.fullmatch(name) is None or not name.isprintable():
+        raise invalid_argument("kms_key_name", field="kms_key_name")
+
+
+def _check_storage_policy(policy: MessageStoragePolicy) -> None:
+    """Pub/Sub: a policy that is set names at least one region."""
+    regions = policy.allowed_persistence_regions
+    if not regions or not all(region and region.isprintable() for region in regions):
+        path = "message_storage_policy.allowed_persistence_regions"
+        raise invalid_argument(path, field=path)
+
+
+# --- labels -------------------------------------------------------------------------------------
+
+
+def check_labels(labels: Mapping[str, str]) -> None:
+    """Pub/Sub: at most 64; keys of 1 to 63 characters, values of 0 to 63.
+
+    Characters are letters that are not upper case, digits of any script, ``_`` and ``-``; a key
+    starts with such a letter.
+    """
+    if len(labels) > MAX_LABELS:
+        raise _invalid_labels("labels", f"{len(labels)} labels exceed the maximum of {MAX_LABELS}")
+    for key, value in labels.items():
+        _check_label_key(key)
+        _check_label_value(key, value)
+
+
+def _check_label_key(key: str) -> None:
+    if len(key) > MAX_LABEL_LENGTH:
+        fault = f"exceeds maximum key length {MAX_LABEL_LENGTH} with a length of {len(key)}"
+    elif key and not _is_label_letter(key[0]):
+        fault = (
+            rf"{_NO_LABEL_KEY}; first character "
+            f'"{key[0]}" is not a non-uppercased letter (Unicode character class Ll or Lo)'
+        )
+    elif not key or not all(map(_is_label_character, key)):
+        fault = _NO_LABEL_KEY
+    else:
+        return
+    raise _invalid_labels("labels", f'key "{key}" {fault}')
+
+
+def _check_label_value(key: str, value: str) -> None:
+    if len(value) > MAX_LABEL_LENGTH:
+        fault = f"exceeds maximum value length {MAX_LABEL_LENGTH} with a length of {len(value)}"
+    elif not all(map(_is_label_character, value)):
+        fault = _NO_LABEL_VALUE
+    else:
+        return
+    raise _invalid_labels(f"labels.{key}", f'value "{value}" {fault}')
+
+
+_NO_LABEL_KEY: Final = (
+    r'does not conform to regular expression "[\p{Ll}\p{Lo}][\p{Ll}\p{Lo}\p{N}_-]{0,62}"'
+)
+_NO_LABEL_VALUE: Final = r'does not conform to regular expression "[\p{Ll}\p{Lo}\p{N}_-]{0,63}"'
+
+
+def _is_label_letter(character: str) -> bool:
+    return unicodedata.category(character) in {"Ll", "Lo"}
+
+
+def _is_label_character(character: str) -> bool:
+    return (
+        character in "_-"
+        or _is_label_letter(character)
+        or unicodedata.category(character).startswith("N")
+    )
+
+
+def _invalid_labels(path: str, fault: str) -> InvalidArgument:
+    return invalid_argument(f'Invalid labels: Invalid field "{path}"; {fault}', field="labels")
+
+
+# --- pulling and acknowledging ------------------------------------------------------------------
+
+
+def check_max_messages(max_messages: int) -> None:
+    """Pub/Sub: a pull asks for at least one message; there is no upper bound."""
+    if max_messages < 1:
+        raise invalid_argument("max_messages", field="max_messages")
+
+
+def check_modify_ack_deadline(ack_deadline_s: int) -> None:
+    """Pub/Sub: 0 (a nack) to 600 seconds, in every profile."""
+    _check_ack_deadline(ack_deadline_s, 0, "ack_deadline_seconds")
+
+
+def check_stream_ack_deadline(ack_deadline_s: int) -> None:
+    """Pub/Sub: 10 to 600 seconds, in every profile; a stream has no default."""
+    if not MIN_STREAM_ACK_DEADLINE_S <= ack_deadline_s <= MAX_ACK_DEADLINE_S:
+        raise InvalidArgument(
+            "stream_ack_deadline_seconds must be between "
+            f"{MIN_STREAM_ACK_DEADLINE_S} and {MAX_ACK_DEADLINE_S} seconds",
+            field="stream_ack_deadline_seconds",
+        )
+
+
+def _check_ack_deadline(ack_deadline_s: int, minimum_s: int, field: str) -> None:
+    if not minimum_s <= ack_deadline_s <= MAX_ACK_DEADLINE_S:
+        raise InvalidArgument(
+            f"Invalid ack deadline given (ack_deadline={ack_deadline_s}). The ack deadline must be "
+            f"between {minimum_s} and {MAX_ACK_DEADLINE_S} seconds.",
+            field=field,
+        )
+
+
+# --- snapshots ----------------------------------------------------------------------------------
+
+
+def snapshot_expire_us(created_us: int, oldest_unacked_us: int | None) -> int:
+    """When a new snapshot expires, in whole milliseconds, as it is shown.
+
+    ``oldest_unacked_us`` is when the oldest message of the backlog was published; None for an
+    empty backlog. Raises FailedPrecondition when less than an hour would remain.
+
+    Pub/Sub: 7 days, less the age of the oldest unacknowledged message.
+    """
+    age_us = 0 if oldest_unacked_us is None else max(0, created_us - oldest_unacked_us)
+    life_us = MAX_SNAPSHOT_AGE_US - age_us
+    if life_us < MIN_SNAPSHOT_LIFE_US:
+        raise FailedPrecondition(
+            "The operation could not be completed because the requested source subscription's "
+            "backlog is too old."
+        )
+    return _whole_milliseconds(created_us + life_us)
+
+
+def check_snapshot_expire(expire_us: int, created_us: int, now_us: int) -> None:
+    """A snapshot may be told to expire in the future, up to 7 days after its creation."""
+    if not now_us < expire_us <= created_us + MAX_SNAPSHOT_AGE_US:
+        raise invalid_argument(
+            "expire_time must be in the future, and at most 7 days after the snapshot's creation",
+            field="expire_time",
+        )
+
+
+def _whole_milliseconds(time_us: int) -> int:
+    return time_us - time_us % _MILLISECOND_US
+
+
+# --- durations in texts -------------------------------------------------------------------------
+
+
+def duration_text(duration_us: int) -> str:
+    """A duration as Go writes it, without trailing zeros: ``9m59s``, ``10m0.5s``, ``744h``."""
+    if duration_us < 0:
+        return f"-{duration_text(-duration_us)}"
+    hours, rest = divmod(duration_us, HOUR_US)
+    minutes, rest = divmod(rest, MINUTE_US)
+    seconds, fraction = divmod(rest, SECOND_US)
+    text = f"{hours}h" if hours else ""
+    if minutes or (hours and rest):
+        text += f"{minutes}m"
+    if rest or not text:
+        text += f"{seconds}.{fraction:06d}".rstrip("0").rstrip(".") if fraction else f"{seconds}"
+        text += "s"
+    return text

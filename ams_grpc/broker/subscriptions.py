@@ -1,0 +1,355 @@
+"""Subscriptions: administration, and the runtimes of those that are in use."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from ams_grpc.broker.catalog import Subscription, SubscriptionConfig
+from ams_grpc.broker.clock import Clock
+from ams_grpc.broker.consumers import Consumer, Delivery
+from ams_grpc.broker.errors import (
+    Aborted,
+    BrokerError,
+    FailedPrecondition,
+    InvalidArgument,
+    invalid_argument,
+    not_found,
+)
+from ams_grpc.broker.log import Log
+from ams_grpc.broker.names import SubscriptionName, TopicName
+from ams_grpc.broker.ports import Catalog, Commits, LogReader, StoredBatch
+from ams_grpc.broker.profiles import Profile
+from ams_grpc.broker.rules import check_subscription
+from ams_grpc.broker.runtime import MAX_DELIVERY_MESSAGES, SubscriptionRuntime
+
+MAX_ACK_DEADLINE_S: Final = 600
+_UPDATE_ATTEMPTS: Final = 16
+
+
+class Subscriptions:
+    """All subscriptions of the service. A runtime starts with the first use."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        reader: LogReader,
+        log: Log,
+        commits: Commits,
+        clock: Clock,
+        *,
+        secret: bytes,
+        profile: Profile,
+    ) -> None:
+        self._catalog = catalog
+        self._reader = reader
+        self._log = log
+        self._commits = commits
+        self._clock = clock
+        self._secret = secret
+        self._profile = profile
+        self._runtimes: dict[SubscriptionName, SubscriptionRuntime] = {}
+        self._of_topic: dict[int, list[SubscriptionRuntime]] = {}
+        self._opening: dict[SubscriptionName, asyncio.Future[SubscriptionRuntime]] = {}
+        self._closed: BrokerError | None = None
+        self._used: set[int] = set()
+
+    # --- administration ----------------------------------------------------------------------
+
+    async def create(
+        self, name: SubscriptionName | None, topic: TopicName, config: SubscriptionConfig
+    ) -> Subscription:
+        """Without a name, one is made up, in the project of the topic.
+
+        Raises AlreadyExists, InvalidArgument; NotFound for the topic.
+        """
+        config = check_subscription(config, self._profile)
+        if name is None:
+            name = SubscriptionName(topic.project, f"sub-{uuid.uuid4().hex}")
+        return await self._catalog.create_subscription(name, topic, config)
+
+    async def get(self, name: SubscriptionName) -> Subscription:
+        """Raises NotFound."""
+        subscription = await self._catalog.subscription(name)
+        self._used.add(subscription.id)
+        return subscription
+
+    async def update(
+        self, name: SubscriptionName, change: Callable[[Subscription], SubscriptionConfig]
+    ) -> Subscription:
+        """Replace a subscription's config by what ``change`` makes of it.
+
+        Raises NotFound and what ``change`` raises; it may be called again when the subscription
+        changes meanwhile.
+        """
+        for _ in range(_UPDATE_ATTEMPTS):
+            subscription = await self._catalog.subscription(name)
+            config = check_subscription(change(subscription), self._profile)
+            try:
+                updated = await self._catalog.update_subscription(subscription, config)
+            except Aborted:
+                continue
+            self._changed(updated)
+            self._used.add(updated.id)
+            return updated
+        raise Aborted(f"{name} is being changed by others all the time.")
+
+    async def detach(self, name: SubscriptionName) -> None:
+        """Drop its messages, and never deliver any again.
+
+        Raises NotFound; FailedPrecondition if it is detached already.
+        """
+        for _ in range(_UPDATE_ATTEMPTS):
+            subscription = await self._catalog.subscription(name)
+            if subscription.detached:
+                raise FailedPrecondition("Subscription already detached.")
+            try:
+                await self._catalog.detach_subscription(subscription)
+            except Aborted:
+                continue
+            self._close(name, _detached())
+            return
+        raise Aborted(f"{name} is being changed by others all the time.")
+
+    async def delete(self, name: SubscriptionName) -> None:
+        """Its messages go with it; its streams end. Raises NotFound."""
+        for _ in range(_UPDATE_ATTEMPTS):
+            subscription = await self._catalog.subscription(name)
+            try:
+                await self._catalog.delete_subscription(subscription)
+            except Aborted:
+                continue
+            self._close(name, not_found(name))
+            self._used.discard(subscription.id)
+            return
+        raise Aborted(f"{name} is being changed by others all the time.")
+
+    async def list(self, project: str, after: str, limit: int) -> Sequence[Subscription]:
+        """Subscriptions of a project by name, those after the full name ``after``."""
+        return await self._catalog.subscriptions(project, after, limit)
+
+    # --- messages ----------------------------------------------------------------------------
+
+    async def pull(
+        self, name: SubscriptionName, max_messages: int, wait_s: float
+    ) -> Delivery | None:
+        """Up to ``max_messages``, as soon as there is one; None after ``wait_s`` without any.
+
+        With ``wait_s`` 0 it answers with what there is. Raises InvalidArgument, NotFound,
+        FailedPrecondition.
+
+        Pub/Sub: Pull, PullRequest.return_immediately.
+        """
+        if max_messages <= 0:
+            raise invalid_argument("max_messages", field="max_messages")
+        runtime = await self.runtime(name)
+        answer: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
+        consumer = Consumer(
+            answer.set_result,
+            answer.set_exception,
+            ack_deadline_s=runtime.subscription.config.ack_deadline_s,
+            max_messages=min(max_messages, MAX_DELIVERY_MESSAGES),
+            once=True,
+        )
+        runtime.add(consumer)
+        try:
+            if wait_s <= 0:
+                while not answer.done() and runtime.loading:
+                    await runtime.settled()
+            elif not answer.done():
+                await asyncio.wait([answer], timeout=wait_s)
+            return answer.result() if answer.done() else None
+        except asyncio.CancelledError:
+            if answer.done() and answer.exception() is None:
+                runtime.give_back(answer.result())
+            raise
+        finally:
+            runtime.remove(consumer)
+
+    async def acknowledge(self, name: SubscriptionName, ack_ids: Sequence[str]) -> None:
+        """These deliveries are done; when this returns that is on disk.
+
+        Expired and stale ids are skipped. Raises InvalidArgument for malformed ones (then none
+        is acknowledged), NotFound, FailedPrecondition, StorageUnavailable.
+
+        Pub/Sub: Acknowledge.
+        """
+        if not ack_ids:
+            raise _no_ack_ids()
+        runtime = await self.runtime(name)
+        if runtime.acknowledge(ack_ids):
+            await self._commits.flushed()
+
+    async def modify_ack_deadline(
+        self, name: SubscriptionName, ack_ids: Sequence[str], ack_deadline_s: int
+    ) -> None:
+        """Give subscribers more time for messages they hold; with 0, take them back.
+
+        The new deadline is ``ack_deadline_s`` (0 to 600) seconds from now. Stale ids are skipped.
+        Raises InvalidArgument, NotFound, FailedPrecondition.
+
+        Pub/Sub: ModifyAckDeadline.
+        """
+        check_ack_deadline(ack_deadline_s)
+        if not ack_ids:
+            raise _no_ack_ids()
+        runtime = await self.runtime(name)
+        runtime.modify_ack_deadline(ack_ids, ack_deadline_s)
+
+    async def runtime(self, name: SubscriptionName, *, use: bool = True) -> SubscriptionRuntime:
+        """The running subscription; started if need be. That counts as activity if it is ``use``.
+
+        Raises NotFound, FailedPrecondition (detached), ShuttingDown.
+        """
+        runtime = self._runtimes.get(name)
+        if runtime is None:
+            runtime = await self._open(name)
+        if use:
+            self._used.add(runtime.subscription.id)
+        return runtime
+
+    async def seek_to_time(self, name: SubscriptionName, time_us: int) -> None:
+        """All published before ``time_us`` is acknowledged, all from then on is not.
+
+        Of what was acknowledged only that comes back which is retained. Raises NotFound,
+        FailedPrecondition, StorageUnavailable.
+
+        Pub/Sub: Seek.
+        """
+        runtime = await self.runtime(name)
+        subscription = runtime.subscription
+        topic_id, now_us = subscription.topic_id, self._clock.now_us()
+        start = await self._reader.first_seq_at(topic_id, time_us)
+        retained = [await self._reader.next_seq(topic_id)]
+        if subscription.config.retain_acked_messages:
+            since_us = now_us - subscription.config.message_retention_us
+            first = await self._reader.first_seq_at(topic_id, since_us)
+            retained.append(max(first, subscription.start_seq))
+        if subscription.topic_retention_us is not None:
+            since_us = now_us - subscription.topic_retention_us
+            retained.append(await self._reader.first_seq_at(topic_id, since_us))
+        runtime.seek(start, min(retained))
+        await self._commits.flushed()
+
+    # --- what happens elsewhere --------------------------------------------------------------
+
+    def appended(self, batch: StoredBatch) -> None:
+        """A batch was committed: whoever waits for it gets it."""
+        runtimes = self._of_topic.get(batch.topic_id)
+        if not runtimes:
+            return
+        if any(runtime.near_tail for runtime in runtimes):
+            self._log.add(batch)
+        for runtime in runtimes:
+            runtime.appended(batch.first_seq + batch.count)
+
+    async def catch_up(self, topic_ids: Iterable[int]) -> None:
+        """Something may have been appended without a word: look. Raises StorageUnavailable."""
+        for topic_id in topic_ids:
+            runtimes = self._of_topic.get(topic_id)
+            if runtimes:
+                end = await self._reader.next_seq(topic_id)
+                for runtime in runtimes:
+                    runtime.appended(end)
+
+    async def topic_changed(self, topic_id: int) -> None:
+        """A topic was updated or deleted: its subscriptions show and retain by it."""
+        for runtime in list(self._of_topic.get(topic_id, ())):
+            runtime.subscription = await self._catalog.subscription(runtime.subscription.name)
+
+    async def snapshots_changed(self, topic_id: int) -> None:
+        """Snapshots of a topic came or went: what they hold does not expire."""
+        kept_from = await self._reader.replay_limit(topic_id)
+        for runtime in self._of_topic.get(topic_id, ()):
+            runtime.kept_from = kept_from
+
+    def running(self) -> Sequence[SubscriptionRuntime]:
+        """All runtimes."""
+        return list(self._runtimes.values())
+
+    def take_used(self) -> set[int]:
+        """Ids of the subscriptions used since the last call; one with an open stream is in use."""
+        used, self._used = self._used, set()
+        used.update(runtime.subscription.id for runtime in self.running() if runtime.open_streams)
+        return used
+
+    def close(self, error: BrokerError) -> None:
+        """End all streams and waiting pulls with ``error``, and start no runtime any more."""
+        self._closed = error
+        for name in list(self._runtimes):
+            self._close(name, error)
+
+    # --- runtimes ----------------------------------------------------------------------------
+
+    async def _open(self, name: SubscriptionName) -> SubscriptionRuntime:
+        """Start a runtime; callers that come meanwhile wait for the same one."""
+        opening = self._opening.get(name)
+        if opening is None:
+            opening = self._opening[name] = asyncio.ensure_future(self._start(name))
+            opening.add_done_callback(lambda _: self._opening.pop(name, None))
+        # One caller that goes away must not take the start away from the others.
+        return await asyncio.shield(opening)
+
+    async def _start(self, name: SubscriptionName) -> SubscriptionRuntime:
+        subscription = await self._catalog.subscription(name)
+        if subscription.detached:
+            raise _detached()
+        topic_id = subscription.topic_id
+        state = await self._catalog.cursor(subscription)
+        kept_from = await self._reader.replay_limit(topic_id)
+        if self._closed is not None:
+            raise self._closed
+        runtime = SubscriptionRuntime(
+            subscription,
+            state,
+            log=self._log,
+            commits=self._commits,
+            clock=self._clock,
+            secret=self._secret,
+        )
+        runtime.kept_from = kept_from
+        # First listen, then look: nothing appended in between is missed.
+        self._runtimes[name] = runtime
+        self._of_topic.setdefault(topic_id, []).append(runtime)
+        try:
+            runtime.appended(await self._reader.next_seq(topic_id))
+        except BrokerError as error:
+            self._close(name, error)
+            raise
+        return runtime
+
+    def _changed(self, subscription: Subscription) -> None:
+        runtime = self._runtimes.get(subscription.name)
+        if runtime is not None:
+            runtime.subscription = subscription
+
+    def _close(self, name: SubscriptionName, error: BrokerError) -> None:
+        runtime = self._runtimes.pop(name, None)
+        if runtime is None:
+            return
+        topic_id = runtime.subscription.topic_id
+        self._of_topic[topic_id].remove(runtime)
+        if not self._of_topic[topic_id]:
+            del self._of_topic[topic_id]
+            self._log.forget(topic_id)
+        runtime.close(error)
+
+
+def check_ack_deadline(seconds: int) -> None:
+    """Pub/Sub: bounds of ModifyAckDeadlineRequest.ack_deadline_seconds. Raises InvalidArgument."""
+    if not 0 <= seconds <= MAX_ACK_DEADLINE_S:
+        raise InvalidArgument(
+            f"Invalid ack deadline given (ack_deadline={seconds}). "
+            f"The ack deadline must be between 0 and {MAX_ACK_DEADLINE_S} seconds.",
+            field="ack_deadline_seconds",
+        )
+
+
+def _no_ack_ids() -> InvalidArgument:
+    return InvalidArgument("You have not specified an ack ID in the request.", field="ack_ids")
+
+
+def _detached() -> FailedPrecondition:
+    return FailedPrecondition("Subscription is detached.")

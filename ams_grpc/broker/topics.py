@@ -1,0 +1,101 @@
+"""Topics: administration, and publishing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from ams_grpc.broker.catalog import Topic, TopicConfig
+from ams_grpc.broker.errors import Aborted
+from ams_grpc.broker.names import SnapshotName, SubscriptionName, TopicName
+from ams_grpc.broker.ports import Appended, Catalog, Commits
+from ams_grpc.broker.rules import check_topic
+from ams_grpc.broker.subscriptions import Subscriptions
+
+UPDATE_ATTEMPTS: Final = 16
+"""How often a read-modify-write starts again when somebody else was faster."""
+
+
+class Topics:
+    """All topics of the service."""
+
+    def __init__(self, catalog: Catalog, commits: Commits, subscriptions: Subscriptions) -> None:
+        self._catalog = catalog
+        self._commits = commits
+        self._subscriptions = subscriptions
+        # What publishers need to know of a topic. A stale one is found out by the commit.
+        self._known: dict[TopicName, Topic] = {}
+
+    async def create(self, name: TopicName, config: TopicConfig) -> Topic:
+        """Raises AlreadyExists, InvalidArgument."""
+        check_topic(config)
+        return await self._catalog.create_topic(name, config)
+
+    async def get(self, name: TopicName) -> Topic:
+        """Raises NotFound."""
+        return await self._catalog.topic(name)
+
+    async def update(self, name: TopicName, change: Callable[[Topic], TopicConfig]) -> Topic:
+        """Replace a topic's config by what ``change`` makes of it. Raises NotFound and what
+        ``change`` raises; it may be called again when the topic changes meanwhile.
+        """
+        for _ in range(UPDATE_ATTEMPTS):
+            topic = await self._catalog.topic(name)
+            config = change(topic)
+            check_topic(config)
+            try:
+                updated = await self._catalog.update_topic(topic, config)
+            except Aborted:
+                continue
+            self._known.pop(name, None)
+            await self._subscriptions.topic_changed(topic.id)
+            return updated
+        raise Aborted(f"{name} is being changed by others all the time.")
+
+    async def delete(self, name: TopicName) -> None:
+        """Its subscriptions stay, and deliver what they have. Raises NotFound."""
+        for _ in range(UPDATE_ATTEMPTS):
+            topic = await self._catalog.topic(name)
+            try:
+                await self._catalog.delete_topic(topic)
+            except Aborted:
+                continue
+            self._known.pop(name, None)
+            await self._subscriptions.topic_changed(topic.id)
+            return
+        raise Aborted(f"{name} is being changed by others all the time.")
+
+    async def list(self, project: str, after: str, limit: int) -> Sequence[Topic]:
+        """Topics of a project by name, those after the full name ``after``."""
+        return await self._catalog.topics(project, after, limit)
+
+    async def subscriptions(
+        self, name: TopicName, after: str, limit: int
+    ) -> Sequence[SubscriptionName]:
+        """Attached subscriptions, by name. Raises NotFound."""
+        topic = await self._catalog.topic(name)
+        return await self._catalog.topic_subscriptions(topic, after, limit)
+
+    async def snapshots(self, name: TopicName, after: str, limit: int) -> Sequence[SnapshotName]:
+        """Snapshots of a topic's subscriptions, by name. Raises NotFound."""
+        topic = await self._catalog.topic(name)
+        return await self._catalog.topic_snapshots(topic, after, limit)
+
+    async def publish(self, name: TopicName, payload: bytes, count: int) -> Appended:
+        """Append ``count`` valid serialized messages; when this returns they are on disk.
+
+        Raises NotFound, StorageUnavailable (nothing was acknowledged; safe to retry).
+        """
+        for _ in range(UPDATE_ATTEMPTS):
+            topic = self._known.get(name)
+            if topic is None:
+                topic = self._known[name] = await self._catalog.topic(name)
+            try:
+                return await self._commits.append(topic, payload, count)
+            except Aborted:  # changed or deleted since we looked
+                self._known.pop(name, None)
+        raise Aborted(f"{name} is being changed by others all the time.")
+
+    def forget(self, name: TopicName) -> None:
+        """Look a topic up again at the next publish."""
+        self._known.pop(name, None)
