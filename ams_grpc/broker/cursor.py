@@ -37,7 +37,7 @@ class Cursor:
 
     @property
     def changed(self) -> bool:
-        """Is there something to write?"""
+        """True if there is something to write."""
         return self._changed
 
     def is_done(self, seq: int) -> bool:

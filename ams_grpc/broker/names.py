@@ -12,11 +12,13 @@ from typing import ClassVar, Final, Self
 
 from ams_grpc.broker.errors import invalid_name
 
+# Any text is a project, short enough for a database's index and without control characters.
+_PROJECT_ID: Final = r"(?P<project>[^/\x00-\x1f\x7f]{1,255})"
 _NAME: Final = re.compile(
-    r"projects/(?P<project>[^/]+)/(?P<kind>[a-z]+)/(?P<id>(?!goog)[A-Za-z][A-Za-z0-9\-_.~+%]{2,254})",
+    rf"projects/{_PROJECT_ID}/(?P<kind>[a-z]+)/(?P<id>(?!goog)[A-Za-z][A-Za-z0-9\-_.~+%]{{2,254}})",
     re.ASCII,
 )
-_PROJECT: Final = re.compile(r"projects/(?P<project>[^/]+)")
+_PROJECT: Final = re.compile(rf"projects/{_PROJECT_ID}")
 
 DELETED_TOPIC: Final = "_deleted-topic_"
 """Pub/Sub: what a subscription or snapshot shows in place of a topic that is gone."""

@@ -42,7 +42,7 @@ class Retention:
                 await self.run_once()
             except StorageUnavailable:
                 _log.warning("retention pass put off: the database does not answer")
-            except Exception:
+            except Exception:  # noqa: BLE001 - one bad pass must not end all later ones
                 _log.exception("retention pass failed")
             await asyncio.sleep(self._interval_s)
 

@@ -21,7 +21,6 @@ from ams_grpc.broker.catalog import (
     TopicConfig,
 )
 from ams_grpc.broker.errors import (
-    FailedPrecondition,
     InvalidArgument,
     invalid_argument,
     out_of_bounds,
@@ -34,9 +33,6 @@ MIN_RETENTION_US: Final = 10 * MINUTE_US
 MAX_RETENTION_US: Final = 31 * DAY_US
 MAX_EXPIRATION_US: Final = 365 * DAY_US
 MAX_ACK_DEADLINE_S: Final = 600
-MIN_STREAM_ACK_DEADLINE_S: Final = 10
-MAX_SNAPSHOT_AGE_US: Final = 7 * DAY_US
-MIN_SNAPSHOT_LIFE_US: Final = HOUR_US
 
 MAX_LABELS: Final = 64
 MAX_LABEL_LENGTH: Final = 63
@@ -44,7 +40,6 @@ MAX_LABEL_LENGTH: Final = 63
 _KMS_KEY: Final = re.compile(
     r"projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+",
 )
-_MILLISECOND_US: Final = 1_000
 
 
 # --- topics and subscriptions -------------------------------------------------------------------
@@ -64,7 +59,7 @@ def check_topic(config: TopicConfig) -> None:
 def check_subscription(config: SubscriptionConfig, profile: Profile) -> None:
     """Raises InvalidArgument unless a subscription may be configured so under ``profile``."""
     check_labels(config.labels)
-    _check_ack_deadline(config.ack_deadline_s, profile.min_ack_deadline_s, "ack_deadline_seconds")
+    _check_ack_deadline(config.ack_deadline_s, profile.min_ack_deadline_s)
     _check_retention(config.message_retention_us)
     if config.expiration_ttl_us is not None:
         _check_expiration(config.expiration_ttl_us, config.message_retention_us, profile)
@@ -88,29 +83,33 @@ def _check_retention(retention_us: int) -> None:
             duration_text(MIN_RETENTION_US),
             duration_text(MAX_RETENTION_US),
         )
-        error.field = "message_retention_duration"
-        raise error
+        raise _at("message_retention_duration", error)
 
 
 def _check_expiration(ttl_us: int, retention_us: int, profile: Profile) -> None:
     """Pub/Sub: 1 to 365 days, and not shorter than the retention.
 
-    The shortest retention goes with every ttl that the profile allows.
+    The shortest retention goes with every ttl, since a profile may allow a ttl below it.
     """
     name, given = "expiration duration", duration_text(ttl_us)
     if ttl_us < profile.min_expiration_us:
         error = too_small(name, given, duration_text(profile.min_expiration_us))
     elif ttl_us > MAX_EXPIRATION_US:
         error = too_large(name, given, duration_text(MAX_EXPIRATION_US))
-    elif retention_us > MIN_RETENTION_US and ttl_us < retention_us:
+    elif ttl_us < retention_us and retention_us > MIN_RETENTION_US:
         error = invalid_argument(
-            f"expiration_policy.ttl {given} is shorter than message_retention_duration "
-            f"{duration_text(retention_us)}"
+            f"expiration_policy.ttl {given} is shorter than "
+            f"message_retention_duration {duration_text(retention_us)}"
         )
     else:
         return
-    error.field = "expiration_policy.ttl"
-    raise error
+    raise _at("expiration_policy.ttl", error)
+
+
+def _at(field: str, error: InvalidArgument) -> InvalidArgument:
+    """For texts that name a field in other words than its path."""
+    error.field = field
+    return error
 
 
 def _check_kms_key_name(name: str) -> None:
@@ -201,60 +200,16 @@ def check_max_messages(max_messages: int) -> None:
 
 def check_modify_ack_deadline(ack_deadline_s: int) -> None:
     """Pub/Sub: 0 (a nack) to 600 seconds, in every profile."""
-    _check_ack_deadline(ack_deadline_s, 0, "ack_deadline_seconds")
+    _check_ack_deadline(ack_deadline_s, 0)
 
 
-def check_stream_ack_deadline(ack_deadline_s: int) -> None:
-    """Pub/Sub: 10 to 600 seconds, in every profile; a stream has no default."""
-    if not MIN_STREAM_ACK_DEADLINE_S <= ack_deadline_s <= MAX_ACK_DEADLINE_S:
-        raise InvalidArgument(
-            "stream_ack_deadline_seconds must be between "
-            f"{MIN_STREAM_ACK_DEADLINE_S} and {MAX_ACK_DEADLINE_S} seconds",
-            field="stream_ack_deadline_seconds",
-        )
-
-
-def _check_ack_deadline(ack_deadline_s: int, minimum_s: int, field: str) -> None:
+def _check_ack_deadline(ack_deadline_s: int, minimum_s: int) -> None:
     if not minimum_s <= ack_deadline_s <= MAX_ACK_DEADLINE_S:
         raise InvalidArgument(
             f"Invalid ack deadline given (ack_deadline={ack_deadline_s}). The ack deadline must be "
             f"between {minimum_s} and {MAX_ACK_DEADLINE_S} seconds.",
-            field=field,
+            field="ack_deadline_seconds",
         )
-
-
-# --- snapshots ----------------------------------------------------------------------------------
-
-
-def snapshot_expire_us(created_us: int, oldest_unacked_us: int | None) -> int:
-    """When a new snapshot expires, in whole milliseconds, as it is shown.
-
-    ``oldest_unacked_us`` is when the oldest message of the backlog was published; None for an
-    empty backlog. Raises FailedPrecondition when less than an hour would remain.
-
-    Pub/Sub: 7 days, less the age of the oldest unacknowledged message.
-    """
-    age_us = 0 if oldest_unacked_us is None else max(0, created_us - oldest_unacked_us)
-    life_us = MAX_SNAPSHOT_AGE_US - age_us
-    if life_us < MIN_SNAPSHOT_LIFE_US:
-        raise FailedPrecondition(
-            "The operation could not be completed because the requested source subscription's "
-            "backlog is too old."
-        )
-    return _whole_milliseconds(created_us + life_us)
-
-
-def check_snapshot_expire(expire_us: int, created_us: int, now_us: int) -> None:
-    """A snapshot may be told to expire in the future, up to 7 days after its creation."""
-    if not now_us < expire_us <= created_us + MAX_SNAPSHOT_AGE_US:
-        raise invalid_argument(
-            "expire_time must be in the future, and at most 7 days after the snapshot's creation",
-            field="expire_time",
-        )
-
-
-def _whole_milliseconds(time_us: int) -> int:
-    return time_us - time_us % _MILLISECOND_US
 
 
 # --- durations in texts -------------------------------------------------------------------------

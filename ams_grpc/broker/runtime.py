@@ -95,7 +95,7 @@ class _Picked:
 
 
 def _joins(left: Sequence[int], right: Sequence[int]) -> bool:
-    """Do two ranges make one?"""
+    """True if these are two ranges that make one."""
     return (
         isinstance(left, range)
         and isinstance(right, range)
@@ -176,12 +176,12 @@ class SubscriptionRuntime:
 
     @property
     def loading(self) -> bool:
-        """Are messages being read from storage?"""
+        """True while messages are being read from storage."""
         return self._loading is not None
 
     @property
     def near_tail(self) -> bool:
-        """Will a message appended now be read soon?"""
+        """True if a message appended now will be read soon."""
         return bool(self._consumers) and self._end - self._position < _NEAR_TAIL
 
     def cursor_state(self) -> CursorState:

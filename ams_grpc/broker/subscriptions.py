@@ -15,17 +15,19 @@ from ams_grpc.broker.errors import (
     BrokerError,
     FailedPrecondition,
     InvalidArgument,
-    invalid_argument,
     not_found,
 )
 from ams_grpc.broker.log import Log
 from ams_grpc.broker.names import SubscriptionName, TopicName
 from ams_grpc.broker.ports import Catalog, Commits, LogReader, StoredBatch
 from ams_grpc.broker.profiles import Profile
-from ams_grpc.broker.rules import check_subscription
+from ams_grpc.broker.rules import (
+    check_max_messages,
+    check_modify_ack_deadline,
+    check_subscription,
+)
 from ams_grpc.broker.runtime import MAX_DELIVERY_MESSAGES, SubscriptionRuntime
 
-MAX_ACK_DEADLINE_S: Final = 600
 _UPDATE_ATTEMPTS: Final = 16
 
 
@@ -65,7 +67,7 @@ class Subscriptions:
 
         Raises AlreadyExists, InvalidArgument; NotFound for the topic.
         """
-        config = check_subscription(config, self._profile)
+        check_subscription(config, self._profile)
         if name is None:
             name = SubscriptionName(topic.project, f"sub-{uuid.uuid4().hex}")
         return await self._catalog.create_subscription(name, topic, config)
@@ -86,7 +88,8 @@ class Subscriptions:
         """
         for _ in range(_UPDATE_ATTEMPTS):
             subscription = await self._catalog.subscription(name)
-            config = check_subscription(change(subscription), self._profile)
+            config = change(subscription)
+            check_subscription(config, self._profile)
             try:
                 updated = await self._catalog.update_subscription(subscription, config)
             except Aborted:
@@ -142,8 +145,7 @@ class Subscriptions:
 
         Pub/Sub: Pull, PullRequest.return_immediately.
         """
-        if max_messages <= 0:
-            raise invalid_argument("max_messages", field="max_messages")
+        check_max_messages(max_messages)
         runtime = await self.runtime(name)
         answer: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
         consumer = Consumer(
@@ -192,7 +194,7 @@ class Subscriptions:
 
         Pub/Sub: ModifyAckDeadline.
         """
-        check_ack_deadline(ack_deadline_s)
+        check_modify_ack_deadline(ack_deadline_s)
         if not ack_ids:
             raise _no_ack_ids()
         runtime = await self.runtime(name)
@@ -335,16 +337,6 @@ class Subscriptions:
             del self._of_topic[topic_id]
             self._log.forget(topic_id)
         runtime.close(error)
-
-
-def check_ack_deadline(seconds: int) -> None:
-    """Pub/Sub: bounds of ModifyAckDeadlineRequest.ack_deadline_seconds. Raises InvalidArgument."""
-    if not 0 <= seconds <= MAX_ACK_DEADLINE_S:
-        raise InvalidArgument(
-            f"Invalid ack deadline given (ack_deadline={seconds}). "
-            f"The ack deadline must be between 0 and {MAX_ACK_DEADLINE_S} seconds.",
-            field="ack_deadline_seconds",
-        )
 
 
 def _no_ack_ids() -> InvalidArgument:

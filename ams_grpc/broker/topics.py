@@ -36,8 +36,10 @@ class Topics:
         return await self._catalog.topic(name)
 
     async def update(self, name: TopicName, change: Callable[[Topic], TopicConfig]) -> Topic:
-        """Replace a topic's config by what ``change`` makes of it. Raises NotFound and what
-        ``change`` raises; it may be called again when the topic changes meanwhile.
+        """Replace a topic's config by what ``change`` makes of it.
+
+        Raises NotFound and what ``change`` raises; it may be called again when the topic changes
+        meanwhile.
         """
         for _ in range(UPDATE_ATTEMPTS):
             topic = await self._catalog.topic(name)

@@ -1,0 +1,5 @@
+"""``python -m ams_grpc``."""
+
+from ams_grpc.cli import main
+
+main()

@@ -1,0 +1,173 @@
+"""The command line: arguments in, ``server`` out."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+_EXAMPLE: Final = """
+  Python, with Google's own client (pip install google-cloud-pubsub):
+
+    export PUBSUB_EMULATOR_HOST={endpoint}
+    python - <<'END'
+    from google.cloud import pubsub_v1
+    publisher, subscriber = pubsub_v1.PublisherClient(), pubsub_v1.SubscriberClient()
+    topic, subscription = "projects/demo/topics/hello", "projects/demo/subscriptions/hello"
+    publisher.create_topic(name=topic)
+    subscriber.create_subscription(name=subscription, topic=topic)
+    print("published", publisher.publish(topic, b"Hello!", language="en").result())
+    received = subscriber.pull(subscription=subscription, max_messages=1).received_messages[0]
+    print("received", received.message.data, dict(received.message.attributes))
+    subscriber.acknowledge(subscription=subscription, ack_ids=[received.ack_id])
+    END
+"""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="ams-grpc")
+def main() -> None:
+    """A durable messaging service that speaks the Google Pub/Sub API."""
+
+
+def _settings(command: Any) -> Any:
+    """The options that several commands share."""
+    for option in reversed(
+        (
+            click.option(
+                "--config",
+                type=click.Path(exists=True, dir_okay=False, path_type=Path),
+                help="TOML file with settings; AMS_CONFIG names one, too.",
+            ),
+            click.option("--grpc-address", metavar="HOST:PORT", help="Default 127.0.0.1:8085."),
+            click.option(
+                "--admin-address", metavar="HOST:PORT", help="/metrics, /healthz and /readyz."
+            ),
+            click.option("--data", type=Path, help="Folder of the SQLite database; default data."),
+            click.option("--database-url", help="postgresql+psycopg://... or sqlite:///..."),
+            click.option("--profile", type=click.Choice(["strict", "emulator"])),
+            click.option("--tls-cert", type=Path, help="PEM file."),
+            click.option("--tls-key", type=Path, help="PEM file."),
+            click.option(
+                "--insecure",
+                is_flag=True,
+                default=None,
+                help="Listen on a public address without authentication.",
+            ),
+            click.option("--log-format", type=click.Choice(["auto", "json", "console"])),
+            click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"])),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@main.command()
+@_settings
+def serve(**flags: Any) -> None:
+    """Run the service in the foreground until SIGTERM or SIGINT."""
+    from ams_grpc import logs
+    from ams_grpc.server import CannotListenError
+    from ams_grpc.storage.errors import DatabaseError
+
+    config = _load(flags)
+    logs.set_up(config.log_format, config.log_level)
+    # SQLite's calls hand the interpreter over; this is how long the writer waits to get it back.
+    sys.setswitchinterval(0.001)
+    try:
+        _run(_serve(config))
+    except (DatabaseError, CannotListenError) as error:
+        raise click.ClickException(str(error)) from None
+
+
+@main.command()
+@_settings
+def migrate(**flags: Any) -> None:
+    """Create the database's tables, or bring them up to date."""
+    from ams_grpc.storage.errors import DatabaseError
+    from ams_grpc.storage.migrate import current
+    from ams_grpc.storage.migrate import migrate as upgrade
+
+    url = _load(flags).effective_database_url.get_secret_value()
+    try:
+        _make_folder(url)
+        upgrade(url)
+        click.echo(f"The database is at revision {current(url)}.")
+    except DatabaseError as error:
+        raise click.ClickException(str(error)) from None
+
+
+@main.command("config")
+@_settings
+def show_config(**flags: Any) -> None:
+    """Print the effective settings as TOML, secrets masked."""
+    import json
+
+    config = _load(flags)
+    for name, value in sorted(config.shown().items()):
+        about = type(config).model_fields[name].description
+        if about:
+            click.echo(f"# {about}")
+        # A JSON string, number or boolean is one in TOML, too.
+        click.echo(f"# {name} is not set" if value is None else f"{name} = {json.dumps(value)}")
+
+
+def _load(flags: dict[str, Any]) -> Any:
+    """The effective settings. Exits with a message when they are wrong."""
+    from pydantic import ValidationError
+
+    from ams_grpc.config import CONFIG_FILE_VARIABLE, Config
+
+    file = flags.pop("config")
+    if file is not None:
+        os.environ[CONFIG_FILE_VARIABLE] = str(file)
+    try:
+        return Config(**{name: value for name, value in flags.items() if value is not None})
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}".removeprefix(": ")
+            for problem in error.errors(include_url=False, include_input=False)
+        ]
+        raise click.ClickException("; ".join(problems)) from None
+    except (OSError, ValueError) as error:
+        raise click.ClickException(str(error)) from None
+
+
+async def _serve(config: Any) -> None:
+    from ams_grpc.server import running
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    _make_folder(config.effective_database_url.get_secret_value())
+    async with running(config) as addresses:
+        admin = f" admin={addresses.admin}" if addresses.admin else ""
+        click.echo(f"ready grpc={addresses.grpc}{admin} profile={config.effective_profile}")
+        if sys.stderr.isatty():
+            click.echo(_EXAMPLE.format(endpoint=addresses.grpc), err=True)
+        await stop.wait()
+
+
+def _make_folder(url: str) -> None:
+    """SQLite makes the file, but not the folder it is to be in."""
+    from sqlalchemy import make_url
+
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite" and parsed.database:
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+
+
+def _run(main_task: Any) -> None:
+    """Run on uvloop where there is one."""
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(main_task)
+    else:
+        uvloop.run(main_task)

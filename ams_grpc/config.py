@@ -1,0 +1,150 @@
+"""Every setting: default, unit, meaning.
+
+Defaults < TOML file (``--config`` or ``AMS_CONFIG``) < environment (``AMS_*``) < flags. Unknown
+keys in the file are errors.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from pathlib import Path
+from typing import Any, Final, Literal, Self
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+CONFIG_FILE_VARIABLE: Final = "AMS_CONFIG"
+_MIB: Final = 1024 * 1024
+
+
+class Config(BaseSettings):
+    """The settings of one server process."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="AMS_", extra="forbid", frozen=True, hide_input_in_errors=True
+    )
+
+    grpc_address: str = Field(
+        "127.0.0.1:8085", description="HOST:PORT of the gRPC API; port 0: any"
+    )
+    admin_address: str | None = Field(
+        None, description="HOST:PORT of /metrics, /healthz and /readyz; unset: off"
+    )
+    data: Path = Field(Path("data"), description="Folder of the SQLite database")
+    database_url: SecretStr | None = Field(
+        None, description="SQLAlchemy URL (sqlite or postgresql+psycopg); unset: SQLite in `data`"
+    )
+    profile: Literal["strict", "emulator"] | None = Field(
+        None, description="Unset: emulator on a loopback address without authentication, or strict"
+    )
+    insecure: bool = Field(
+        False, description="Listen on a public address although callers are not authenticated"
+    )
+    tls_cert: Path | None = Field(None, description="PEM file: certificate chain of the gRPC API")
+    tls_key: Path | None = Field(None, description="PEM file: private key of the gRPC API")
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="auto: console on a terminal, else json"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    cache_bytes: int = Field(
+        32 * _MIB, ge=_MIB, description="Messages kept in memory for all subscriptions together"
+    )
+    read_bytes: int = Field(
+        _MIB, ge=4096, description="How much is read from a topic's log at a time"
+    )
+    queue_bytes: int = Field(
+        64 * _MIB, ge=_MIB, description="Publishes waiting for the database; beyond, they wait"
+    )
+    queue_timeout_s: float = Field(
+        10.0, gt=0, description="Seconds a publish waits for a place in that queue"
+    )
+    retention_interval_s: float = Field(
+        30.0, gt=0, description="Seconds between two passes that delete what has expired"
+    )
+    drain_s: float = Field(
+        20.0, ge=0, description="Seconds that calls have to finish after SIGTERM"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key go together")
+        for address in (self.grpc_address, self.admin_address):
+            if address is not None:
+                split_address(address)
+        if not self.insecure and not is_loopback(self.grpc_address):
+            raise ValueError(
+                f"{self.grpc_address} can be reached from other machines, and callers are not "
+                "authenticated; listen on 127.0.0.1, or say --insecure to do it all the same"
+            )
+        return self
+
+    @property
+    def effective_database_url(self) -> SecretStr:
+        """The database to open."""
+        if self.database_url is not None:
+            return self.database_url
+        return SecretStr(f"sqlite:///{self.data / 'ams.db'}")
+
+    @property
+    def effective_profile(self) -> Literal["strict", "emulator"]:
+        """The profile that applies."""
+        if self.profile is not None:
+            return self.profile
+        return "emulator" if is_loopback(self.grpc_address) else "strict"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags before environment before file."""
+        file = os.environ.get(CONFIG_FILE_VARIABLE)
+        if file is None:
+            return init_settings, env_settings
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, Path(file))
+
+    def shown(self) -> dict[str, Any]:
+        """The effective settings as plain values, with secrets masked."""
+        values = self.model_dump(mode="json")
+        values["database_url"] = mask_url(self.effective_database_url.get_secret_value())
+        values["profile"] = self.effective_profile
+        return values
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """``HOST:PORT`` or ``[IPV6]:PORT`` in two. Raises ValueError."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not host or not port.isdecimal() or int(port) > 65535:
+        raise ValueError(f"{address!r} is not HOST:PORT")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def is_loopback(address: str) -> bool:
+    """True if only this machine reaches ``HOST:PORT``."""
+    host, _ = split_address(address)
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def mask_url(url: str) -> str:
+    """A database URL without its password, also where that is a query parameter."""
+    from sqlalchemy import make_url  # noqa: PLC0415 - late, so that --help is quick
+
+    parsed = make_url(url)
+    query = {key: "***" if "password" in key else value for key, value in parsed.query.items()}
+    return parsed.set(query=query).render_as_string(hide_password=True)

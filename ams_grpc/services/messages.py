@@ -1,0 +1,223 @@
+"""Messages on the wire: checked when published, taken apart when read, put together when sent.
+
+This is the hot path, so it works on bytes where it can. A stored payload is what publishers sent:
+``PublishRequest.messages`` entries, one after the other (protobuf: joining serialized messages
+merges them). A delivered message is the publisher's bytes with ``message_id`` and
+``publish_time`` appended (protobuf: the last value of a field counts), so what a publisher set
+there is replaced without parsing anything.
+
+Field numbers used here, all of google.pubsub.v1: PublishRequest.topic 1, .messages 2;
+PublishResponse.message_ids 1; PubsubMessage.message_id 3, .publish_time 4;
+ReceivedMessage.ack_id 1, .message 2; PullResponse and StreamingPullResponse.received_messages 1.
+``tests/unit/test_messages.py`` holds each function against protobuf's own code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Final
+
+from ams_grpc.broker.ack_ids import ACK_ID_CHARS
+from ams_grpc.broker.consumers import Delivery
+from ams_grpc.broker.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    invalid_argument,
+    too_large,
+    too_small,
+)
+from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
+
+MAX_MESSAGES: Final = 1000
+MAX_REQUEST_BYTES: Final = 10_000_000
+MAX_ATTRIBUTES: Final = 100
+MAX_ATTRIBUTE_KEY_BYTES: Final = 256
+MAX_ATTRIBUTE_VALUE_BYTES: Final = 1024
+MAX_ORDERING_KEY_BYTES: Final = 1024
+
+_RESERVED: Final = "goog"
+_CLIENTS_OWN: Final = "googclient_"  # official clients put their trace context there
+
+_MESSAGES_TAG: Final = 0x12
+_MORE: Final = 0x80  # this bit of a varint's byte says that another byte follows
+
+
+# --- publishing ----------------------------------------------------------------------------------
+
+
+def check_publish(request: pb.PublishRequest, size: int) -> None:
+    """Pub/Sub: limits of Publish; ``size`` is that of the serialized request in bytes.
+
+    Raises InvalidArgument, FailedPrecondition (different ordering keys).
+    """
+    messages = request.messages
+    if not messages:
+        raise too_small("message_count", 0, 1)
+    if len(messages) > MAX_MESSAGES:
+        raise too_large("message_count", len(messages), MAX_MESSAGES)
+    if size > MAX_REQUEST_BYTES:
+        raise too_large("request_size", size, MAX_REQUEST_BYTES)
+    ordering_key = messages[0].ordering_key
+    for message in messages:
+        if message.attributes:
+            _check_attributes(message.attributes)
+        elif not message.data:
+            raise InvalidArgument("Some messages are empty", field="messages")
+        if message.ordering_key != ordering_key:
+            raise FailedPrecondition(
+                "In a single publish request, all messages must have no ordering key or they must "
+                "all have the same ordering key.",
+                field="messages",
+            )
+    if len(ordering_key.encode()) > MAX_ORDERING_KEY_BYTES:
+        raise invalid_argument(
+            f"ordering_key: at most {MAX_ORDERING_KEY_BYTES} bytes", field="messages.ordering_key"
+        )
+
+
+def _check_attributes(attributes: Mapping[str, str]) -> None:
+    if len(attributes) > MAX_ATTRIBUTES:
+        raise invalid_argument(
+            f"attributes: at most {MAX_ATTRIBUTES} per message", field="messages.attributes"
+        )
+    for key, value in attributes.items():
+        if not key:
+            raise invalid_argument("attributes: a key is empty", field="messages.attributes")
+        if len(key.encode()) > MAX_ATTRIBUTE_KEY_BYTES:
+            raise invalid_argument(
+                f"attributes: a key has more than {MAX_ATTRIBUTE_KEY_BYTES} bytes",
+                field="messages.attributes",
+            )
+        if len(value.encode()) > MAX_ATTRIBUTE_VALUE_BYTES:
+            raise invalid_argument(
+                f"attributes: a value has more than {MAX_ATTRIBUTE_VALUE_BYTES} bytes",
+                field="messages.attributes",
+            )
+        if key.startswith(_RESERVED) and not key.startswith(_CLIENTS_OWN):
+            raise invalid_argument(
+                f"attributes: keys that start with '{_RESERVED}' are reserved",
+                field="messages.attributes",
+            )
+
+
+def payload_of(raw: bytes, request: pb.PublishRequest) -> bytes:
+    """The messages of a serialized PublishRequest without its topic, ready to be stored."""
+    topic = request.topic.encode()
+    head = b"\x0a%b%b" % (_varint(len(topic)), topic)
+    if raw.startswith(head):
+        return raw[len(head) :]
+    stripped = pb.PublishRequest(messages=request.messages)
+    return stripped.SerializeToString()
+
+
+def publish_response(first_seq: int, count: int) -> bytes:
+    """A serialized PublishResponse: the ids are the seqs."""
+    return _ids(range(first_seq, first_seq + count))
+
+
+def _ids(seqs: range) -> bytes:
+    return b"".join(
+        [b"\x0a%c%d" % (digits, seq) for digits, part in _by_digits(seqs) for seq in part]
+    )
+
+
+def _by_digits(seqs: range) -> Iterable[tuple[int, range]]:
+    """Cut a range where its numbers get one more decimal digit."""
+    start = seqs.start
+    while start < seqs.stop:
+        digits = len(str(start))
+        stop = min(seqs.stop, 10**digits)
+        yield digits, range(start, stop)
+        start = stop
+
+
+# --- reading -------------------------------------------------------------------------------------
+
+
+def decode(payload: bytes, first_seq: int, count: int, publish_time_us: int) -> list[bytes]:
+    """Take a stored payload apart into serialized PubsubMessages with id and publish time.
+
+    Implements ``ports.Decoder``.
+    """
+    bodies = _split(payload)
+    if len(bodies) != count:
+        bodies = [
+            message.SerializeToString()
+            for message in pb.PublishRequest.FromString(payload).messages
+        ]
+    seconds, micros = divmod(publish_time_us, 1_000_000)
+    # Both parts are always written, so that they win over whatever the publisher wrote there.
+    time = b"\x08%b\x10%b" % (_varint(seconds), _varint(micros * 1000))
+    tail = b"\x22%c%b" % (len(time), time)
+    messages: list[bytes] = []
+    at = 0
+    for digits, seqs in _by_digits(range(first_seq, first_seq + count)):
+        part = bodies[at : at + len(seqs)]
+        at += len(seqs)
+        messages += [
+            b"%b\x1a%c%d%b" % (body, digits, seq, tail)
+            for body, seq in zip(part, seqs, strict=True)
+        ]
+    return messages
+
+
+def _split(payload: bytes) -> list[bytes]:
+    """The entries of ``PublishRequest.messages``; none if there is anything else in between."""
+    bodies: list[bytes] = []
+    append = bodies.append
+    position, end = 0, len(payload)
+    while position < end:
+        if payload[position] != _MESSAGES_TAG:
+            return []
+        length = payload[position + 1]
+        position += 2
+        if length & _MORE:
+            length &= _MORE - 1
+            shift = 7
+            while True:
+                byte = payload[position]
+                position += 1
+                length |= (byte & (_MORE - 1)) << shift
+                if not byte & _MORE:
+                    break
+                shift += 7
+        stop = position + length
+        append(payload[position:stop])
+        position = stop
+    return bodies
+
+
+# --- delivering ----------------------------------------------------------------------------------
+
+
+def received_messages(delivery: Delivery) -> bytes:
+    """The ``received_messages`` of a serialized PullResponse or StreamingPullResponse."""
+    head = delivery.ack_id_head
+    parts: list[bytes] = []
+    append = parts.append
+    for seq, message in zip(delivery.seqs, delivery.messages, strict=True):
+        before, between = _frame(len(message))
+        append(b"%b%b%012x%b%b" % (before, head, seq, between, message))
+    return b"".join(parts)
+
+
+@lru_cache(maxsize=4096)
+def _frame(size: int) -> tuple[bytes, bytes]:
+    """What stands before the ack id, and between it and a message of ``size`` bytes."""
+    length = _varint(size)
+    received = 2 + ACK_ID_CHARS + 1 + len(length) + size
+    return (
+        b"\x0a%b\x0a%c" % (_varint(received), ACK_ID_CHARS),
+        b"\x12" + length,
+    )
+
+
+def _varint(number: int) -> bytes:
+    """A number of at least 0 as protobuf writes it."""
+    parts = bytearray()
+    while number >= _MORE:
+        parts.append(number & (_MORE - 1) | _MORE)
+        number >>= 7
+    parts.append(number)
+    return bytes(parts)

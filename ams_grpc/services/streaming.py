@@ -1,0 +1,194 @@
+"""One StreamingPull call: requests in, deliveries out.
+
+Two loops share the call: one reads the client's requests, the other writes what the runtime
+sends. A delivery waits as references to cached messages and is put together when it is written;
+``context.write`` returns when the transport has taken it, so a slow reader holds back its own
+stream: with two deliveries waiting it takes no more.
+
+The stream ends with the error that the runtime or a bad request raises. It never ends with OK
+while the client still sends: subscribers would take that for the end of their work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Final
+
+from ams_grpc.broker.consumers import Consumer, Delivery
+from ams_grpc.broker.errors import BrokerError, InvalidArgument
+from ams_grpc.broker.names import SubscriptionName
+from ams_grpc.broker.rules import check_modify_ack_deadline
+from ams_grpc.broker.runtime import MAX_DELIVERY_BYTES, SubscriptionRuntime
+from ams_grpc.broker.subscriptions import Subscriptions
+from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
+from ams_grpc.services.frame import Context, parse, receive
+from ams_grpc.services.messages import received_messages
+
+_MIN_STREAM_ACK_DEADLINE_S: Final = 10
+_MAX_STREAM_ACK_DEADLINE_S: Final = 600
+_WAITING_DELIVERIES: Final = 2
+
+_PROPERTIES: Final = pb.StreamingPullResponse(
+    subscription_properties=pb.StreamingPullResponse.SubscriptionProperties()
+).SerializeToString()
+"""Pub/Sub: each response says whether delivery is exactly once and ordered; clients rely on it."""
+
+
+class PullStream:
+    """The state of one StreamingPull call."""
+
+    def __init__(self, subscriptions: Subscriptions, context: Context) -> None:
+        self._subscriptions = subscriptions
+        self._context = context
+        self._outbox: deque[Delivery] = deque()
+        self._answer = True  # the first response comes at once, and says what is to be known
+        self._wake = asyncio.Event()
+        self._ended: BrokerError | None = None
+        self._half_closed = False
+
+    async def run(self) -> None:
+        """Serve the call until the client ends it or an error does."""
+        first = await receive(self._context)
+        if first is None:
+            raise InvalidArgument("first message must set subscription")
+        request: pb.StreamingPullRequest = parse(pb.StreamingPullRequest, first)
+        name = SubscriptionName.parse(_check_first(request))
+        runtime = await self._subscriptions.runtime(name)
+        consumer = Consumer(
+            self._send,
+            self._end,
+            ack_deadline_s=request.stream_ack_deadline_seconds,
+            max_messages=request.max_outstanding_messages,
+            max_bytes=request.max_outstanding_bytes,
+        )
+        self._consumer = consumer
+        _settle(runtime, request)
+        runtime.add(consumer)
+        reader = asyncio.get_running_loop().create_task(self._read(runtime))
+        try:
+            await self._write(runtime)
+        finally:
+            runtime.remove(consumer)
+            reader.cancel()
+
+    # --- called by the runtime ---------------------------------------------------------------
+
+    def _send(self, delivery: Delivery) -> None:
+        self._outbox.append(delivery)
+        self._consumer.ready = len(self._outbox) < _WAITING_DELIVERIES
+        self._wake.set()
+
+    def _end(self, error: BrokerError) -> None:
+        self._ended = error
+        self._wake.set()
+
+    # --- the two loops -----------------------------------------------------------------------
+
+    async def _write(self, runtime: SubscriptionRuntime) -> None:
+        self._wake.set()
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._outbox or self._answer:
+                response = self._response()
+                if not self._consumer.ready:
+                    runtime.wake(self._consumer)
+                await self._context.write(response)
+            if self._ended is not None:
+                raise self._ended
+            if self._half_closed:
+                return
+
+    def _response(self) -> bytes:
+        """As many waiting deliveries as make one response."""
+        self._answer = False
+        parts: list[bytes] = []
+        size = 0
+        while self._outbox and size < MAX_DELIVERY_BYTES:
+            part = received_messages(self._outbox.popleft())
+            parts.append(part)
+            size += len(part)
+        parts.append(_PROPERTIES)
+        return b"".join(parts)
+
+    async def _read(self, runtime: SubscriptionRuntime) -> None:
+        try:
+            while (serialized := await receive(self._context)) is not None:
+                if not serialized:  # a heartbeat, which clients want to see answered
+                    self._answer = True
+                    self._wake.set()
+                    continue
+                request = parse(pb.StreamingPullRequest, serialized)
+                _check_later(request)
+                if request.stream_ack_deadline_seconds:
+                    self._consumer.ack_deadline_s = request.stream_ack_deadline_seconds
+                _settle(runtime, request)
+        except BrokerError as error:
+            self._end(error)
+        else:
+            self._half_closed = True
+            runtime.remove(self._consumer)
+            self._wake.set()
+
+
+def _check_first(request: pb.StreamingPullRequest) -> str:
+    """Pub/Sub: rules of a stream's first request. Returns the subscription's name."""
+    if not request.subscription:
+        raise InvalidArgument("first message must set subscription", field="subscription")
+    if not request.stream_ack_deadline_seconds:
+        raise InvalidArgument(
+            "first message must set stream_ack_deadline_seconds",
+            field="stream_ack_deadline_seconds",
+        )
+    _check_stream_ack_deadline(request)
+    _check_deadlines(request)
+    return request.subscription
+
+
+def _check_later(request: pb.StreamingPullRequest) -> None:
+    """Pub/Sub: rules of a stream's later requests."""
+    for field in (
+        "subscription",
+        "max_outstanding_messages",
+        "max_outstanding_bytes",
+        "protocol_version",
+    ):
+        if getattr(request, field):
+            raise InvalidArgument(f"{field} may only be set in first message", field=field)
+    if request.stream_ack_deadline_seconds:
+        _check_stream_ack_deadline(request)
+    _check_deadlines(request)
+
+
+def _check_stream_ack_deadline(request: pb.StreamingPullRequest) -> None:
+    seconds = request.stream_ack_deadline_seconds
+    if not _MIN_STREAM_ACK_DEADLINE_S <= seconds <= _MAX_STREAM_ACK_DEADLINE_S:
+        raise InvalidArgument(
+            f"stream_ack_deadline_seconds must be between {_MIN_STREAM_ACK_DEADLINE_S} "
+            f"and {_MAX_STREAM_ACK_DEADLINE_S} seconds",
+            field="stream_ack_deadline_seconds",
+        )
+
+
+def _check_deadlines(request: pb.StreamingPullRequest) -> None:
+    if len(request.modify_deadline_ack_ids) != len(request.modify_deadline_seconds):
+        raise InvalidArgument(
+            "ack IDs and deadlines must have the same size", field="modify_deadline_seconds"
+        )
+    for seconds in set(request.modify_deadline_seconds):
+        check_modify_ack_deadline(seconds)
+
+
+def _settle(runtime: SubscriptionRuntime, request: pb.StreamingPullRequest) -> None:
+    """Apply a request's acks and deadlines. A malformed ack id does not end the stream."""
+    if request.ack_ids:
+        runtime.acknowledge(request.ack_ids, lenient=True)
+    if request.modify_deadline_ack_ids:
+        by_deadline: dict[int, list[str]] = {}
+        for ack_id, seconds in zip(
+            request.modify_deadline_ack_ids, request.modify_deadline_seconds, strict=True
+        ):
+            by_deadline.setdefault(seconds, []).append(ack_id)
+        for seconds, ack_ids in by_deadline.items():
+            runtime.modify_ack_deadline(ack_ids, seconds, lenient=True)

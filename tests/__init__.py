@@ -1,0 +1,1 @@
+"""A package by name, so that no package called `tests` of somebody else is found instead."""

@@ -1,0 +1,61 @@
+"""Databases for tests.
+
+A test that asks for `database_url` runs twice, on SQLite and on PostgreSQL, each time with an empty
+database of its own. A test that takes the database server away asks for `throw_away_postgres`.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.postgres import ExternalPostgres, PostgresServer, ThrowAwayPostgres
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """The PostgreSQL server of this test process, for tests that only need databases on it.
+
+    It is the one at AMS_TEST_DATABASE_URL, or else a throw-away one. With pytest-xdist each worker
+    has its own: starting one costs a second, sharing one would cost a lock and its corner cases.
+    """
+    external = os.environ.get("AMS_TEST_DATABASE_URL")
+    if external:
+        yield ExternalPostgres(external)
+        return
+    with ThrowAwayPostgres() as server:
+        yield server
+
+
+@pytest.fixture
+def throw_away_postgres() -> Iterator[ThrowAwayPostgres]:
+    """A PostgreSQL server of this test's own, to stop, kill and start again."""
+    with ThrowAwayPostgres() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres: PostgresServer) -> Iterator[str]:
+    """The address of an empty PostgreSQL database."""
+    name = f"ams_test_{secrets.token_hex(8)}"
+    yield postgres.create_database(name)
+    postgres.drop_database(name)
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """The address of an SQLite database in a file that does not exist yet."""
+    return f"sqlite:///{tmp_path / 'ams.sqlite3'}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """The address of an empty database; the test runs once on each kind."""
+    fixture = "sqlite_url" if request.param == "sqlite" else "postgres_url"
+    url = request.getfixturevalue(fixture)
+    assert isinstance(url, str)
+    return url

@@ -1,0 +1,202 @@
+"""Messages on the wire: each hand-written function equals what protobuf's own code does."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ams_grpc.broker.ack_ids import AckIds
+from ams_grpc.broker.consumers import Delivery
+from ams_grpc.broker.errors import FailedPrecondition, InvalidArgument
+from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
+from ams_grpc.services import messages
+
+TOPIC = "projects/p/topics/t"
+PUBLISHED_US = 1_700_000_000_123_000
+
+text = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
+pubsub_messages = st.builds(
+    pb.PubsubMessage,
+    data=st.binary(max_size=400),
+    attributes=st.dictionaries(text, text, max_size=3),
+    message_id=text,
+    ordering_key=text,
+)
+
+
+def request_of(*published: pb.PubsubMessage) -> pb.PublishRequest:
+    return pb.PublishRequest(topic=TOPIC, messages=published)
+
+
+def stored(request: pb.PublishRequest) -> bytes:
+    return messages.payload_of(request.SerializeToString(), request)
+
+
+@given(st.lists(st.lists(pubsub_messages, min_size=1, max_size=5), min_size=1, max_size=3))
+def test_joined_payloads_come_apart_into_the_messages_that_were_published(
+    requests: list[list[pb.PubsubMessage]],
+) -> None:
+    payload = b"".join(stored(request_of(*published)) for published in requests)
+    published = [message for request in requests for message in request]
+
+    decoded = messages.decode(payload, 98, len(published), PUBLISHED_US)
+
+    for seq, (before, after) in enumerate(zip(published, decoded, strict=True), start=98):
+        message = pb.PubsubMessage.FromString(after)
+        assert message.message_id == str(seq)
+        assert message.publish_time.ToMicroseconds() == PUBLISHED_US
+        assert message.data == before.data
+        assert message.attributes == before.attributes
+        assert message.ordering_key == before.ordering_key
+
+
+def test_the_time_and_id_that_a_publisher_sets_are_replaced() -> None:
+    mine = pb.PubsubMessage(data=b"x", message_id="mine")
+    mine.publish_time.seconds, mine.publish_time.nanos = 5, 999
+
+    [decoded] = messages.decode(stored(request_of(mine)), 7, 1, 1_700_000_000_000_000)
+
+    message = pb.PubsubMessage.FromString(decoded)
+    assert message.message_id == "7"
+    assert (message.publish_time.seconds, message.publish_time.nanos) == (1_700_000_000, 0)
+
+
+def test_a_request_whose_fields_come_in_another_order_is_stored_alike() -> None:
+    request = request_of(pb.PubsubMessage(data=b"a"), pb.PubsubMessage(data=b"b"))
+    topic = pb.PublishRequest(topic=TOPIC).SerializeToString()
+    bodies = pb.PublishRequest(messages=request.messages).SerializeToString()
+
+    assert messages.payload_of(bodies + topic, request) == messages.payload_of(
+        topic + bodies, request
+    )
+
+
+def test_unknown_fields_between_the_messages_do_not_disturb() -> None:
+    unknown = b"\xfa\x01\x02ab"  # field 31, two bytes
+    request = request_of(pb.PubsubMessage(data=b"a"))
+    payload = stored(request) + unknown + stored(request)
+
+    decoded = messages.decode(payload, 0, 2, PUBLISHED_US)
+
+    assert [pb.PubsubMessage.FromString(message).data for message in decoded] == [b"a", b"a"]
+
+
+@given(st.integers(0, 10**12), st.integers(1, 1000))
+def test_the_response_names_one_id_for_each_message(first_seq: int, count: int) -> None:
+    response = pb.PublishResponse.FromString(messages.publish_response(first_seq, count))
+
+    assert response.message_ids == [str(seq) for seq in range(first_seq, first_seq + count)]
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**40), pubsub_messages), max_size=20))
+def test_a_delivery_reads_as_received_messages(
+    delivered: list[tuple[int, pb.PubsubMessage]],
+) -> None:
+    ids = AckIds(b"secret", 1)
+    head = ids.head(3, 4)
+    delivery = Delivery(
+        4,
+        head,
+        [seq for seq, _ in delivered],
+        [message.SerializeToString() for _, message in delivered],
+    )
+
+    response = pb.StreamingPullResponse.FromString(messages.received_messages(delivery))
+
+    assert [received.message for received in response.received_messages] == [
+        message for _, message in delivered
+    ]
+    for received, (seq, _) in zip(response.received_messages, delivered, strict=True):
+        assert ids.parse([received.ack_id]) == [(3, 4, [seq])]
+        assert received.delivery_attempt == 0
+
+
+# --- the limits of Publish -----------------------------------------------------------------------
+
+
+def check(request: pb.PublishRequest) -> None:
+    messages.check_publish(request, request.ByteSize())
+
+
+@pytest.mark.parametrize("count", [1, 1000])
+def test_a_request_of_1_to_1000_messages_is_accepted(count: int) -> None:
+    check(request_of(*[pb.PubsubMessage(data=b"x")] * count))
+
+
+@pytest.mark.parametrize(
+    "count,text",
+    [
+        (
+            0,
+            "The value for message_count is too small. You passed 0 in the request, "
+            "but the minimum value is 1.",
+        ),
+        (
+            1001,
+            "The value for message_count is too large. You passed 1001 in the request, "
+            "but the maximum value is 1000.",
+        ),
+    ],
+)
+def test_other_counts_are_refused(count: int, text: str) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        check(request_of(*[pb.PubsubMessage(data=b"x")] * count))
+    assert refused.value.message == text
+
+
+def test_a_request_above_10_megabytes_is_refused() -> None:
+    request = request_of(pb.PubsubMessage(data=bytes(10_000_000)))
+    with pytest.raises(InvalidArgument) as refused:
+        check(request)
+    assert refused.value.message == (
+        f"The value for request_size is too large. You passed {request.ByteSize()} in the "
+        "request, but the maximum value is 10000000."
+    )
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        pb.PubsubMessage(data=b"x"),
+        pb.PubsubMessage(attributes={"k": ""}),
+        pb.PubsubMessage(attributes={f"k{i}": "" for i in range(100)}),
+        pb.PubsubMessage(attributes={"k" * 256: "v" * 1024}),
+        pb.PubsubMessage(attributes={"googclient_traceparent": "00"}),
+        pb.PubsubMessage(attributes={"Googx": "1"}),
+        pb.PubsubMessage(data=b"x", ordering_key="o" * 1024),
+    ],
+)
+def test_messages_at_the_limits_are_accepted(message: pb.PubsubMessage) -> None:
+    check(request_of(message))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        pb.PubsubMessage(),
+        pb.PubsubMessage(ordering_key="k"),
+        pb.PubsubMessage(attributes={f"k{i}": "" for i in range(101)}),
+        pb.PubsubMessage(attributes={"k" * 257: ""}),
+        pb.PubsubMessage(attributes={"é" * 129: ""}),
+        pb.PubsubMessage(attributes={"k": "v" * 1025}),
+        pb.PubsubMessage(attributes={"": "v"}),
+        pb.PubsubMessage(attributes={"googx": "1"}),
+        pb.PubsubMessage(data=b"x", ordering_key="o" * 1025),
+    ],
+)
+def test_messages_beyond_the_limits_are_refused(message: pb.PubsubMessage) -> None:
+    with pytest.raises(InvalidArgument):
+        check(
+            request_of(pb.PubsubMessage(data=b"good", ordering_key=message.ordering_key), message)
+        )
+
+
+@pytest.mark.parametrize("keys", [("a", "b"), ("a", ""), ("", "a")])
+def test_all_messages_of_a_request_have_the_same_ordering_key(keys: tuple[str, str]) -> None:
+    with pytest.raises(FailedPrecondition) as refused:
+        check(request_of(*[pb.PubsubMessage(data=b"x", ordering_key=key) for key in keys]))
+    assert refused.value.message == (
+        "In a single publish request, all messages must have no ordering key or they must all "
+        "have the same ordering key."
+    )

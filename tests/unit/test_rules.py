@@ -1,0 +1,349 @@
+"""Bounds, defaults and labels, with the texts that Pub/Sub answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ams_grpc.broker import rules
+from ams_grpc.broker.catalog import (
+    DAY_US,
+    HOUR_US,
+    MINUTE_US,
+    SECOND_US,
+    MessageStoragePolicy,
+    SubscriptionConfig,
+    TopicConfig,
+)
+from ams_grpc.broker.errors import InvalidArgument
+from ams_grpc.broker.profiles import EMULATOR, STRICT, Profile
+
+
+def check_subscription(profile: Profile = STRICT, **settings: Any) -> None:
+    rules.check_subscription(SubscriptionConfig(**settings), profile)
+
+
+def check_topic(**settings: Any) -> None:
+    rules.check_topic(TopicConfig(**settings))
+
+
+def test_a_subscription_with_nothing_but_defaults_is_right() -> None:
+    check_subscription(STRICT)
+    check_subscription(EMULATOR)
+
+
+def test_a_topic_with_nothing_but_defaults_is_right() -> None:
+    check_topic()
+
+
+# --- ack deadlines ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seconds", [10, 600])
+def test_an_ack_deadline_is_10_to_600_seconds(seconds: int) -> None:
+    check_subscription(ack_deadline_s=seconds)
+
+
+@pytest.mark.parametrize("seconds", [-1, 0, 1, 9, 601])
+def test_other_ack_deadlines_are_refused(seconds: int) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        check_subscription(ack_deadline_s=seconds)
+
+    assert caught.value.message == (
+        f"Invalid ack deadline given (ack_deadline={seconds}). "
+        "The ack deadline must be between 10 and 600 seconds."
+    )
+    assert caught.value.field == "ack_deadline_seconds"
+
+
+def test_the_emulator_profile_allows_ack_deadlines_from_1_second() -> None:
+    check_subscription(EMULATOR, ack_deadline_s=1)
+
+    with pytest.raises(InvalidArgument, match="between 1 and 600 seconds"):
+        check_subscription(EMULATOR, ack_deadline_s=-1)
+
+
+@pytest.mark.parametrize("seconds", [0, 1, 9, 600])
+def test_an_ack_deadline_is_modified_to_0_to_600_seconds(seconds: int) -> None:
+    rules.check_modify_ack_deadline(seconds)
+
+
+@pytest.mark.parametrize("seconds", [-1, 601])
+def test_other_modifications_of_ack_deadlines_are_refused(seconds: int) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        rules.check_modify_ack_deadline(seconds)
+
+    assert caught.value.message == (
+        f"Invalid ack deadline given (ack_deadline={seconds}). "
+        "The ack deadline must be between 0 and 600 seconds."
+    )
+
+
+# --- pulls --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("max_messages", [1, 2**31 - 1])
+def test_a_pull_asks_for_at_least_one_message(max_messages: int) -> None:
+    rules.check_max_messages(max_messages)
+
+
+@pytest.mark.parametrize("max_messages", [0, -1])
+def test_a_pull_for_no_message_is_refused(max_messages: int) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        rules.check_max_messages(max_messages)
+
+    assert caught.value.message == (
+        "You have passed an invalid argument to the service (argument=max_messages)."
+    )
+
+
+# --- retention ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seconds", [600, 600.5, 2_678_400])
+def test_retention_is_10_minutes_to_31_days(seconds: float) -> None:
+    retention_us = round(seconds * SECOND_US)
+
+    check_topic(message_retention_us=retention_us)
+    check_subscription(message_retention_us=retention_us)
+
+
+@pytest.mark.parametrize(
+    "seconds, shown",
+    [
+        (-1, "-1s"),
+        (0, "0s"),
+        (599, "9m59s"),
+        (599.5, "9m59.5s"),
+        (2_678_401, "744h0m1s"),
+    ],
+)
+def test_other_retentions_are_refused(seconds: float, shown: str) -> None:
+    retention_us = round(seconds * SECOND_US)
+    for check in (check_topic, check_subscription):
+        with pytest.raises(InvalidArgument) as caught:
+            check(message_retention_us=retention_us)
+
+        assert caught.value.message == (
+            "The value for message retention duration is out of bounds. "
+            f"You passed {shown} in the request, but the value must be between 10m and 744h."
+        )
+        assert caught.value.field == "message_retention_duration"
+
+
+@pytest.mark.parametrize(
+    "expiration_ttl_us, retention_us",
+    [
+        pytest.param(None, 7 * DAY_US, id="never-expires"),
+        pytest.param(31 * DAY_US, 7 * DAY_US, id="expires-later"),
+        pytest.param(7 * DAY_US, 7 * DAY_US, id="expires-then"),
+        pytest.param(DAY_US, DAY_US, id="expires-before"),
+        pytest.param(SECOND_US, 10 * MINUTE_US, id="expires-before-the-shortest-retention"),
+    ],
+)
+def test_by_default_retention_is_7_days_or_until_expiration(
+    expiration_ttl_us: int | None, retention_us: int
+) -> None:
+    assert rules.default_retention_us(expiration_ttl_us) == retention_us
+
+
+# --- expiration ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ttl_us", [DAY_US, 365 * DAY_US, None])
+def test_expiration_is_a_day_to_a_year_or_never(ttl_us: int | None) -> None:
+    check_subscription(expiration_ttl_us=ttl_us, message_retention_us=HOUR_US)
+
+
+@pytest.mark.parametrize(
+    "ttl_us, shown",
+    [(-SECOND_US, "-1s"), (0, "0s"), (HOUR_US, "1h"), (86_399 * SECOND_US, "23h59m59s")],
+)
+def test_a_shorter_expiration_is_refused(ttl_us: int, shown: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        check_subscription(expiration_ttl_us=ttl_us)
+
+    assert caught.value.message == (
+        "The value for expiration duration is too small. "
+        f"You passed {shown} in the request, but the minimum value is 24h."
+    )
+    assert caught.value.field == "expiration_policy.ttl"
+
+
+def test_a_longer_expiration_is_refused() -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        check_subscription(expiration_ttl_us=366 * DAY_US)
+
+    assert caught.value.message == (
+        "The value for expiration duration is too large. "
+        "You passed 8784h in the request, but the maximum value is 8760h."
+    )
+
+
+def test_a_subscription_does_not_expire_before_its_messages() -> None:
+    check_subscription(expiration_ttl_us=2 * DAY_US, message_retention_us=2 * DAY_US)
+
+    with pytest.raises(InvalidArgument) as caught:
+        check_subscription(expiration_ttl_us=DAY_US, message_retention_us=2 * DAY_US)
+
+    assert caught.value.message == (
+        "You have passed an invalid argument to the service (argument="
+        "expiration_policy.ttl 24h is shorter than message_retention_duration 48h)."
+    )
+
+
+@pytest.mark.parametrize("ttl_us", [SECOND_US, MINUTE_US, HOUR_US, DAY_US, None])
+def test_the_emulator_profile_allows_expiration_from_1_second(ttl_us: int | None) -> None:
+    check_subscription(
+        EMULATOR,
+        expiration_ttl_us=ttl_us,
+        message_retention_us=rules.default_retention_us(ttl_us),
+    )
+
+
+def test_the_emulator_profile_refuses_expiration_below_1_second() -> None:
+    with pytest.raises(InvalidArgument, match="but the minimum value is 1s"):
+        check_subscription(EMULATOR, expiration_ttl_us=0)
+
+
+# --- what is stored and returned ----------------------------------------------------------------
+
+
+def test_a_kms_key_name_has_the_shape_of_one() -> None:
+    check_topic(kms_key_name="projects/p/locations/global/keyRings/r/cryptoKeys/k")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "key",
+        "projects/p/locations/global/keyRings/r",
+        "projects/p/locations/global/keyRings/r/cryptoKeys/",
+        "projects/p/locations/global/keyRings/r/cryptoKeys/k/cryptoKeyVersions/1",
+        "projects/p/locations/global/keyRings/r/cryptoKeys/k\0",
+    ],
+)
+def test_other_kms_key_names_are_refused(name: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        check_topic(kms_key_name=name)
+
+    assert caught.value.message == (
+        "You have passed an invalid argument to the service (argument=kms_key_name)."
+    )
+
+
+def test_a_storage_policy_names_regions() -> None:
+    check_topic(message_storage_policy=MessageStoragePolicy(("europe-west1",)))
+
+
+@pytest.mark.parametrize("regions", [(), ("",), ("europe-west1", "a\0b")])
+def test_a_storage_policy_without_a_region_is_refused(regions: tuple[str, ...]) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        check_topic(message_storage_policy=MessageStoragePolicy(regions))
+
+    assert caught.value.field == "message_storage_policy.allowed_persistence_regions"
+
+
+# --- labels -------------------------------------------------------------------------------------
+
+LETTERS = r'does not conform to regular expression "[\p{Ll}\p{Lo}][\p{Ll}\p{Lo}\p{N}_-]{0,62}"'
+CHARACTERS = r'does not conform to regular expression "[\p{Ll}\p{Lo}\p{N}_-]{0,63}"'
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        pytest.param({f"k{number}": "v" for number in range(64)}, id="64-labels"),
+        pytest.param({"k" * 63: "v" * 63}, id="63-characters"),
+        pytest.param({"é": ""}, id="small-letter-empty-value"),
+        pytest.param({"名前": "値"}, id="letters-without-case"),
+        pytest.param({"a1_-": "1_-"}, id="digits-and-signs"),
+        pytest.param({"a²": "½"}, id="numbers"),
+    ],
+)
+def test_labels_within_limits(labels: dict[str, str]) -> None:
+    rules.check_labels(labels)
+
+
+@pytest.mark.parametrize(
+    "labels, fault",
+    [
+        (
+            {"Upper": "v"},
+            (
+                f'Invalid field "labels"; key "Upper" {LETTERS}; first character "U" is not a '
+                "non-uppercased letter (Unicode character class Ll or Lo)"
+            ),
+        ),
+        (
+            {"1a": "v"},
+            (
+                f'Invalid field "labels"; key "1a" {LETTERS}; first character "1" is not a '
+                "non-uppercased letter (Unicode character class Ll or Lo)"
+            ),
+        ),
+        ({"": "v"}, f'Invalid field "labels"; key "" {LETTERS}'),
+        ({"aB": "v"}, f'Invalid field "labels"; key "aB" {LETTERS}'),
+        ({"a.b": "v"}, f'Invalid field "labels"; key "a.b" {LETTERS}'),
+        ({"a\n": "v"}, f'Invalid field "labels"; key "a\n" {LETTERS}'),
+        (
+            {"k" * 64: "v"},
+            (
+                f'Invalid field "labels"; key "{"k" * 64}" exceeds maximum key length 63 '
+                "with a length of 64"
+            ),
+        ),
+        (
+            {"key": "v" * 64},
+            (
+                f'Invalid field "labels.key"; value "{"v" * 64}" exceeds maximum value length 63 '
+                "with a length of 64"
+            ),
+        ),
+        ({"key": "Value"}, f'Invalid field "labels.key"; value "Value" {CHARACTERS}'),
+        ({"key": "a b"}, f'Invalid field "labels.key"; value "a b" {CHARACTERS}'),
+        (
+            {f"k{number}": "v" for number in range(65)},
+            'Invalid field "labels"; 65 labels exceed the maximum of 64',
+        ),
+    ],
+)
+def test_other_labels_are_refused(labels: dict[str, str], fault: str) -> None:
+    for check in (check_topic, check_subscription):
+        with pytest.raises(InvalidArgument) as caught:
+            check(labels=labels)
+
+        assert caught.value.message == (
+            "You have passed an invalid argument to the service "
+            f"(argument=Invalid labels: {fault})."
+        )
+        assert caught.value.field == "labels"
+
+
+# --- durations in texts -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "seconds, text",
+    [
+        (0, "0s"),
+        (1, "1s"),
+        (0.5, "0.5s"),
+        (0.000001, "0.000001s"),
+        (59, "59s"),
+        (60, "1m"),
+        (599, "9m59s"),
+        (600, "10m"),
+        (600.5, "10m0.5s"),
+        (3_600, "1h"),
+        (3_605, "1h0m5s"),
+        (3_660, "1h1m"),
+        (86_399, "23h59m59s"),
+        (86_400, "24h"),
+        (2_678_400, "744h"),
+        (-1.5, "-1.5s"),
+    ],
+)
+def test_durations_are_written_as_go_does(seconds: float, text: str) -> None:
+    assert rules.duration_text(round(seconds * SECOND_US)) == text
