@@ -149,7 +149,7 @@ async def _serve(config: Any) -> None:
     async with running(config) as addresses:
         admin = f" admin={addresses.admin}" if addresses.admin else ""
         click.echo(f"ready grpc={addresses.grpc}{admin} profile={config.effective_profile}")
-        if sys.stderr.isatty():
+        if config.effective_profile == "emulator" and config.log_format != "json":
             click.echo(_EXAMPLE.format(endpoint=addresses.grpc), err=True)
         await stop.wait()
 

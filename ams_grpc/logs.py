@@ -36,3 +36,4 @@ def set_up(format_: Literal["auto", "json", "console"], level: str) -> None:
     root.setLevel(level.upper())
     # SQL statements carry parameters; they are nobody's business, whatever the level.
     logging.getLogger("sqlalchemy").setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)

@@ -98,7 +98,7 @@ class _Service(Collector):
         now_us = self._broker.clock.now_us()
         for backlog in self._backlogs:
             labels = _values(backlog.subscription)
-            undelivered.add_metric(labels, backlog.undelivered)
+            undelivered.add_metric(labels, backlog.messages)
             oldest_us = backlog.oldest_publish_time_us
             age.add_metric(
                 labels, 0.0 if oldest_us is None else max(0, now_us - oldest_us) / 1_000_000
@@ -109,7 +109,7 @@ class _Service(Collector):
     def _writer(self) -> Iterable[Metric]:
         commits = self._commits
         published = CounterMetricFamily("pubsub_published_messages", "Messages committed")
-        published.add_metric([], commits.published_messages)
+        published.add_metric([], int(commits.messages_per_commit.total))
         yield published
         failed = CounterMetricFamily("commit_failures", "Transactions that failed")
         failed.add_metric([], commits.failed_commits)
@@ -118,7 +118,9 @@ class _Service(Collector):
             "commit_latency_seconds", "How long a transaction took", commits.commit_seconds
         )
         yield _histogram(
-            "commit_batch_messages", "Messages published per transaction", commits.commit_messages
+            "commit_batch_messages",
+            "Messages published per transaction",
+            commits.messages_per_commit,
         )
         cache = GaugeMetricFamily("log_cache_bytes", "Messages kept in memory, in bytes")
         cache.add_metric([], self._broker.log.cached_bytes)

@@ -5,7 +5,7 @@ Every method that touches the database raises StorageUnavailable when it does no
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -229,37 +229,43 @@ class Catalog(Protocol):
     async def snapshot_cursor(self, snapshot: Snapshot) -> CursorState: ...
 
 
-@dataclass(frozen=True, slots=True)
-class PastRetention:
-    """A subscription whose floor lags behind its retention: all below ``seq`` has expired."""
+class ExpiredFloor(Protocol):
+    """A subscription whose floor lags behind its retention: all below ``cutoff`` has expired."""
 
-    subscription: SubscriptionName
-    seq: int
+    @property
+    def subscription(self) -> SubscriptionName: ...
+
+    @property
+    def cutoff(self) -> int: ...
 
 
 class Upkeep(Protocol):
     """What time does to stored things. Small bites, so that no publish waits for long."""
 
     async def topics_with_messages(self) -> Sequence[int]:
-        """Ids of the topics that store messages, or are deleted and not yet cleared away."""
+        """Ids of the topics that store messages."""
         ...
 
-    async def purge_topic(self, topic_id: int, now_us: int, max_rows: int) -> int:
-        """Delete up to ``max_rows`` batches that nobody can need any more; how many it were."""
+    async def purge_topic(self, topic_id: int, now_us: int) -> int:
+        """Delete some batches that nobody can need any more; how many it were, 0 for none left."""
         ...
 
-    async def past_retention(self, now_us: int) -> Sequence[PastRetention]: ...
-
-    async def delete_expired_snapshots(self, now_us: int) -> Sequence[int]:
-        """Returns the ids of the topics concerned."""
+    async def forget_deleted_topics(self) -> int:
+        """Remove deleted topics that nothing refers to any more; how many it were."""
         ...
 
-    async def touch(self, subscription_ids: Sequence[int], now_us: int) -> None:
+    async def expired_floors(self, now_us: int) -> Sequence[ExpiredFloor]: ...
+
+    async def delete_expired_snapshots(self, now_us: int) -> int:
+        """How many it were."""
+        ...
+
+    async def touch(self, subscription_ids: Iterable[int], now_us: int) -> None:
         """These subscriptions are in use."""
         ...
 
-    async def unused(self, now_us: int) -> Sequence[SubscriptionName]:
-        """Subscriptions that nobody has used for longer than their expiration policy's ttl."""
+    async def inactive(self, now_us: int) -> Sequence[Subscription]:
+        """Those that nobody has used for as long as their expiration policy allows."""
         ...
 
     async def alive(self, now_us: int) -> None:

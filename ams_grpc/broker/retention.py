@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Final
 
 from ams_grpc.broker.clock import Clock
-from ams_grpc.broker.errors import NotFound, StorageUnavailable
+from ams_grpc.broker.errors import FailedPrecondition, NotFound, StorageUnavailable
 from ams_grpc.broker.ports import Upkeep
 from ams_grpc.broker.subscriptions import Subscriptions
 
-_PURGE_ROWS: Final = 64
 _log = logging.getLogger(__name__)
 
 
@@ -52,27 +50,28 @@ class Retention:
         await self._upkeep.alive(now_us)
         await self._upkeep.touch(sorted(self._subscriptions.take_used()), now_us)
         await self._expire_subscriptions(now_us)
-        for topic_id in await self._upkeep.delete_expired_snapshots(now_us):
-            await self._subscriptions.snapshots_changed(topic_id)
+        if await self._upkeep.delete_expired_snapshots(now_us):
+            await self._subscriptions.all_snapshots_changed()
         await self._expire_messages(now_us)
         for topic_id in await self._upkeep.topics_with_messages():
-            while await self._upkeep.purge_topic(topic_id, now_us, _PURGE_ROWS) == _PURGE_ROWS:
+            while await self._upkeep.purge_topic(topic_id, now_us):
                 pass
+        await self._upkeep.forget_deleted_topics()
 
     async def _expire_subscriptions(self, now_us: int) -> None:
         """Pub/Sub: Subscription.expiration_policy."""
-        for name in await self._upkeep.unused(now_us):
-            _log.info("subscription expired", extra={"subscription": str(name)})
+        for subscription in await self._upkeep.inactive(now_us):
+            _log.info("subscription expired", extra={"subscription": str(subscription.name)})
             try:
-                await self._subscriptions.delete(name)
+                await self._subscriptions.delete(subscription.name)
             except NotFound:
                 continue  # somebody deleted it meanwhile
 
     async def _expire_messages(self, now_us: int) -> None:
         """Pub/Sub: Subscription.message_retention_duration."""
-        for past in await self._upkeep.past_retention(now_us):
+        for expired in await self._upkeep.expired_floors(now_us):
             try:
-                runtime = await self._subscriptions.runtime(past.subscription, use=False)
-            except NotFound:
-                continue
-            runtime.expire_before(past.seq)
+                runtime = await self._subscriptions.runtime(expired.subscription, use=False)
+            except (NotFound, FailedPrecondition):
+                continue  # deleted or detached meanwhile
+            runtime.expire_before(expired.cutoff)

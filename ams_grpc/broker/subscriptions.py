@@ -267,6 +267,11 @@ class Subscriptions:
         for runtime in self._of_topic.get(topic_id, ()):
             runtime.kept_from = kept_from
 
+    async def all_snapshots_changed(self) -> None:
+        """Snapshots went, of whatever topics."""
+        for topic_id in list(self._of_topic):
+            await self.snapshots_changed(topic_id)
+
     def running(self) -> Sequence[SubscriptionRuntime]:
         """All runtimes."""
         return list(self._runtimes.values())

@@ -1,0 +1,160 @@
+"""The tables.
+
+Ids are never used twice: what was deleted cannot come back under another name. Moments are
+integers, microseconds since 1970 UTC. Names compare by their bytes on every database, as lists
+and page tokens need it. ``config`` and ``labels`` are JSON; ``storage.records`` reads and writes it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+)
+from sqlalchemy.types import TypeEngine
+
+metadata: Final = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+NUMBER: Final[TypeEngine[int]] = BigInteger().with_variant(Integer(), "sqlite")
+"""64 bits. SQLite hands out ids only in a column whose type is exactly INTEGER."""
+
+NAME: Final[TypeEngine[str]] = Text().with_variant(Text(collation="C"), "postgresql")
+
+
+def _id() -> Column[int]:
+    return Column("id", NUMBER, primary_key=True, autoincrement=True)
+
+
+def _number(name: str, *arguments: Any, **options: Any) -> Column[int]:
+    return Column(name, NUMBER, *arguments, nullable=False, **options)
+
+
+def _counter(name: str) -> Column[int]:
+    return _number(name, server_default="0")
+
+
+meta: Final = Table(
+    "meta",
+    metadata,
+    Column("key", NAME, primary_key=True),
+    Column("value", LargeBinary, nullable=False),
+)
+"""``server_secret``: 32 random bytes, for ever. ``alive_us``: when the service last ran."""
+
+topics: Final = Table(
+    "topics",
+    metadata,
+    _id(),
+    Column("name", NAME, unique=True),  # the full name; NULL once the topic is deleted
+    Column("project", NAME, nullable=False),
+    _number("version"),
+    Column("config", Text, nullable=False),
+    _counter("next_seq"),
+    _counter("first_seq"),  # the lowest seq that may still be stored
+    _counter("last_publish_us"),
+    _counter("byte_count"),  # of all that was ever published
+    _number("created_us"),
+    Index(None, "project", "name"),
+    sqlite_autoincrement=True,
+)
+
+subscriptions: Final = Table(
+    "subscriptions",
+    metadata,
+    _id(),
+    Column("name", NAME, nullable=False, unique=True),
+    Column("project", NAME, nullable=False),
+    _number("version"),
+    _number("topic_id", ForeignKey("topics.id")),
+    _number("start_seq"),
+    Column("detached", Boolean, nullable=False),
+    Column("config", Text, nullable=False),
+    _number("active_at_us"),
+    _number("created_us"),
+    Index(None, "project", "name"),
+    Index(None, "topic_id", "name"),
+    sqlite_autoincrement=True,
+)
+
+cursors: Final = Table(
+    "cursors",
+    metadata,
+    _number(
+        "subscription_id",
+        ForeignKey("subscriptions.id", ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    _number("floor"),
+    _number("epoch"),
+    _counter("acked_above_floor"),
+)
+
+ack_chunks: Final = Table(
+    "ack_chunks",
+    metadata,
+    _number(
+        "subscription_id",
+        ForeignKey("cursors.subscription_id", ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    _number("chunk_no", primary_key=True),
+    Column("bits", LargeBinary, nullable=False),
+)
+
+batches: Final = Table(
+    "batches",
+    metadata,
+    # No foreign key: topics go only after their batches, and a check for each publish costs.
+    _number("topic_id", primary_key=True),
+    _number("first_seq", primary_key=True),
+    _number("count"),
+    _number("publish_time_us"),
+    _number("byte_size"),
+    Column("payload", LargeBinary, nullable=False),  # last: what precedes it is read without it
+    CheckConstraint("count > 0", name="count"),
+    Index(None, "topic_id", "publish_time_us", "first_seq"),
+)
+
+snapshots: Final = Table(
+    "snapshots",
+    metadata,
+    _id(),
+    Column("name", NAME, nullable=False, unique=True),
+    Column("project", NAME, nullable=False),
+    _number("topic_id", ForeignKey("topics.id")),
+    _number("created_us"),
+    _number("expire_us", index=True),
+    Column("labels", Text, nullable=False),
+    _number("floor"),
+    Index(None, "project", "name"),
+    Index(None, "topic_id", "name"),
+    sqlite_autoincrement=True,
+)
+
+snapshot_chunks: Final = Table(
+    "snapshot_chunks",
+    metadata,
+    _number("snapshot_id", ForeignKey("snapshots.id", ondelete="CASCADE"), primary_key=True),
+    _number("chunk_no", primary_key=True),
+    Column("bits", LargeBinary, nullable=False),
+)

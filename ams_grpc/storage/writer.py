@@ -1,0 +1,305 @@
+"""The writing thread's side of the group commit: a group in, one transaction, results out.
+
+What can go wrong, and what then holds:
+
+- an append finds its topic changed: it gets Aborted; the others do not notice;
+- a ``Run`` raises: its savepoint is rolled back, and its caller gets the error;
+- the transaction fails for a reason of its own (a value that does not fit, a deadlock): nothing of
+  it is stored; each item gets a transaction for itself, so that only the bad one fails;
+- the connection broke before the commit was asked for: nothing is stored; once more on a new one;
+- the database is unavailable: nothing is stored; unless COMMIT had been sent, when nobody knows.
+  The topics of such a group are ``uncertain``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from time import perf_counter
+from typing import Any, Final
+
+from sqlalchemy import Connection
+
+from ams_grpc.broker.clock import Clock
+from ams_grpc.broker.errors import Aborted, BrokerError
+from ams_grpc.broker.ports import Appended, CursorChanges, DirtyCursor, StoredBatch
+from ams_grpc.storage.engine import Database, interrupt
+from ams_grpc.storage.failures import (
+    is_conflict,
+    is_lost_connection,
+    is_unavailable,
+    unavailable,
+)
+from ams_grpc.storage.statements import HotStatements
+
+ROW_BYTES: Final = 1 << 20
+"""About how large a row of several publishes gets. One that is larger has a row to itself."""
+
+_CONFLICT_ATTEMPTS: Final = 3
+_LOGGER: Final = logging.getLogger(__name__)
+
+
+class Append:
+    """One publish: waiting, then with a ``result`` or an ``error``."""
+
+    __slots__ = ("count", "error", "future", "payload", "result", "topic_id", "version")
+
+    def __init__(
+        self,
+        future: asyncio.Future[Appended],
+        topic_id: int,
+        version: int,
+        payload: bytes,
+        count: int,
+    ) -> None:
+        self.future = future
+        self.topic_id = topic_id
+        self.version = version
+        self.payload = payload
+        self.count = count
+        self.result: Appended | None = None
+        self.error: Exception | None = None
+
+
+class Run:
+    """One call with a connection, in a savepoint of its own."""
+
+    __slots__ = ("call", "error", "future", "result")
+
+    def __init__(self, future: asyncio.Future[Any], call: Callable[[Connection], Any]) -> None:
+        self.future = future
+        self.call = call
+        self.result: Any = None
+        self.error: Exception | None = None
+
+
+@dataclass(slots=True)
+class CursorWrite:
+    """One cursor's changes. ``written`` or not, or with an ``error`` that is its own fault."""
+
+    cursor: DirtyCursor
+    changes: CursorChanges
+    written: bool = False
+    error: Exception | None = None
+
+
+@dataclass(slots=True)
+class Group:
+    """What goes into one transaction, in the order in which it was handed in; cursors last.
+
+    Cursors come last since a purge in the same group may only see floors that are no newer than
+    a snapshot's state, which was taken when the snapshot was handed in.
+    """
+
+    items: Sequence[Append | Run] = ()
+    cursors: Sequence[CursorWrite] = ()
+    flushes: Sequence[asyncio.Future[None]] = ()
+    byte_size: int = 0
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a group."""
+
+    stored: list[StoredBatch] = field(default_factory=list)
+    commits: int = 0
+    messages: int = 0
+    seconds: float = 0.0
+    failure: Exception | None = None  # the database is unavailable
+    uncertain: set[int] = field(default_factory=set)  # topics that may have grown all the same
+
+
+class Writer:
+    """Owns the connection that writes. All but ``interrupt`` happens on one thread."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._hot = HotStatements(database.is_sqlite)
+        self._connection: Connection | None = None
+        self._committing = False
+        self._cleared: dict[int, int] = {}  # subscription id -> no chunk below is stored
+
+    def write(self, group: Group) -> Outcome:
+        """Store a group. Never raises: errors are left at the items, and in the outcome."""
+        outcome = Outcome()
+        started = perf_counter()
+        try:
+            self._write(group, outcome)
+        except Exception as error:
+            _LOGGER.exception("unforeseen error in the writer")
+            self._fail(group, error, outcome)
+        outcome.seconds = perf_counter() - started
+        return outcome
+
+    def interrupt(self) -> None:
+        """From another thread: what hangs shall fail."""
+        connection = self._connection
+        if connection is not None:
+            interrupt(connection)
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            try:
+                connection.invalidate()  # closed for good, whatever state it is in
+                connection.close()
+            except Exception:
+                _LOGGER.debug("closing a connection", exc_info=True)
+
+    def _write(self, group: Group, outcome: Outcome, attempt: int = 1) -> None:
+        reused = self._connection is not None
+        self._committing = False
+        try:
+            stored = self._transact(group)
+        except Exception as error:  # noqa: BLE001  # sorted out below
+            committing = self._committing
+            self.close()
+            lost = is_lost_connection(error)
+            if lost and reused and not committing:
+                self._write(group, outcome)  # it went stale while nothing was written
+            elif is_unavailable(error):
+                self._fail(group, error, outcome)
+                if committing:
+                    outcome.uncertain |= {a.topic_id for a in group.items if isinstance(a, Append)}
+            elif is_conflict(error) and attempt < _CONFLICT_ATTEMPTS:
+                self._write(group, outcome, attempt + 1)
+            else:
+                self._write_singly(group, error, outcome)
+        else:
+            self._settle(group, stored, outcome)
+
+    def _write_singly(self, group: Group, error: Exception, outcome: Outcome) -> None:
+        """After a failure that one item caused, or several: find out which."""
+        parts = [Group(items=[item]) for item in group.items]
+        parts += [Group(cursors=[write]) for write in group.cursors]
+        if len(parts) == 1:
+            for only in (*group.items, *group.cursors):
+                only.error = unavailable() if is_conflict(error) else error
+            return
+        for part in parts:
+            if outcome.failure is None:
+                self._write(part, outcome)
+            else:
+                self._fail(part, outcome.failure, outcome)
+
+    @staticmethod
+    def _fail(group: Group, error: Exception, outcome: Outcome) -> None:
+        outcome.failure = error
+        for item in group.items:
+            item.error = unavailable()
+
+    def _settle(self, group: Group, stored: list[StoredBatch], outcome: Outcome) -> None:
+        outcome.commits += 1
+        outcome.stored += stored
+        for batch in stored:
+            outcome.messages += batch.count
+        for write in group.cursors:
+            write.written = True
+            changes = write.changes
+            self._cleared[changes.subscription_id] = changes.floor >> 13
+
+    def _transact(self, group: Group) -> list[StoredBatch]:
+        """One transaction. When it returns, it is committed."""
+        connection = self._connection
+        if connection is None:
+            connection = self._connection = self._database.writer.connect()
+        stored: list[StoredBatch] = []
+        # No ``with``: after an error the connection is closed, which rolls back and cannot fail.
+        transaction = connection.begin()
+        dbapi: Any = connection.connection.dbapi_connection
+        cursor = dbapi.cursor()
+        for kind, items in groupby(group.items, type):
+            if kind is Append:
+                self._append(cursor, list(items), stored)  # type: ignore[arg-type]
+            else:
+                for item in items:
+                    self._run(connection, item)  # type: ignore[arg-type]
+        if group.cursors:
+            changes = [write.changes for write in group.cursors]
+            self._hot.write_cursors(cursor, changes, self._cleared)
+        if not group.items and not group.cursors:
+            cursor.execute(self._hot.probe)
+        cursor.close()
+        self._committing = True
+        transaction.commit()
+        return stored
+
+    def _append(self, cursor: Any, appends: list[Append], stored: list[StoredBatch]) -> None:
+        """Store what goes to the same topic in as few rows as possible."""
+        by_topic: dict[tuple[int, int], list[Append]] = {}
+        for append in appends:
+            by_topic.setdefault((append.topic_id, append.version), []).append(append)
+        # In order of topics on every node, so that no two wait for each other.
+        keys = sorted(by_topic)
+        now = self._clock.now_us() // 1000 * 1000  # Pub/Sub: publish times have milliseconds
+        parameters = []
+        for topic_id, version in keys:
+            same = by_topic[topic_id, version]
+            count = sum([append.count for append in same])
+            size = sum([len(append.payload) for append in same])
+            parameters.append((count, now, now, size, topic_id, version))
+        rows = self._hot.allocate_all(cursor, parameters)
+        first = len(stored)
+        for key, (count, *_), row in zip(keys, parameters, rows, strict=True):
+            if row is None:
+                for append in by_topic[key]:
+                    append.error = Aborted("The topic has changed; try again.")
+            else:
+                next_seq, publish_time_us = row
+                _place(by_topic[key], key[0], next_seq - count, publish_time_us, stored)
+        batches = stored[first:]
+        if batches:
+            cursor.executemany(
+                self._hot.insert_batch,
+                [
+                    (b.topic_id, b.first_seq, b.count, b.publish_time_us, len(b.payload), b.payload)
+                    for b in batches
+                ],
+            )
+
+    @staticmethod
+    def _run(connection: Connection, item: Run) -> None:
+        item.error = None
+        savepoint = connection.begin_nested()
+        try:
+            item.result = item.call(connection)
+        except BrokerError as error:
+            savepoint.rollback()
+            item.error = error
+        except Exception as error:
+            if is_unavailable(error) or is_conflict(error):
+                raise
+            savepoint.rollback()
+            item.error = error
+        else:
+            savepoint.commit()
+
+
+def _place(
+    appends: list[Append], topic_id: int, seq: int, publish_time_us: int, stored: list[StoredBatch]
+) -> None:
+    """Give appends to one topic their seqs, from ``seq`` on, and join them to rows."""
+    payloads: list[bytes] = []
+    size = 0
+    first_seq = seq
+    for append in appends:
+        payload = append.payload
+        if payloads and size + len(payload) > ROW_BYTES:
+            stored.append(
+                StoredBatch(
+                    topic_id, first_seq, seq - first_seq, publish_time_us, b"".join(payloads)
+                )
+            )
+            payloads, size, first_seq = [], 0, seq
+        payloads.append(payload)
+        size += len(payload)
+        append.error = None
+        append.result = Appended(seq, publish_time_us)
+        seq += append.count
+    stored.append(
+        StoredBatch(topic_id, first_seq, seq - first_seq, publish_time_us, b"".join(payloads))
+    )
