@@ -69,13 +69,17 @@ class AckIds:
 
     def parse_valid(self, ack_ids: Iterable[str]) -> list[Delivered]:
         """Like ``parse``, but leave out what is malformed."""
-        deliveries: list[Delivered] = []
-        for ack_id in ack_ids:
-            try:
-                deliveries += self.parse([ack_id])
-            except InvalidArgument:
-                continue
-        return deliveries
+        ack_ids = list(ack_ids)
+        try:
+            return self.parse(ack_ids)
+        except InvalidArgument:
+            return [delivered for ack_id in ack_ids for delivered in self._parse_one(ack_id)]
+
+    def _parse_one(self, ack_id: str) -> list[Delivered]:
+        try:
+            return self.parse([ack_id])
+        except InvalidArgument:
+            return []
 
     def _read_head(self, head: str, ack_id: str) -> Delivered:
         numbers = head[_TOKEN_CHARS:]

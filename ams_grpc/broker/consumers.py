@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from ams_grpc.broker.errors import BrokerError
 
@@ -25,6 +25,10 @@ class Delivery:
     messages: Sequence[bytes]
 
 
+Line: TypeAlias = "OrderedDict[Consumer, None]"
+"""Consumers that wait for messages, each once, and gone at once when it leaves."""
+
+
 class Consumer:
     """One stream or waiting pull, and how much more it may be sent.
 
@@ -42,7 +46,6 @@ class Consumer:
         "once",
         "outstanding_bytes",
         "outstanding_messages",
-        "queued",
         "ready",
         "send",
     )
@@ -63,10 +66,8 @@ class Consumer:
         self.once = once
         """A pull: it leaves with its first delivery."""
         self.ready = True
-        self.line: deque[Consumer] | None = None
+        self.line: Line | None = None
         """Where it waits for messages; None before it joins and after it left."""
-        self.queued = False
-        """Does it stand in the line?"""
         self.outstanding_messages = 0
         self.outstanding_bytes = 0
         self._max_messages = max_messages if max_messages > 0 else UNLIMITED
@@ -89,9 +90,8 @@ class Consumer:
 
     def stand_in_line(self) -> None:
         """Wait for messages, if there is credit for any."""
-        if self.line is not None and not self.queued and self.free_messages > 0:
-            self.queued = True
-            self.line.append(self)
+        if self.line is not None and self.free_messages > 0:
+            self.line.setdefault(self)
 
     def take(self, messages: int, size: int) -> None:
         """It was sent ``messages`` of ``size`` bytes altogether."""

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
@@ -32,7 +32,7 @@ from typing import Final
 from ams_grpc.broker.ack_ids import AckIds, Delivered
 from ams_grpc.broker.catalog import Subscription
 from ams_grpc.broker.clock import Alarm, Clock
-from ams_grpc.broker.consumers import Consumer, Delivery
+from ams_grpc.broker.consumers import Consumer, Delivery, Line
 from ams_grpc.broker.cursor import Cursor
 from ams_grpc.broker.errors import BrokerError, StorageUnavailable
 from ams_grpc.broker.leases import Leases
@@ -138,7 +138,7 @@ class SubscriptionRuntime:
         self._leases = Leases()
         self._waiting: dict[int, int] = {}  # seq -> the grant that expired, or _NACKED
         self._waiting_order: list[int] = []  # heap of seqs, some no longer waiting
-        self._line: deque[Consumer] = deque()
+        self._line: Line = OrderedDict()
         self._consumers: set[Consumer] = set()
         self._log = log
         self._commits = commits
@@ -204,7 +204,8 @@ class SubscriptionRuntime:
         Pub/Sub: the end of a stream does not return its messages.
         """
         self._consumers.discard(consumer)
-        consumer.line = None  # it drops out of the line when its turn comes
+        self._line.pop(consumer, None)
+        consumer.line = None
 
     def wake(self, consumer: Consumer) -> None:
         """A consumer can take more."""
@@ -269,6 +270,7 @@ class SubscriptionRuntime:
             return
         self._cursor.raise_floor(seq)
         self._position = max(self._position, seq)
+        self._end = max(self._end, self._position)
         for waiting in [waiting for waiting in self._waiting if waiting < seq]:
             del self._waiting[waiting]
         self._commits.save(self._cursor)
@@ -302,8 +304,8 @@ class SubscriptionRuntime:
             self._loading = None
 
     async def settled(self) -> None:
-        """Wait until messages that are being read from storage have arrived."""
-        while self._loading is not None:
+        """Wait until the messages that are now being read from storage have arrived."""
+        if self._loading is not None:
             await asyncio.wait([self._loading])
 
     # --- the dispatch step -------------------------------------------------------------------
@@ -312,15 +314,14 @@ class SubscriptionRuntime:
         """Give what can be delivered to whoever has credit, in turn."""
         line = self._line
         while line and self._loading is None and self.undelivered:
-            consumer = line[0]
-            credit = consumer.free_messages if consumer.line is line else 0
+            consumer = next(iter(line))
+            credit = consumer.free_messages
             if credit > 0:
                 share = -(-self.undelivered // len(line))
                 delivered = self._deliver(consumer, min(credit, share, MAX_DELIVERY_MESSAGES))
                 if not delivered:
                     continue  # nothing was left, or it is being loaded now
-            line.popleft()
-            consumer.queued = False
+            line.pop(consumer, None)
             if consumer.once and credit > 0:
                 self.remove(consumer)
             consumer.stand_in_line()

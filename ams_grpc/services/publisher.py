@@ -25,9 +25,10 @@ class Publisher:
     async def Publish(self, serialized: bytes, _context: Context) -> bytes:
         request: pb.PublishRequest = parse(pb.PublishRequest, serialized)
         name = TopicName.parse(request.topic)
-        check_publish(request, len(serialized))
+        payload = payload_of(serialized, request)
+        check_publish(request, payload, len(serialized))
         count = len(request.messages)
-        appended = await self._topics.publish(name, payload_of(serialized, request), count)
+        appended = await self._topics.publish(name, payload, count)
         return publish_response(appended.first_seq, count)
 
     async def CreateTopic(self, request: pb.Topic, _context: Context) -> pb.Topic:

@@ -42,7 +42,7 @@ class SqlLogReader:
 def next_seq(topic_id: int, connection: Connection) -> int:
     """The seq of a topic's next message; 0 for a topic that is gone."""
     query = select(topics.c.next_seq).where(topics.c.id == topic_id)
-    return connection.execute(query).scalar() or 0
+    return int(connection.execute(query).scalar() or 0)
 
 
 def first_seq_at(topic_id: int, time_us: int, connection: Connection) -> int:
@@ -51,20 +51,22 @@ def first_seq_at(topic_id: int, time_us: int, connection: Connection) -> int:
     The next seq is read first: a message that comes in between is found, or is the next one.
     """
     following = next_seq(topic_id, connection)
-    found = connection.execute(first_batch_at(topic_id, time_us)).scalar()
+    found = connection.scalar(first_batch_at(topic_id, time_us))
     return following if found is None else min(found, following)
 
 
 def replay_limit(topic_id: int, now_us: int, connection: Connection) -> int | None:
     """The lowest floor of a topic's unexpired snapshots."""
-    query = select(func.min(snapshots.c.floor)).where(
-        snapshots.c.topic_id == topic_id, snapshots.c.expire_us > now_us
+    query = (
+        select(snapshots.c.floor)
+        .where(snapshots.c.topic_id == topic_id, snapshots.c.expire_us > now_us)
+        .order_by(snapshots.c.floor)
+        .limit(1)
     )
-    found: int | None = connection.execute(query).scalar()
-    return found
+    return connection.scalar(query)
 
 
-def first_batch_at(topic_id: int, time_us: int) -> Select[tuple[int]]:
+def first_batch_at(topic_id: int, time_us: int) -> Select[int]:
     """The first seq of the first batch published at ``time_us`` or later."""
     return (
         select(batches.c.first_seq)
@@ -74,7 +76,7 @@ def first_batch_at(topic_id: int, time_us: int) -> Select[tuple[int]]:
     )
 
 
-def sizes_from(topic_id: int, seq: int, limit: int) -> Select[tuple[int, int, int, int]]:
+def sizes_from(topic_id: int, seq: int, limit: int) -> Select[int, int, int, int]:
     """Which batches there are, without payloads: from the one that may hold ``seq``."""
     return (
         select(batches.c.first_seq, batches.c.count, batches.c.publish_time_us, batches.c.byte_size)
@@ -84,7 +86,7 @@ def sizes_from(topic_id: int, seq: int, limit: int) -> Select[tuple[int, int, in
     )
 
 
-def payloads_between(topic_id: int, first: int, last: int) -> Select[tuple[int, int, int, bytes]]:
+def payloads_between(topic_id: int, first: int, last: int) -> Select[int, int, int, bytes]:
     """The batches whose first seqs lie from ``first`` to ``last``."""
     return (
         select(batches.c.first_seq, batches.c.count, batches.c.publish_time_us, batches.c.payload)
@@ -120,7 +122,10 @@ def _read(topic_id: int, seq: int, max_bytes: int, connection: Connection) -> Se
             last = row.first_seq
         rows = connection.execute(payloads_between(topic_id, sizes[0].first_seq, last)).all()
         if rows:  # else: deleted since they were measured; look again
-            return [StoredBatch(topic_id, *row._tuple()) for row in rows]
+            return [
+                StoredBatch(topic_id, first_seq, count, publish_time_us, payload)
+                for first_seq, count, publish_time_us, payload in rows
+            ]
 
 
 def _publish_time_us(topic_id: int, seq: int, connection: Connection) -> int | None:

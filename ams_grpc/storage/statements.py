@@ -38,9 +38,8 @@ class HotStatements:
 
     def __init__(self, is_sqlite: bool) -> None:
         self._is_sqlite = is_sqlite
-        self._dialect: Dialect = (
-            sqlite.dialect() if is_sqlite else postgresql.psycopg.dialect(paramstyle="format")
-        )
+        dialect: Any = sqlite.dialect if is_sqlite else postgresql.psycopg.dialect
+        self._dialect: Dialect = dialect(paramstyle="qmark" if is_sqlite else "format")
         number, data = BigInteger(), LargeBinary()
 
         # Safe on several nodes: the row stays locked until the commit, so the order of commits is

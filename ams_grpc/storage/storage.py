@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from sqlalchemy import Connection, select
@@ -32,7 +32,7 @@ class Storage:
     catalog: SqlCatalog
     log: SqlLogReader
     upkeep: Upkeep
-    server_secret: bytes
+    server_secret: bytes = field(repr=False)
     readers: Readers
 
     async def ping(self) -> None:

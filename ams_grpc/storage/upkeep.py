@@ -1,4 +1,4 @@
-"""What time does to stored things: retention, expiration, and figures for metrics.
+"""What time does to stored things: implements ``broker.ports.Upkeep``, and counts backlogs.
 
 The broker decides when; here is how. Writes go through the group commit in small bites, so that
 publishers wait for none of it for long.
@@ -16,9 +16,9 @@ from functools import partial
 from typing import Any, Final
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     Row,
-    and_,
     bindparam,
     case,
     delete,
@@ -69,28 +69,39 @@ class Upkeep:
     # --- retention -------------------------------------------------------------------------------
 
     async def topics_with_messages(self) -> Sequence[int]:
-        """The ids of topics that have messages stored."""
-        query = select(topics.c.id).where(topics.c.first_seq < topics.c.next_seq)
-        return await self._readers.run(lambda c: c.execute(query).scalars().all())
+        """Ids of the topics that store messages.
+
+        Those are left out whose oldest batch an attached subscription or a snapshot still needs:
+        ``purge_topic`` has nothing to do for them.
+        """
+        query = select(topics.c.id).where(
+            topics.c.first_seq < topics.c.next_seq, ~_is_oldest_unacknowledged(), ~_is_oldest_held()
+        )
+        return await self._readers.run(lambda connection: connection.scalars(query).all())
 
     async def purge_topic(self, topic_id: int, now_us: int, max_rows: int = 500) -> int:
-        """Delete the oldest batches of a topic that nothing keeps; returns how many.
+        """Delete the oldest batches of a topic that nothing keeps; how many it were.
 
         At most ``max_rows``, and 16 MiB or one batch: call it again until it returns 0.
         """
         return await self._commits.run(partial(_purge, topic_id, now_us, max_rows))
 
     async def forget_deleted_topics(self) -> int:
-        """Remove deleted topics that nothing refers to any more; returns how many."""
-        return await self._commits.run(_forget_deleted_topics)
+        """Remove deleted topics that nothing refers to any more; how many it were."""
+        query = select(topics.c.id).where(_is_forgettable()).limit(1)
+        if await self._readers.run(lambda connection: connection.scalar(query)) is None:
+            return 0
+        forgotten = delete(topics).where(_is_forgettable())
+        return await self._commits.run(lambda connection: connection.execute(forgotten).rowcount)
 
     async def delete_expired_snapshots(self, now_us: int) -> int:
-        """Remove snapshots whose time has come; returns how many."""
-        expired = delete(snapshots).where(snapshots.c.expire_us <= now_us)
-        found = await self._readers.run(
-            lambda c: c.execute(select(exists().where(snapshots.c.expire_us <= now_us))).scalar()
-        )
-        return await self._commits.run(lambda c: c.execute(expired).rowcount) if found else 0
+        """Remove snapshots whose time has come; how many it were."""
+        is_expired = snapshots.c.expire_us <= now_us
+        query = select(snapshots.c.id).where(is_expired).limit(1)
+        if await self._readers.run(lambda connection: connection.scalar(query)) is None:
+            return 0
+        expired = delete(snapshots).where(is_expired)
+        return await self._commits.run(lambda connection: connection.execute(expired).rowcount)
 
     async def expired_floors(self, now_us: int) -> Sequence[ExpiredFloor]:
         """Attached subscriptions with unacknowledged messages older than their retention.
@@ -152,8 +163,7 @@ def _purge(topic_id: int, now_us: int, max_rows: int, connection: Connection) ->
         connection.execute(
             delete(batches).where(
                 batches.c.topic_id == topic_id,
-                batches.c.first_seq >= topic.first_seq,
-                batches.c.first_seq < end,
+                batches.c.first_seq.between(topic.first_seq, end - 1),
             )
         )
         connection.execute(update(topics).where(topics.c.id == topic_id).values(first_seq=end))
@@ -165,8 +175,8 @@ def _needed(topic: Row[Any], now_us: int, connection: Connection) -> int:
     needed = int(topic.next_seq)
 
     def published_within(period_us: int) -> int:
-        first = connection.execute(first_batch_at(topic.id, now_us - period_us)).scalar()
-        return int(topic.next_seq) if first is None else first
+        first = connection.scalar(first_batch_at(topic.id, now_us - period_us))
+        return int(topic.next_seq if first is None else first)
 
     retention_us = records.topic_config(topic.config).message_retention_us
     if topic.name is not None and retention_us is not None:
@@ -188,14 +198,28 @@ def _needed(topic: Row[Any], now_us: int, connection: Connection) -> int:
     return needed
 
 
-def _forget_deleted_topics(connection: Connection) -> int:
-    forgotten = delete(topics).where(
-        topics.c.name.is_(None),
-        ~exists().where(subscriptions.c.topic_id == topics.c.id),
-        ~exists().where(snapshots.c.topic_id == topics.c.id),
-        ~exists().where(batches.c.topic_id == topics.c.id),
+def _is_oldest_unacknowledged() -> ColumnElement[bool]:
+    return exists().where(
+        subscriptions.c.topic_id == topics.c.id,
+        subscriptions.c.detached.is_(False),
+        cursors.c.subscription_id == subscriptions.c.id,
+        cursors.c.floor <= topics.c.first_seq,
     )
-    return connection.execute(forgotten).rowcount
+
+
+def _is_oldest_held() -> ColumnElement[bool]:
+    return exists().where(
+        snapshots.c.topic_id == topics.c.id, snapshots.c.floor <= topics.c.first_seq
+    )
+
+
+def _is_forgettable() -> ColumnElement[bool]:
+    return (
+        topics.c.name.is_(None)
+        & ~exists().where(subscriptions.c.topic_id == topics.c.id)
+        & ~exists().where(snapshots.c.topic_id == topics.c.id)
+        & ~exists().where(batches.c.topic_id == topics.c.id)
+    )
 
 
 def _expired_floors(now_us: int, connection: Connection) -> Sequence[ExpiredFloor]:
@@ -219,8 +243,8 @@ def _expired_floors(now_us: int, connection: Connection) -> Sequence[ExpiredFloo
 
 def _cutoff(row: Row[Any], now_us: int, retention_us: int, connection: Connection) -> int:
     # ``next_seq`` was read before: what came in since is not expired.
-    first = connection.execute(first_batch_at(row.topic_id, now_us - retention_us)).scalar()
-    cutoff = int(row.next_seq) if first is None else min(first, row.next_seq)
+    first = connection.scalar(first_batch_at(row.topic_id, now_us - retention_us))
+    cutoff = int(row.next_seq if first is None else min(first, row.next_seq))
     held = replay_limit(row.topic_id, now_us, connection)
     return cutoff if held is None else min(cutoff, held)
 
@@ -277,11 +301,7 @@ def _backlogs(connection: Connection) -> Sequence[Backlog]:
             (topics.c.next_seq - start - cursors.c.acked_above_floor).label("messages"),
             case((start < topics.c.next_seq, oldest)).label("oldest"),
         )
-        .select_from(
-            subscriptions.join(topics).join(
-                cursors, and_(cursors.c.subscription_id == subscriptions.c.id)
-            )
-        )
+        .select_from(subscriptions.join(topics).join(cursors))
         .where(subscriptions.c.detached.is_(False))
     )
     return [

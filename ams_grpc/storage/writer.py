@@ -26,7 +26,7 @@ from sqlalchemy import Connection
 from ams_grpc.broker.clock import Clock
 from ams_grpc.broker.errors import Aborted, BrokerError
 from ams_grpc.broker.ports import Appended, CursorChanges, DirtyCursor, StoredBatch
-from ams_grpc.storage.engine import Database, interrupt
+from ams_grpc.storage.engine import Database, discard, interrupt
 from ams_grpc.storage.failures import (
     is_conflict,
     is_lost_connection,
@@ -145,8 +145,7 @@ class Writer:
         connection, self._connection = self._connection, None
         if connection is not None:
             try:
-                connection.invalidate()  # closed for good, whatever state it is in
-                connection.close()
+                discard(connection)
             except Exception:
                 _LOGGER.debug("closing a connection", exc_info=True)
 

@@ -116,7 +116,7 @@ def test_a_delivery_reads_as_received_messages(
 
 
 def check(request: pb.PublishRequest) -> None:
-    messages.check_publish(request, request.ByteSize())
+    messages.check_publish(request, stored(request), request.ByteSize())
 
 
 @pytest.mark.parametrize("count", [1, 1000])
@@ -190,6 +190,32 @@ def test_messages_beyond_the_limits_are_refused(message: pb.PubsubMessage) -> No
         check(
             request_of(pb.PubsubMessage(data=b"good", ordering_key=message.ordering_key), message)
         )
+
+
+@pytest.mark.parametrize(
+    "size", [0, 1, 2, 125, 126, 127, 128, 129, 130, 16382, 16383, 16384, 16385]
+)
+@pytest.mark.parametrize("before", [b"x", b"y" * 300])
+def test_only_messages_with_data_and_nothing_else_are_plain(size: int, before: bytes) -> None:
+    first = pb.PubsubMessage(data=before)
+    for message, plain in (
+        (pb.PubsubMessage(data=bytes(size)), size > 0),
+        (pb.PubsubMessage(data=bytes(size), ordering_key="k"), False),
+        (pb.PubsubMessage(data=bytes(size), attributes={"k": "v"}), False),
+        (pb.PubsubMessage(ordering_key="x" * size), False),
+    ):
+        assert messages._is_plain(stored(request_of(first, message, first))) is plain
+
+
+def test_an_empty_message_hidden_behind_a_non_canonical_length_is_refused() -> None:
+    head = messages.payload_of(
+        request_of(pb.PubsubMessage(data=b"x")).SerializeToString(), request_of()
+    )
+    for empty in (b"\x12\x00", b"\x12\x80\x00", b"\x12\x02\x0a\x00", b"\x12\x03\x0a\x80\x00"):
+        payload = head + empty
+        request = pb.PublishRequest.FromString(payload)
+        with pytest.raises(InvalidArgument, match="Some messages are empty"):
+            messages.check_publish(request, payload, len(payload))
 
 
 @pytest.mark.parametrize("keys", [("a", "b"), ("a", ""), ("", "a")])
