@@ -67,9 +67,10 @@ class Config(BaseSettings):
     retention_interval_s: float = Field(
         30.0, gt=0, description="Seconds between two passes that delete what has expired"
     )
-    drain_s: float = Field(
-        20.0, ge=0, description="Seconds that calls have to finish after SIGTERM"
+    drain_notice_s: float = Field(
+        0.5, ge=0, description="Seconds that health says NOT_SERVING before streams and calls end"
     )
+    drain_s: float = Field(20.0, ge=0, description="Seconds that running calls then have to finish")
 
     @model_validator(mode="after")
     def _check(self) -> Self:

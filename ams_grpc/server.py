@@ -1,8 +1,8 @@
 """The parts list: what a server is made of, how it starts, and how it stops.
 
-Stopping is starting read backwards, after a drain: health says NOT_SERVING, streams end with
-UNAVAILABLE so that subscribers turn elsewhere, calls that run may finish, what was acknowledged
-is written.
+Stopping is starting read backwards, after a drain: health says NOT_SERVING and load balancers have
+a moment to see it, streams end with UNAVAILABLE so that subscribers turn elsewhere, calls that
+run may finish, what was acknowledged is written.
 """
 
 from __future__ import annotations
@@ -106,11 +106,14 @@ async def running(config: Config) -> AsyncIterator[Addresses]:
             admin_address = await parts.enter_async_context(
                 _admin_server(config.admin_address, broker, storage, draining)
             )
-        yield Addresses(grpc_address, admin_address)
-        _log.info("draining")
-        draining.set()
-        await health_servicer.enter_graceful_shutdown()
-        broker.drain()
+        try:
+            yield Addresses(grpc_address, admin_address)
+        finally:
+            _log.info("draining")
+            draining.set()
+            await health_servicer.enter_graceful_shutdown()
+            await asyncio.sleep(config.drain_notice_s)
+            broker.drain()
 
 
 @asynccontextmanager

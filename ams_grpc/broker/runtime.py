@@ -168,7 +168,8 @@ class SubscriptionRuntime:
     @property
     def undelivered(self) -> int:
         """Messages that could be delivered now, or soon."""
-        return len(self._waiting) + self._end - self._position
+        # What retention or a seek passed over may not even have been heard of.
+        return len(self._waiting) + max(0, self._end - self._position)
 
     @property
     def open_streams(self) -> int:
@@ -270,7 +271,6 @@ class SubscriptionRuntime:
             return
         self._cursor.raise_floor(seq)
         self._position = max(self._position, seq)
-        self._end = max(self._end, self._position)
         for waiting in [waiting for waiting in self._waiting if waiting < seq]:
             del self._waiting[waiting]
         self._commits.save(self._cursor)
@@ -311,16 +311,20 @@ class SubscriptionRuntime:
     # --- the dispatch step -------------------------------------------------------------------
 
     def dispatch(self) -> None:
-        """Give what can be delivered to whoever has credit, in turn."""
+        """Give what can be delivered to whoever has credit, in turn and in equal shares."""
         line = self._line
+        turns = share = 0
         while line and self._loading is None and self.undelivered:
+            if turns == 0:
+                turns = len(line)
+                share = -(-self.undelivered // turns)
             consumer = next(iter(line))
             credit = consumer.free_messages
             if credit > 0:
-                share = -(-self.undelivered // len(line))
                 delivered = self._deliver(consumer, min(credit, share, MAX_DELIVERY_MESSAGES))
                 if not delivered:
                     continue  # nothing was left, or it is being loaded now
+            turns -= 1
             line.pop(consumer, None)
             if consumer.once and credit > 0:
                 self.remove(consumer)

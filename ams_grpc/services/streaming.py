@@ -16,7 +16,7 @@ from collections import deque
 from typing import Final
 
 from ams_grpc.broker.consumers import Consumer, Delivery
-from ams_grpc.broker.errors import BrokerError, InvalidArgument
+from ams_grpc.broker.errors import InvalidArgument
 from ams_grpc.broker.names import SubscriptionName
 from ams_grpc.broker.rules import check_modify_ack_deadline
 from ams_grpc.broker.runtime import MAX_DELIVERY_BYTES, SubscriptionRuntime
@@ -44,7 +44,7 @@ class PullStream:
         self._outbox: deque[Delivery] = deque()
         self._answer = True  # the first response comes at once, and says what is to be known
         self._wake = asyncio.Event()
-        self._ended: BrokerError | None = None
+        self._ended: Exception | None = None
         self._half_closed = False
 
     async def run(self) -> None:
@@ -79,7 +79,7 @@ class PullStream:
         self._consumer.ready = len(self._outbox) < _WAITING_DELIVERIES
         self._wake.set()
 
-    def _end(self, error: BrokerError) -> None:
+    def _end(self, error: Exception) -> None:
         self._ended = error
         self._wake.set()
 
@@ -124,7 +124,7 @@ class PullStream:
                 if request.stream_ack_deadline_seconds:
                     self._consumer.ack_deadline_s = request.stream_ack_deadline_seconds
                 _settle(runtime, request)
-        except BrokerError as error:
+        except Exception as error:  # noqa: BLE001 - the writing loop raises it
             self._end(error)
         else:
             self._half_closed = True

@@ -21,10 +21,10 @@ from ams_grpc.broker.catalog import (
     Topic,
     TopicConfig,
 )
-from ams_grpc.broker.clock import Clock
 from ams_grpc.broker.names import ResourceName, SnapshotName, SubscriptionName, TopicName
 from ams_grpc.broker.ports import CursorState
 from ams_grpc.storage import records
+from ams_grpc.storage.clock import WallClock
 from ams_grpc.storage.commit import GroupCommit
 from ams_grpc.storage.reading import Readers
 from ams_grpc.storage.tables import (
@@ -38,7 +38,7 @@ from ams_grpc.storage.tables import (
 
 
 class SqlCatalog:
-    def __init__(self, readers: Readers, commits: GroupCommit, clock: Clock) -> None:
+    def __init__(self, readers: Readers, commits: GroupCommit, clock: WallClock) -> None:
         self._readers = readers
         self._commits = commits
         self._clock = clock

@@ -32,9 +32,9 @@ from typing import Any, Final, Self, TypeVar
 from sqlalchemy import Connection
 
 from ams_grpc.broker.catalog import Topic
-from ams_grpc.broker.clock import Clock
 from ams_grpc.broker.errors import BrokerError
 from ams_grpc.broker.ports import Appended, DirtyCursor, StoredBatch
+from ams_grpc.storage.clock import WallClock
 from ams_grpc.storage.engine import Database
 from ams_grpc.storage.failures import Outage, unavailable
 from ams_grpc.storage.histogram import Histogram
@@ -68,7 +68,7 @@ class GroupCommit:
     def __init__(
         self,
         database: Database,
-        clock: Clock,
+        clock: WallClock,
         *,
         on_appended: Callable[[StoredBatch], None] | None = None,
         on_uncertain: Callable[[Sequence[int]], None] | None = None,
@@ -163,7 +163,7 @@ class GroupCommit:
         """See ``broker.ports.Commits.flushed``. Appends that wait in line are not handed in yet."""
         future: asyncio.Future[None] = self._loop.create_future()
         if not self._open:
-            future.set_exception(unavailable())
+            _refuse(future, unavailable())
         elif self._items or self._cursors or self._flushes:
             self._flushes.append(future)
             if not self._awake:
@@ -211,7 +211,9 @@ class GroupCommit:
         self._fail_all()
         thread, self._thread = self._thread, None
         if thread is not None:
-            thread.submit(self._writer.close)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._close_timeout_s):
+                    await thread.run(self._writer.close)
             thread.stop()
 
     # --- handing over ----------------------------------------------------------------------------
@@ -236,6 +238,10 @@ class GroupCommit:
         self._items = []
         flushes, self._flushes = self._flushes, []
         group = Group(items, self._take_cursors(), flushes, byte_size)
+        if not (items or group.cursors or flushes or self._outage.is_on):
+            self._awake = False  # all gave up
+            self.queued_bytes = 0
+            return
         self._in_flight = group
         self._watchdog = self._loop.call_later(self._commit_timeout_s, self._give_up)
         self._thread.submit(
@@ -281,11 +287,10 @@ class GroupCommit:
         flushes = [*group.flushes, *self._in_flight_flushes]
         self._in_flight_flushes = []
         for flush in flushes:
-            if not flush.done():
-                if failure is None:
-                    flush.set_result(None)
-                else:
-                    flush.set_exception(failure)
+            if failure is not None:
+                _refuse(flush, failure)
+            elif not flush.done():
+                flush.set_result(None)
         self._admit()
         self._go_on()
 
@@ -348,10 +353,12 @@ class GroupCommit:
             self._items.append(item)
             self._wake_if_asleep()
         elif not self._open or self._waiting_bytes + size > self._max_queued_bytes:
-            item.future.set_exception(unavailable())
+            _refuse(item.future, unavailable())
         else:
             self._waiting_bytes += size
-            timer = self._loop.call_later(self._queue_timeout_s, _refuse, item)
+            timer = self._loop.call_later(
+                self._queue_timeout_s, _refuse, item.future, unavailable()
+            )
             self._waiting.append((item, timer))
 
     def _wake_if_asleep(self) -> None:
@@ -385,8 +392,7 @@ class GroupCommit:
         self._items, self._flushes, self._in_flight_flushes = [], [], []
         futures: list[asyncio.Future[Any]] = [item.future for item in items]
         for future in (*futures, *flushes):
-            if not future.done():
-                future.set_exception(unavailable())
+            _refuse(future, unavailable())
 
 
 def _answer(item: Append | Run) -> None:
@@ -397,10 +403,10 @@ def _answer(item: Append | Run) -> None:
         return
     if not isinstance(item.error, BrokerError):
         _LOGGER.error("a write failed", exc_info=item.error)
+    _refuse(future, item.error)
+
+
+def _refuse(future: asyncio.Future[Any], error: Exception) -> None:
     if not future.done():
-        future.set_exception(item.error)
-
-
-def _refuse(item: Append) -> None:
-    if not item.future.done():
-        item.future.set_exception(unavailable())
+        future.set_exception(error)
+        future.exception()  # whoever asked may be gone: that is no reason for a log entry

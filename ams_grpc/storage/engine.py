@@ -7,6 +7,7 @@ Both databases promise here that what was committed survives the loss of power.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import socket
@@ -61,7 +62,8 @@ class Database:
     @property
     def password(self) -> str | None:
         """To keep it out of what is logged."""
-        return str(self.url.password) if self.url.password else None
+        found = self.url.password or self.url.query.get("password")
+        return str(found) if found else None
 
     def close(self) -> None:
         """Close idle connections and let other processes in. More than once is harmless."""
@@ -128,10 +130,13 @@ def _connect_sqlite(url: URL, *, exclusive: bool) -> Database:
         raise UnsupportedDatabaseError("SQLite needs a file: sqlite:///path/to/ams.sqlite3")
     path = Path(url.database).resolve()
     url = URL.create("sqlite", database=str(path))
+    lock = None
     try:
-        lock = FileLock(path) if exclusive else None
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        path.touch(mode=0o600)  # it holds secrets; its WAL file gets the same mode
         if exclusive:
-            path.touch(mode=0o600)  # it holds secrets; its WAL file gets the same mode
+            lock = FileLock(path)
     except OSError as error:
         raise UnsupportedDatabaseError(
             f"Cannot open the database {path}: {error.strerror}."

@@ -9,8 +9,8 @@ from typing import Any, Final
 from sqlalchemy import Connection, Select, func, select
 from sqlalchemy.sql import ColumnElement
 
-from ams_grpc.broker.clock import Clock
 from ams_grpc.broker.ports import StoredBatch
+from ams_grpc.storage.clock import WallClock
 from ams_grpc.storage.reading import Readers
 from ams_grpc.storage.tables import batches, snapshots, topics
 
@@ -19,7 +19,7 @@ _ROWS: Final = 1000
 
 
 class SqlLogReader:
-    def __init__(self, readers: Readers, clock: Clock) -> None:
+    def __init__(self, readers: Readers, clock: WallClock) -> None:
         self._readers = readers
         self._clock = clock
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from functools import partial
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Final, Generic, Self, TypeVar
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 
-from ams_grpc.storage.engine import READERS, Database
+from ams_grpc.storage.engine import READERS, Database, interrupt
 from ams_grpc.storage.failures import Outage, is_lost_connection, is_unavailable, unavailable
 from ams_grpc.storage.threads import Threads
 
@@ -45,11 +44,13 @@ class Readers:
         """The result of a call. Raises StorageUnavailable, and whatever the call raises."""
         if self._threads is None:
             raise unavailable()
+        reading = _Reading(self._engine, call)
         try:
             async with asyncio.timeout(timeout_s):
-                result = await self._threads.run(partial(self._call, call))
-        except TimeoutError as error:
-            self._outage.began(error)
+                result = await self._threads.run(reading)
+        except TimeoutError:
+            reading.give_up()
+            self._outage.began(TimeoutError(f"no answer within {timeout_s} s"))
             raise unavailable() from None
         except Exception as error:
             if not is_unavailable(error):
@@ -59,13 +60,36 @@ class Readers:
         self._outage.ended()
         return result
 
-    def _call(self, call: Callable[[Connection], T]) -> T:
+
+class _Reading(Generic[T]):
+    """One call that reads, and the connection that it has at the moment."""
+
+    def __init__(self, engine: Engine, call: Callable[[Connection], T]) -> None:
+        self._engine = engine
+        self._call = call
+        self._connection: Connection | None = None
+        self._given_up = False
+
+    def __call__(self) -> T:
         try:
-            with self._engine.connect() as connection:
-                return call(connection)
+            return self._attempt()
         except Exception as error:
-            if not is_lost_connection(error):
+            if self._given_up or not is_lost_connection(error):
                 raise
         # It may have gone stale in the pool, which is emptied by now. Reading twice is harmless.
+        return self._attempt()
+
+    def give_up(self) -> None:
+        """From another thread: nobody waits any more, so let the thread go."""
+        self._given_up = True
+        connection = self._connection
+        if connection is not None:
+            interrupt(connection)
+
+    def _attempt(self) -> T:
         with self._engine.connect() as connection:
-            return call(connection)
+            self._connection = connection
+            try:
+                return self._call(connection)
+            finally:
+                self._connection = None

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, select
 
-from ams_grpc.broker.clock import Clock
 from ams_grpc.storage.catalog import SqlCatalog
+from ams_grpc.storage.clock import WallClock
 from ams_grpc.storage.commit import GroupCommit
 from ams_grpc.storage.engine import connect
 from ams_grpc.storage.failures import unavailable
@@ -43,7 +43,7 @@ class Storage:
 
 
 @asynccontextmanager
-async def open_storage(address: str, clock: Clock, **options: Any) -> AsyncIterator[Storage]:
+async def open_storage(address: str, clock: WallClock, **options: Any) -> AsyncIterator[Storage]:
     """Open a database, and close it in the end when all that is queued is written.
 
     ``options`` are those of ``GroupCommit``. Raises DatabaseError when the database cannot be

@@ -23,9 +23,9 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from ams_grpc.broker.clock import Clock
 from ams_grpc.broker.errors import Aborted, BrokerError
 from ams_grpc.broker.ports import Appended, CursorChanges, DirtyCursor, StoredBatch
+from ams_grpc.storage.clock import WallClock
 from ams_grpc.storage.engine import Database, discard, interrupt
 from ams_grpc.storage.failures import (
     is_conflict,
@@ -115,7 +115,7 @@ class Outcome:
 class Writer:
     """Owns the connection that writes. All but ``interrupt`` happens on one thread."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: WallClock) -> None:
         self._database = database
         self._clock = clock
         self._hot = HotStatements(database.is_sqlite)
