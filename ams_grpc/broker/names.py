@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar, Final, Self
 
 from ams_grpc.broker.errors import invalid_name
@@ -34,6 +35,7 @@ class ResourceName:
     kind: ClassVar[str] = ""
 
     @classmethod
+    @lru_cache(maxsize=4096)  # the same few names come with every call
     def parse(cls, name: str) -> Self:
         """Read a full name. Raises InvalidArgument, showing the name as it was given."""
         match = _NAME.fullmatch(name)

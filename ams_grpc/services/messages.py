@@ -153,21 +153,24 @@ def payload_of(raw: bytes, request: pb.PublishRequest) -> bytes:
 
 def publish_response(first_seq: int, count: int) -> bytes:
     """A serialized PublishResponse: the ids are the seqs."""
-    ids = []
-    for digits, seqs in _by_digits(range(first_seq, first_seq + count)):
-        head = f"\x0a{digits:c}"
-        ids.append(head + head.join(map(str, seqs)))
-    return "".join(ids).encode()
+    return b"".join([_ids(digits, seqs) for digits, seqs in _by_digits(first_seq, count)])
 
 
-def _by_digits(seqs: range) -> Iterable[tuple[int, range]]:
-    """Cut a range where its numbers get one more decimal digit."""
-    start = seqs.start
-    while start < seqs.stop:
-        digits = len(str(start))
-        stop = min(seqs.stop, 10**digits)
-        yield digits, range(start, stop)
-        start = stop
+def _ids(digits: int, seqs: range) -> bytes:
+    head = f"\x0a{digits:c}"
+    return (head + head.join(map(str, seqs))).encode()
+
+
+def _by_digits(first_seq: int, count: int) -> list[tuple[int, range]]:
+    """``count`` seqs, cut where they get one more decimal digit: pairs of digits and seqs."""
+    end = first_seq + count
+    digits = len(str(first_seq))
+    parts = []
+    while end > 10**digits:
+        parts.append((digits, range(first_seq, 10**digits)))
+        first_seq = 10**digits
+        digits += 1
+    return [*parts, (digits, range(first_seq, end))]
 
 
 # --- reading -------------------------------------------------------------------------------------
@@ -190,7 +193,7 @@ def decode(payload: bytes, first_seq: int, count: int, publish_time_us: int) -> 
     tail = b"\x22%c%b" % (len(time), time)
     messages: list[bytes] = []
     at = 0
-    for digits, seqs in _by_digits(range(first_seq, first_seq + count)):
+    for digits, seqs in _by_digits(first_seq, count):
         part = bodies[at : at + len(seqs)]
         at += len(seqs)
         messages += [
