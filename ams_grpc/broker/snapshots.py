@@ -102,9 +102,15 @@ class Snapshots:
 
     async def delete(self, name: SnapshotName) -> None:
         """What only it held goes with it. Raises NotFound."""
-        snapshot = await self._catalog.snapshot(name)
-        await self._catalog.delete_snapshot(snapshot)
-        await self._subscriptions.snapshots_changed(snapshot.topic_id)
+        for _ in range(_UPDATE_ATTEMPTS):
+            snapshot = await self._catalog.snapshot(name)
+            try:
+                await self._catalog.delete_snapshot(snapshot)
+            except Aborted:
+                continue
+            await self._subscriptions.snapshots_changed(snapshot.topic_id)
+            return
+        raise Aborted(f"{name} is being changed by others all the time.")
 
     async def list(self, project: str, after: str, limit: int) -> Sequence[Snapshot]:
         """Snapshots of a project by name, those after the full name ``after``."""

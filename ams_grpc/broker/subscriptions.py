@@ -15,6 +15,7 @@ from ams_grpc.broker.errors import (
     BrokerError,
     FailedPrecondition,
     InvalidArgument,
+    NotFound,
     not_found,
 )
 from ams_grpc.broker.log import Log
@@ -206,7 +207,7 @@ class Subscriptions:
         Raises NotFound, FailedPrecondition (detached), ShuttingDown.
         """
         runtime = self._runtimes.get(name)
-        if runtime is None:
+        if runtime is None or name in self._opening:
             runtime = await self._open(name)
         if use:
             self._used.add(runtime.subscription.id)
@@ -259,7 +260,10 @@ class Subscriptions:
     async def topic_changed(self, topic_id: int) -> None:
         """A topic was updated or deleted: its subscriptions show and retain by it."""
         for runtime in list(self._of_topic.get(topic_id, ())):
-            runtime.subscription = await self._catalog.subscription(runtime.subscription.name)
+            try:
+                self._changed(await self._catalog.subscription(runtime.subscription.name))
+            except NotFound:
+                continue  # deleted meanwhile
 
     async def snapshots_changed(self, topic_id: int) -> None:
         """Snapshots of a topic came or went: what they hold does not expire."""
@@ -303,9 +307,7 @@ class Subscriptions:
         subscription = await self._catalog.subscription(name)
         if subscription.detached:
             raise _detached()
-        topic_id = subscription.topic_id
         state = await self._catalog.cursor(subscription)
-        kept_from = await self._reader.replay_limit(topic_id)
         if self._closed is not None:
             raise self._closed
         runtime = SubscriptionRuntime(
@@ -316,20 +318,34 @@ class Subscriptions:
             clock=self._clock,
             secret=self._secret,
         )
-        runtime.kept_from = kept_from
-        # First listen, then look: nothing appended in between is missed.
+        # First listen, then look: no message and no change in between is missed.
         self._runtimes[name] = runtime
-        self._of_topic.setdefault(topic_id, []).append(runtime)
+        self._of_topic.setdefault(subscription.topic_id, []).append(runtime)
         try:
-            runtime.appended(await self._reader.next_seq(topic_id))
+            await self._look(runtime)
         except BrokerError as error:
             self._close(name, error)
             raise
         return runtime
 
+    async def _look(self, runtime: SubscriptionRuntime) -> None:
+        """Tell a new runtime how things stand."""
+        name, topic_id = runtime.subscription.name, runtime.subscription.topic_id
+        subscription = await self._catalog.subscription(name)
+        if subscription.id != runtime.subscription.id:
+            raise not_found(name)  # another of the same name took its place
+        if subscription.detached:
+            raise _detached()
+        self._changed(subscription)
+        runtime.kept_from = await self._reader.replay_limit(topic_id)
+        runtime.appended(await self._reader.next_seq(topic_id))
+
     def _changed(self, subscription: Subscription) -> None:
+        """Not if a later change was told before, or another subscription has the name by now."""
         runtime = self._runtimes.get(subscription.name)
-        if runtime is not None:
+        if runtime is None or runtime.subscription.id != subscription.id:
+            return
+        if runtime.subscription.version <= subscription.version:
             runtime.subscription = subscription
 
     def _close(self, name: SubscriptionName, error: BrokerError) -> None:

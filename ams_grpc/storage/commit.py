@@ -9,7 +9,8 @@ it. Cursors are written after the items of their group.
 
 The states, all of them on the event loop:
 
-    idle --item--> awake (the rest of this turn of the loop still gathers)
+    idle --item--> awake (the rest of this turn of the loop still gathers; after a group of
+                   several, a few milliseconds do: callers come in swarms, and a commit is dear)
     idle --cursor--> dozing (a short delay: acknowledgements come in swarms) --delay--> awake
     awake --> writing --committed--> idle, or awake if something has gathered
     writing --unavailable--> backing off (50 ms, doubling to 1 s) --> awake
@@ -60,7 +61,8 @@ class GroupCommit:
 
     At most ``max_queued_bytes`` are queued; further appends wait in line, up to as much again, and
     for at most ``queue_timeout_s``. A transaction that takes longer than ``commit_timeout_s`` is
-    given up. Cursors alone wait ``cursor_delay_s`` for company.
+    given up. Cursors alone wait ``cursor_delay_s`` for company, and items ``gather_s`` when the last
+    group had several.
 
     Use it as ``async with``. Leaving writes what is queued, for up to ``close_timeout_s``.
     """
@@ -76,6 +78,7 @@ class GroupCommit:
         queue_timeout_s: float = 10.0,
         commit_timeout_s: float = 30.0,
         cursor_delay_s: float = 0.01,
+        gather_s: float = 0.003,
         close_timeout_s: float = 10.0,
     ) -> None:
         self.on_appended = on_appended
@@ -84,6 +87,7 @@ class GroupCommit:
         self._queue_timeout_s = queue_timeout_s
         self._commit_timeout_s = commit_timeout_s
         self._cursor_delay_s = cursor_delay_s
+        self._gather_s = gather_s
         self._close_timeout_s = close_timeout_s
 
         self._writer = Writer(database, clock)
@@ -105,6 +109,7 @@ class GroupCommit:
         self._doze: asyncio.TimerHandle | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._backoff_s = 0.0
+        self._swarming = False  # the last group had several items
         self._in_flight: Group | None = None
         self._in_flight_flushes: list[asyncio.Future[None]] = []
         self._watchdog: asyncio.TimerHandle | None = None
@@ -219,13 +224,14 @@ class GroupCommit:
     # --- handing over ----------------------------------------------------------------------------
 
     def _wake(self) -> None:
-        """Hand over at the end of this turn of the loop, or when the backoff is over."""
+        """Hand over soon: see the states above."""
         self._awake = True
         if self._doze is not None:
             self._doze.cancel()
             self._doze = None
-        if self._backoff_s:
-            self._retry = self._loop.call_later(self._backoff_s, self._hand_over)
+        delay_s = self._backoff_s or (self._gather_s if self._swarming else 0.0)
+        if delay_s:
+            self._retry = self._loop.call_later(delay_s, self._hand_over)
         else:
             self._loop.call_soon(self._hand_over)
 
@@ -243,6 +249,7 @@ class GroupCommit:
             self.queued_bytes = 0
             return
         self._in_flight = group
+        self._swarming = len(items) > 1
         self._watchdog = self._loop.call_later(self._commit_timeout_s, self._give_up)
         self._thread.submit(
             lambda: later(self._loop, self._finish, group, self._writer.write(group))

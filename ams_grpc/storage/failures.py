@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import sys
 import time
+from types import ModuleType
 from typing import Final
 
-import psycopg
 from sqlalchemy import exc
 
 from ams_grpc.broker.errors import UNABLE, StorageUnavailable
@@ -58,7 +59,8 @@ def is_unavailable(error: BaseException) -> bool:
         if code is None:
             return isinstance(cause, sqlite3.OperationalError)
         return code & 0xFF not in _SQLITE_DEFECTS
-    if isinstance(cause, psycopg.Error):
+    psycopg = _psycopg()
+    if psycopg and isinstance(cause, psycopg.Error):
         if cause.sqlstate is None:
             return isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError)
         return cause.sqlstate[:2] in _POSTGRES_UNAVAILABLE
@@ -69,22 +71,29 @@ def is_lost_connection(error: BaseException) -> bool:
     """Whether the connection broke, so that a new one may find all well."""
     if isinstance(error, exc.DBAPIError) and error.connection_invalidated:
         return True
-    cause = _cause(error)
-    return isinstance(cause, psycopg.OperationalError) and (
-        cause.sqlstate is None or cause.sqlstate in {"57P01", "57P02", "57P03", "57P05"}
-    )
+    cause, psycopg = _cause(error), _psycopg()
+    if not psycopg or not isinstance(cause, psycopg.OperationalError):
+        return False
+    return cause.sqlstate is None or cause.sqlstate in {"57P01", "57P02", "57P03", "57P05"}
 
 
 def is_conflict(error: BaseException) -> bool:
     """Whether another transaction came first (deadlock, serialization). Nothing was written."""
-    cause = _cause(error)
-    return isinstance(cause, psycopg.Error) and (cause.sqlstate or "").startswith("40")
+    cause, psycopg = _cause(error), _psycopg()
+    if not psycopg or not isinstance(cause, psycopg.Error):
+        return False
+    return (cause.sqlstate or "").startswith("40")
 
 
 def describe(error: BaseException, password: str | None = None) -> str:
     """The database's own words in one line: no statement, no parameters, no password."""
     text = " ".join(str(_cause(error)).split())
     return text.replace(password, "***") if password else text
+
+
+def _psycopg() -> ModuleType | None:
+    """The driver, if it is in use: with SQLite nobody waits for its import."""
+    return sys.modules.get("psycopg")
 
 
 def _cause(error: BaseException) -> BaseException:

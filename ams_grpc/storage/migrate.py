@@ -9,13 +9,10 @@ Alembic takes a while to import; a database that is up to date is recognised wit
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import psycopg
 from sqlalchemy import Connection, inspect, text
-from sqlalchemy.exc import SQLAlchemyError
 
 from ams_grpc.storage.engine import Database, connect
 from ams_grpc.storage.errors import (
@@ -83,7 +80,7 @@ def revision(database: Database) -> str | None:
     try:
         with database.writer.connect() as connection:
             return _revision(connection)
-    except (SQLAlchemyError, psycopg.Error, sqlite3.Error) as error:
+    except Exception as error:  # noqa: BLE001  # raised again, if need be in other words
         raise _unreachable(database, error) from None
 
 
@@ -103,7 +100,7 @@ def upgrade(database: Database) -> None:
             config = alembic_config()
             config.attributes["connection"] = connection
             command.upgrade(config, HEAD)
-    except (SQLAlchemyError, psycopg.Error, sqlite3.Error) as error:
+    except Exception as error:  # noqa: BLE001  # raised again, if need be in other words
         raise _unreachable(database, error) from None
 
 

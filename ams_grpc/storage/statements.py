@@ -7,6 +7,7 @@ database does (10 to 20 µs a statement).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -21,7 +22,6 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql import ClauseElement
 
 from ams_grpc.broker.ports import CursorChanges
@@ -36,10 +36,10 @@ Parameters = tuple[Any, ...]
 class HotStatements:
     """The hot statements of one kind of database, as text with positional parameters."""
 
-    def __init__(self, is_sqlite: bool) -> None:
-        self._is_sqlite = is_sqlite
-        dialect: Any = sqlite.dialect if is_sqlite else postgresql.psycopg.dialect
-        self._dialect: Dialect = dialect(paramstyle="qmark" if is_sqlite else "format")
+    def __init__(self, dialect: Dialect) -> None:
+        self._is_sqlite = dialect.name == "sqlite"
+        kind: Any = type(dialect)
+        self._dialect: Dialect = kind(paramstyle="qmark" if self._is_sqlite else "format")
         number, data = BigInteger(), LargeBinary()
 
         # Safe on several nodes: the row stays locked until the commit, so the order of commits is
@@ -102,8 +102,11 @@ class HotStatements:
             bindparam("no", type_=number),
             bindparam("bits", type_=data),
         ).where(cursors.c.subscription_id == bindparam("of_subscription", type_=number))
-        construct: Any = sqlite.insert if self._is_sqlite else postgresql.insert
-        put = construct(ack_chunks).from_select(["subscription_id", "chunk_no", "bits"], values)
+        # Each database has its own INSERT; the other's takes 30 ms to import.
+        dialect: Any = import_module(f"sqlalchemy.dialects.{self._dialect.name}")
+        put = dialect.insert(ack_chunks).from_select(
+            ["subscription_id", "chunk_no", "bits"], values
+        )
         upsert: ClauseElement = put.on_conflict_do_update(
             index_elements=[ack_chunks.c.subscription_id, ack_chunks.c.chunk_no],
             set_={"bits": put.excluded.bits},

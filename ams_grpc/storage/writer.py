@@ -118,7 +118,7 @@ class Writer:
     def __init__(self, database: Database, clock: WallClock) -> None:
         self._database = database
         self._clock = clock
-        self._hot = HotStatements(database.is_sqlite)
+        self._hot = HotStatements(database.writer.dialect)
         self._connection: Connection | None = None
         self._committing = False
         self._cleared: dict[int, int] = {}  # subscription id -> no chunk below is stored

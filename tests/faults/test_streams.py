@@ -1,0 +1,225 @@
+"""Streams that do not read, streams by the thousand, streams that vanish: bounded, and harmless."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Final
+
+import grpc
+import pytest
+
+from tests.faults.pubsub import PATIENCE_S, Client, Stream, data_of
+from tests.server import Server, eventually
+
+MEBIBYTE: Final = 1024 * 1024
+TOPIC: Final = "projects/p/topics/orders"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """On SQLite alone: what these tests look at lies above the storage."""
+    with Server(tmp_path) as server:
+        yield server
+        assert "Traceback" not in server.log()
+        assert "unforeseen" not in server.log()
+
+
+@pytest.fixture
+async def client(server: Server) -> AsyncIterator[Client]:
+    async with Client(server.endpoint, connections=20) as client:
+        await client.create_topic(TOPIC)
+        yield client
+
+
+async def subscription(client: Client, number: int) -> str:
+    name = f"projects/p/subscriptions/warehouse-{number}"
+    return await client.create_subscription(name, TOPIC, ack_deadline_seconds=600)
+
+
+# --- slow readers -----------------------------------------------------------------------------------
+
+SLOW_READERS: Final = 40
+PUBLISHED_MEBIBYTES: Final = 256
+
+
+async def test_readers_that_do_not_read_cost_little_and_hold_nobody_up(
+    server: Server, client: Client
+) -> None:
+    """Each slow stream may hold two deliveries of up to 1 MiB here, and one being written.
+
+    The cache holds 32 MiB and the publishers' queue less, so 40 of them stay below 256 MiB; what
+    they have not read is 40 x 256 MiB.
+    """
+    quick = await client.stream(await subscription(client, 0), stream_ack_deadline_seconds=600)
+    await quick.response()
+    for number in range(1, SLOW_READERS + 1):
+        slow = await client.stream(await subscription(client, number))
+        await slow.response()  # and nothing after it
+    before = largest = server.resident_bytes
+    block = bytes(MEBIBYTE)
+
+    for _ in range(PUBLISHED_MEBIBYTES // 4):
+        await client.publish(TOPIC, block, block, block, block)
+        received = await quick.receive(4)
+        await quick.send(ack_ids=[each.ack_id for each in received])
+        largest = max(largest, server.resident_bytes)
+
+    assert largest - before < 256 * MEBIBYTE
+
+
+async def test_a_slow_reader_does_not_keep_messages_from_a_quick_one(client: Client) -> None:
+    shared = await subscription(client, 0)
+    slow = await client.stream(shared, stream_ack_deadline_seconds=10)
+    quick = await client.stream(shared, stream_ack_deadline_seconds=600)
+    await slow.response()  # and nothing after it
+    await quick.response()
+    block = bytes(MEBIBYTE)
+
+    for _ in range(16):
+        await client.publish(TOPIC, block, block, block, block)
+
+    # The slow one has taken a few at most; those come when its leases have ended.
+    received: set[str] = set()
+    async with asyncio.timeout(PATIENCE_S):
+        while len(received) < 64:
+            messages = (await quick.response()).received_messages
+            received |= {each.message.message_id for each in messages}
+            await quick.send(ack_ids=[each.ack_id for each in messages])
+
+
+async def test_a_reader_that_pauses_gets_everything_when_it_goes_on(client: Client) -> None:
+    paused = await client.stream(await subscription(client, 0), stream_ack_deadline_seconds=600)
+    await paused.response()
+    expected = [b"%d-" % number + bytes(100_000) for number in range(200)]
+    for data in expected:
+        await client.publish(TOPIC, data)
+
+    assert data_of(await paused.receive(len(expected))) == expected
+
+
+# --- many streams -----------------------------------------------------------------------------------
+
+SUBSCRIPTIONS: Final = 100
+STREAMS_EACH: Final = 20
+
+
+async def open_streams(client: Client) -> list[Stream]:
+    """2,000 streams that take one message each, accepted by the server."""
+    names = [await subscription(client, number) for number in range(SUBSCRIPTIONS)]
+    streams = await asyncio.gather(
+        *(
+            client.stream(name, max_outstanding_messages=1)
+            for name in names
+            for _ in range(STREAMS_EACH)
+        )
+    )
+    await asyncio.gather(*(stream.response() for stream in streams))
+    return streams
+
+
+async def heartbeat(stream: Stream) -> None:
+    await stream.send()
+    response = await stream.response()
+    assert not response.received_messages
+
+
+@pytest.mark.timeout(240)
+async def test_two_thousand_streams_are_all_served(server: Server, client: Client) -> None:
+    before = server.resident_bytes
+    streams = await open_streams(client)
+    assert len(streams) == 2_000
+
+    await asyncio.gather(*(heartbeat(stream) for stream in streams))
+    ids = set(await client.publish(TOPIC, *(b"%d" % number for number in range(STREAMS_EACH))))
+    received = await asyncio.gather(*(stream.receive(1) for stream in streams))
+
+    for start in range(0, len(streams), STREAMS_EACH):  # those of one subscription
+        share = received[start : start + STREAMS_EACH]
+        assert {each.message.message_id for [each] in share} == ids
+    assert server.resident_bytes - before < 256 * MEBIBYTE  # 128 KiB a stream
+
+    for stream in streams:
+        stream.cancel()
+    assert {await stream.code() for stream in streams} == {grpc.StatusCode.CANCELLED}
+    await another_round_is_served_as_well(server, client)
+
+
+async def another_round_is_served_as_well(server: Server, client: Client) -> None:
+    """Nothing of the closed streams is left, neither in memory nor in line for messages."""
+    grown = server.resident_bytes
+    name = "projects/p/subscriptions/later"
+    await client.create_subscription(name, TOPIC)
+    streams = await asyncio.gather(*(client.stream(name) for _ in range(2_000)))
+    await asyncio.gather(*(stream.response() for stream in streams))
+    await asyncio.gather(*(heartbeat(stream) for stream in streams))
+    for stream in streams:
+        stream.cancel()
+    assert server.resident_bytes - grown < 64 * MEBIBYTE
+    await client.publish(TOPIC, b"last")
+    assert data_of(await client.pull(name)) == [b"last"]
+
+
+@pytest.mark.timeout(240)
+async def test_all_streams_end_with_unavailable_when_the_server_stops(
+    server: Server, client: Client
+) -> None:
+    streams = await open_streams(client)
+
+    server.terminate()
+
+    codes = await asyncio.gather(*(stream.code() for stream in streams))
+    assert set(codes) == {grpc.StatusCode.UNAVAILABLE}
+    assert await asyncio.to_thread(server.wait) == 0
+
+
+# Opens streams on connections of their own, says so when each holds a message, and waits to die.
+STREAMS_OF_ANOTHER_PROCESS: Final = """
+import asyncio, sys
+from tests.faults.pubsub import Client
+
+async def main():
+    client = Client(sys.argv[1], connections=100)
+    streams = [
+        await client.stream(sys.argv[2], max_outstanding_messages=1) for _ in range(300)
+    ]
+    await asyncio.gather(*(stream.receive(1) for stream in streams))
+    print("holding", flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.timeout(240)
+async def test_streams_that_vanish_leave_nothing_behind_but_their_leases(
+    server: Server, client: Client
+) -> None:
+    name = await subscription(client, 0)
+    ids = set(await client.publish(TOPIC, *(b"%d" % number for number in range(300))))
+    connections = server.open_files
+
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", STREAMS_OF_ANOTHER_PROCESS, server.endpoint, name),
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert process.stdout is not None
+        async with asyncio.timeout(2 * PATIENCE_S):
+            assert await process.stdout.readline() == b"holding\n"
+        assert server.open_files >= connections + 100
+        assert await client.pull(name, now=True) == []
+    finally:
+        process.kill()
+        await process.wait()
+
+    await asyncio.to_thread(eventually, lambda: server.open_files <= connections + 5)
+    again: set[str] = set()
+    async with asyncio.timeout(PATIENCE_S):
+        while again != ids:  # after the 10 seconds of their leases
+            received = await client.pull(name)
+            again |= {each.message.message_id for each in received}
+            await client.acknowledge(name, received)

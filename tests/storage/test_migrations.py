@@ -1,0 +1,125 @@
+"""Bringing tables up to date, and what happens to a database that is not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, event, inspect, text
+
+from ams_grpc.storage import open_storage
+from ams_grpc.storage.engine import connect
+from ams_grpc.storage.errors import NewerDatabaseError, OutdatedDatabaseError
+from ams_grpc.storage.migrate import HEAD, alembic_config, check, current, migrate, upgrade
+from ams_grpc.storage.tables import metadata
+from tests.storage.world import ManualClock
+
+
+@contextmanager
+def writing(address: str) -> Iterator[Connection]:
+    database = connect(address)
+    try:
+        with database.writer.begin() as connection:
+            yield connection
+    finally:
+        database.close()
+
+
+def test_the_tables_are_those_of_the_code(address: str) -> None:
+    with writing(address) as connection:
+        context = MigrationContext.configure(
+            connection, opts={"compare_type": True, "compare_server_default": True}
+        )
+        assert compare_metadata(context, metadata) == []
+        foreign_keys = inspect(connection).get_multi_foreign_keys()
+        assert len(foreign_keys) >= 5
+
+
+def test_ids_are_never_given_twice_on_sqlite(sqlite_url: str) -> None:
+    migrate(sqlite_url)
+    with writing(sqlite_url) as connection:
+        for table in ("topics", "subscriptions", "snapshots"):
+            query = text("SELECT sql FROM sqlite_master WHERE name = :name")
+            statement = connection.execute(query, {"name": table}).scalar_one()
+            assert "AUTOINCREMENT" in statement
+
+
+def test_the_revision_in_the_code_is_the_last_in_the_directory() -> None:
+    assert ScriptDirectory.from_config(alembic_config()).get_heads() == [HEAD]
+
+
+def test_migrating_again_changes_nothing(database_url: str) -> None:
+    assert current(database_url) is None
+    migrate(database_url)
+    with writing(database_url) as connection:
+        secret = connection.execute(text("SELECT value FROM meta")).scalar_one()
+    migrate(database_url)
+    assert current(database_url) == HEAD
+    with writing(database_url) as connection:
+        assert connection.execute(text("SELECT value FROM meta")).scalar_one() == secret
+
+
+async def test_an_empty_sqlite_database_is_made_ready_at_start(
+    sqlite_url: str, clock: ManualClock
+) -> None:
+    async with open_storage(sqlite_url, clock) as storage:
+        await storage.ping()
+    assert current(sqlite_url) == HEAD
+
+
+async def test_an_empty_postgresql_database_is_refused_with_the_command_to_run(
+    postgres_url: str, clock: ManualClock
+) -> None:
+    with pytest.raises(OutdatedDatabaseError, match="ams-grpc migrate"):
+        async with open_storage(postgres_url, clock):
+            pass
+    assert current(postgres_url) is None
+    migrate(postgres_url)
+    async with open_storage(postgres_url, clock) as storage:
+        await storage.ping()
+
+
+def test_a_database_of_a_later_version_is_refused_and_left_alone(database_url: str) -> None:
+    migrate(database_url)
+    with writing(database_url) as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    for attempt in (check, migrate):
+        with pytest.raises(NewerDatabaseError, match="9999"):
+            attempt(database_url)
+    assert current(database_url) == "9999"
+
+
+def test_a_migration_that_fails_half_way_leaves_nothing_behind(database_url: str) -> None:
+    database = connect(database_url)
+
+    def fail(*arguments: object) -> None:
+        statement = str(arguments[2])
+        if "CREATE TABLE snapshot_chunks" in statement:
+            raise RuntimeError("power cut")
+
+    event.listen(database.writer, "before_cursor_execute", fail)
+    try:
+        with pytest.raises(RuntimeError, match="power cut"):
+            upgrade(database)
+        with database.writer.connect() as connection:
+            assert inspect(connection).get_table_names() == []
+    finally:
+        database.close()
+    migrate(database_url)
+    assert current(database_url) == HEAD
+
+
+def test_a_database_that_is_up_to_date_is_recognised_without_alembic(address: str) -> None:
+    program = (
+        "import sys; from ams_grpc.storage.migrate import check; check(sys.argv[1]);"
+        "assert 'alembic' not in sys.modules"
+    )
+    root = Path(__file__).parents[2]
+    subprocess.run([sys.executable, "-c", program, address], check=True, cwd=root)
