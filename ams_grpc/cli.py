@@ -78,8 +78,8 @@ def serve(**flags: Any) -> None:
 
     config = _load(flags)
     logs.set_up(config.log_format, config.log_level)
-    # SQLite's calls hand the interpreter over; this is how long the writer waits to get it back.
-    sys.setswitchinterval(0.001)
+    # SQLite's calls hand the interpreter over; the writer waits this long to get it back.
+    sys.setswitchinterval(0.0005)
     try:
         _run(_serve(config))
     except (DatabaseError, CannotListenError) as error:

@@ -8,16 +8,16 @@ from typing import Final
 
 from ams_grpc.broker.catalog import DAY_US, HOUR_US, Snapshot
 from ams_grpc.broker.clock import Clock
-from ams_grpc.broker.errors import Aborted, FailedPrecondition, invalid_argument
+from ams_grpc.broker.errors import FailedPrecondition, invalid_argument
 from ams_grpc.broker.names import DELETED_TOPIC, SnapshotName, SubscriptionName
 from ams_grpc.broker.ports import Catalog, Commits, LogReader
 from ams_grpc.broker.rules import check_labels
 from ams_grpc.broker.subscriptions import Subscriptions
+from ams_grpc.broker.updates import until_unchanged
 
 LIFETIME_US: Final = 7 * DAY_US
 _SHORTEST_US: Final = HOUR_US
 _MILLISECOND_US: Final = 1000
-_UPDATE_ATTEMPTS: Final = 16
 
 
 class Snapshots:
@@ -82,7 +82,8 @@ class Snapshots:
         Raises NotFound; InvalidArgument when the time is past, or more than 7 days after the
         creation; and what ``change`` raises.
         """
-        for _ in range(_UPDATE_ATTEMPTS):
+
+        async def attempt() -> Snapshot:
             snapshot = await self._catalog.snapshot(name)
             expire_us, labels = change(snapshot)
             check_labels(labels)
@@ -94,23 +95,20 @@ class Snapshots:
                     "expire_time must lie in the future, at most 7 days after the creation",
                     field="snapshot.expire_time",
                 )
-            try:
-                return await self._catalog.update_snapshot(snapshot, expire_us, labels)
-            except Aborted:
-                continue
-        raise Aborted(f"{name} is being changed by others all the time.")
+            return await self._catalog.update_snapshot(snapshot, expire_us, labels)
+
+        return await until_unchanged(name, attempt)
 
     async def delete(self, name: SnapshotName) -> None:
         """What only it held goes with it. Raises NotFound."""
-        for _ in range(_UPDATE_ATTEMPTS):
+
+        async def attempt() -> Snapshot:
             snapshot = await self._catalog.snapshot(name)
-            try:
-                await self._catalog.delete_snapshot(snapshot)
-            except Aborted:
-                continue
-            await self._subscriptions.snapshots_changed(snapshot.topic_id)
-            return
-        raise Aborted(f"{name} is being changed by others all the time.")
+            await self._catalog.delete_snapshot(snapshot)
+            return snapshot
+
+        deleted = await until_unchanged(name, attempt)
+        await self._subscriptions.snapshots_changed(deleted.topic_id)
 
     async def list(self, project: str, after: str, limit: int) -> Sequence[Snapshot]:
         """Snapshots of a project by name, those after the full name ``after``."""

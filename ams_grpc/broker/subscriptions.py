@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final
 
 from ams_grpc.broker.catalog import Subscription, SubscriptionConfig
 from ams_grpc.broker.clock import Clock
 from ams_grpc.broker.consumers import Consumer, Delivery
 from ams_grpc.broker.errors import (
-    Aborted,
     BrokerError,
     FailedPrecondition,
     InvalidArgument,
@@ -28,8 +26,7 @@ from ams_grpc.broker.rules import (
     check_subscription,
 )
 from ams_grpc.broker.runtime import MAX_DELIVERY_MESSAGES, SubscriptionRuntime
-
-_UPDATE_ATTEMPTS: Final = 16
+from ams_grpc.broker.updates import until_unchanged
 
 
 class Subscriptions:
@@ -87,48 +84,44 @@ class Subscriptions:
         Raises NotFound and what ``change`` raises; it may be called again when the subscription
         changes meanwhile.
         """
-        for _ in range(_UPDATE_ATTEMPTS):
+
+        async def attempt() -> Subscription:
             subscription = await self._catalog.subscription(name)
             config = change(subscription)
             check_subscription(config, self._profile)
-            try:
-                updated = await self._catalog.update_subscription(subscription, config)
-            except Aborted:
-                continue
-            self._changed(updated)
-            self._used.add(updated.id)
-            return updated
-        raise Aborted(f"{name} is being changed by others all the time.")
+            return await self._catalog.update_subscription(subscription, config)
+
+        updated = await until_unchanged(name, attempt)
+        self._changed(updated)
+        self._used.add(updated.id)
+        return updated
 
     async def detach(self, name: SubscriptionName) -> None:
         """Drop its messages, and never deliver any again.
 
         Raises NotFound; FailedPrecondition if it is detached already.
         """
-        for _ in range(_UPDATE_ATTEMPTS):
+
+        async def attempt() -> None:
             subscription = await self._catalog.subscription(name)
             if subscription.detached:
                 raise FailedPrecondition("Subscription already detached.")
-            try:
-                await self._catalog.detach_subscription(subscription)
-            except Aborted:
-                continue
-            self._close(name, _detached())
-            return
-        raise Aborted(f"{name} is being changed by others all the time.")
+            await self._catalog.detach_subscription(subscription)
+
+        await until_unchanged(name, attempt)
+        self._close(name, _detached())
 
     async def delete(self, name: SubscriptionName) -> None:
         """Its messages go with it; its streams end. Raises NotFound."""
-        for _ in range(_UPDATE_ATTEMPTS):
+
+        async def attempt() -> Subscription:
             subscription = await self._catalog.subscription(name)
-            try:
-                await self._catalog.delete_subscription(subscription)
-            except Aborted:
-                continue
-            self._close(name, not_found(name))
-            self._used.discard(subscription.id)
-            return
-        raise Aborted(f"{name} is being changed by others all the time.")
+            await self._catalog.delete_subscription(subscription)
+            return subscription
+
+        deleted = await until_unchanged(name, attempt)
+        self._close(name, not_found(name))
+        self._used.discard(deleted.id)
 
     async def list(self, project: str, after: str, limit: int) -> Sequence[Subscription]:
         """Subscriptions of a project by name, those after the full name ``after``."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
 
 from ams_grpc.broker.catalog import Topic, TopicConfig
 from ams_grpc.broker.errors import Aborted
@@ -11,9 +10,7 @@ from ams_grpc.broker.names import SnapshotName, SubscriptionName, TopicName
 from ams_grpc.broker.ports import Appended, Catalog, Commits
 from ams_grpc.broker.rules import check_topic
 from ams_grpc.broker.subscriptions import Subscriptions
-
-UPDATE_ATTEMPTS: Final = 16
-"""How often a read-modify-write starts again when somebody else was faster."""
+from ams_grpc.broker.updates import until_unchanged
 
 
 class Topics:
@@ -41,31 +38,26 @@ class Topics:
         Raises NotFound and what ``change`` raises; it may be called again when the topic changes
         meanwhile.
         """
-        for _ in range(UPDATE_ATTEMPTS):
+
+        async def attempt() -> Topic:
             topic = await self._catalog.topic(name)
             config = change(topic)
             check_topic(config)
-            try:
-                updated = await self._catalog.update_topic(topic, config)
-            except Aborted:
-                continue
-            self._known.pop(name, None)
-            await self._subscriptions.topic_changed(topic.id)
-            return updated
-        raise Aborted(f"{name} is being changed by others all the time.")
+            return await self._catalog.update_topic(topic, config)
+
+        topic = await until_unchanged(name, attempt)
+        await self._changed(topic)
+        return topic
 
     async def delete(self, name: TopicName) -> None:
         """Its subscriptions stay, and deliver what they have. Raises NotFound."""
-        for _ in range(UPDATE_ATTEMPTS):
+
+        async def attempt() -> Topic:
             topic = await self._catalog.topic(name)
-            try:
-                await self._catalog.delete_topic(topic)
-            except Aborted:
-                continue
-            self._known.pop(name, None)
-            await self._subscriptions.topic_changed(topic.id)
-            return
-        raise Aborted(f"{name} is being changed by others all the time.")
+            await self._catalog.delete_topic(topic)
+            return topic
+
+        await self._changed(await until_unchanged(name, attempt))
 
     async def list(self, project: str, after: str, limit: int) -> Sequence[Topic]:
         """Topics of a project by name, those after the full name ``after``."""
@@ -88,7 +80,8 @@ class Topics:
 
         Raises NotFound, StorageUnavailable (nothing was acknowledged; safe to retry).
         """
-        for _ in range(UPDATE_ATTEMPTS):
+
+        async def attempt() -> Appended:
             topic = self._known.get(name)
             if topic is None:
                 topic = self._known[name] = await self._catalog.topic(name)
@@ -96,8 +89,10 @@ class Topics:
                 return await self._commits.append(topic, payload, count)
             except Aborted:  # changed or deleted since we looked
                 self._known.pop(name, None)
-        raise Aborted(f"{name} is being changed by others all the time.")
+                raise
 
-    def forget(self, name: TopicName) -> None:
-        """Look a topic up again at the next publish."""
-        self._known.pop(name, None)
+        return await until_unchanged(name, attempt)
+
+    async def _changed(self, topic: Topic) -> None:
+        self._known.pop(topic.name, None)
+        await self._subscriptions.topic_changed(topic.id)

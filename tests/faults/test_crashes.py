@@ -25,6 +25,8 @@ from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
 from tests.faults.pubsub import PATIENCE_S, Client
 from tests.server import Server
 
+pytestmark = pytest.mark.asyncio(loop_scope="session")  # gRPC keeps to the loop it was used in first
+
 KILLS: Final = 22
 PUBLISHERS: Final = 4
 TOPIC: Final = "projects/p/topics/orders"

@@ -14,12 +14,15 @@ from typing import Final
 
 import grpc
 import pytest
+import pytest_asyncio
 from google.protobuf.message import Message
 
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
 from tests.faults.pubsub import PATIENCE_S, Client, data_of
 from tests.postgres import ThrowAwayPostgres
 from tests.server import Server
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")  # gRPC keeps to the loop it was used in first
 
 UNAVAILABLE: Final = grpc.StatusCode.UNAVAILABLE
 TOPIC: Final = "projects/p/topics/orders"
@@ -51,7 +54,7 @@ def server(tmp_path: Path, postgres_server: ThrowAwayPostgres) -> Iterator[Serve
         yield server
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def client(server: Server) -> AsyncIterator[Client]:
     async with Client(server.endpoint) as client:
         await client.create_topic(TOPIC)

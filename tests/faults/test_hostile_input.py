@@ -18,6 +18,7 @@ from typing import Final
 
 import grpc
 import pytest
+import pytest_asyncio
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
@@ -26,6 +27,8 @@ from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
 from ams_grpc.pb.google.pubsub.v1 import schema_pb2
 from tests.faults.pubsub import PATIENCE_S, Client, data_of
 from tests.server import Server
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")  # gRPC keeps to the loop it was used in first
 
 MEBIBYTE: Final = 1024 * 1024
 LARGEST_REQUEST: Final = 20 * MEBIBYTE
@@ -82,7 +85,7 @@ def server(
         yield server
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def client(server: Server) -> AsyncIterator[Client]:
     """Around each test: the server serves another tenant as ever, and has met no surprise."""
     process = server.pid

@@ -11,9 +11,12 @@ from typing import Final
 
 import grpc
 import pytest
+import pytest_asyncio
 
 from tests.faults.pubsub import PATIENCE_S, Client, Stream, data_of
 from tests.server import Server, eventually
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")  # gRPC keeps to the loop it was used in first
 
 MEBIBYTE: Final = 1024 * 1024
 TOPIC: Final = "projects/p/topics/orders"
@@ -28,7 +31,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
         assert "unforeseen" not in server.log()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def client(server: Server) -> AsyncIterator[Client]:
     async with Client(server.endpoint, connections=20) as client:
         await client.create_topic(TOPIC)

@@ -150,3 +150,18 @@ def agree(cursor: Cursor, done: set[int]) -> None:
 
 TestCursor = CursorMachine.TestCase
 TestCursor.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+def test_a_seek_that_could_not_be_written_is_written_with_what_came_after_it() -> None:
+    stored = Stored()
+    stored.cursors[SUBSCRIPTION] = CursorState(0, 0, {})
+    cursor = Cursor(SUBSCRIPTION, stored.cursors[SUBSCRIPTION])
+    cursor.mark_done([3, CHUNK_SEQS + 3])
+    stored.write(cursor.take_changes())
+    cursor.rewind(0, 0)
+    cursor.put_back(cursor.take_changes())
+    cursor.mark_done([5])
+
+    stored.write(cursor.take_changes())
+
+    agree(Cursor(SUBSCRIPTION, stored.cursors[SUBSCRIPTION]), {5})

@@ -530,6 +530,27 @@ async def test_what_retention_took_from_storage_is_passed_over(world: World) -> 
     assert (await world.runtime()).floor == 4
 
 
+async def test_a_message_that_waits_when_it_is_gone_from_storage_is_passed_over(
+    clock: ManualClock,
+) -> None:
+    world = World(clock, Stored(), cache_bytes=1)
+    world.start()
+    await world.create()
+    await world.publish(b"1")
+    await world.publish(b"2")
+    [first] = await world.pull(1)
+    await world.pull(1)  # now the cache has forgotten the first
+    del world.stored.batches[(await world.runtime()).subscription.topic_id][0]
+
+    await world.nack(first)
+
+    assert await world.pull() == []
+    runtime = await world.runtime()
+    assert runtime.floor == 2
+    assert runtime.undelivered == 0
+    assert not runtime.loading
+
+
 # --- the ends of things -------------------------------------------------------------------------
 
 
