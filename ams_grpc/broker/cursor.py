@@ -157,8 +157,9 @@ class Cursor:
             self.floor = floor
             self.top = max(self.top, floor)
             return
-        for no in [no for no in chunks if (no + 1) * CHUNK_SEQS <= floor]:
-            self._forget(no, self.floor)
+        if floor >> _SHIFT > self.floor >> _SHIFT:
+            for no in [no for no in chunks if (no + 1) * CHUNK_SEQS <= floor]:
+                self._forget(no, self.floor)
         if self.floor < floor:
             passed = chunks.get(floor >> _SHIFT)
             if passed is not None:

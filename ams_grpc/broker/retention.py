@@ -48,24 +48,29 @@ class Retention:
         """One pass. Raises StorageUnavailable."""
         now_us = self._clock.now_us()
         await self._upkeep.alive(now_us)
-        await self._upkeep.touch(sorted(self._subscriptions.take_used()), now_us)
+        await self._touch(now_us)
         await self._expire_subscriptions(now_us)
-        if await self._upkeep.delete_expired_snapshots(now_us):
-            await self._subscriptions.all_snapshots_changed()
+        await self._upkeep.delete_expired_snapshots(now_us)
+        await self._subscriptions.look_at_snapshots()
         await self._expire_messages(now_us)
         for topic_id in await self._upkeep.topics_with_messages():
             while await self._upkeep.purge_topic(topic_id, now_us):
                 pass
         await self._upkeep.forget_deleted_topics()
 
+    async def _touch(self, now_us: int) -> None:
+        used = self._subscriptions.take_used()
+        try:
+            await self._upkeep.touch(sorted(used), now_us)
+        except StorageUnavailable:
+            self._subscriptions.used(used)
+            raise
+
     async def _expire_subscriptions(self, now_us: int) -> None:
         """Pub/Sub: Subscription.expiration_policy."""
         for subscription in await self._upkeep.inactive(now_us):
-            _log.info("subscription expired", extra={"subscription": str(subscription.name)})
-            try:
-                await self._subscriptions.delete(subscription.name)
-            except NotFound:
-                continue  # somebody deleted it meanwhile
+            _log.info("subscription expires", extra={"subscription": str(subscription.name)})
+            await self._subscriptions.expire(subscription)
 
     async def _expire_messages(self, now_us: int) -> None:
         """Pub/Sub: Subscription.message_retention_duration."""

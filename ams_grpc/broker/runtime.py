@@ -21,6 +21,7 @@ by the group commit.
 from __future__ import annotations
 
 import asyncio
+import logging
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
@@ -43,6 +44,8 @@ MAX_DELIVERY_MESSAGES: Final = 1000
 MAX_DELIVERY_BYTES: Final = 512 * 1024
 _NEAR_TAIL: Final = 20_000  # so few messages behind, new ones are worth keeping in the cache
 _LOAD_RETRY_S: Final = 0.25
+_logger = logging.getLogger(__name__)
+_STALE_ENTRIES: Final = 1000  # so many seqs in the heap that no longer wait do no harm
 _NACKED: Final = 0  # no grant has this number
 
 
@@ -193,8 +196,7 @@ class SubscriptionRuntime:
 
     def add(self, consumer: Consumer) -> None:
         """A consumer arrives. Raises what the runtime was closed with."""
-        if self._closed is not None:
-            raise self._closed
+        self._check_open()
         self._consumers.add(consumer)
         consumer.line = self._line
         self.wake(consumer)
@@ -220,8 +222,8 @@ class SubscriptionRuntime:
             self._end = end
             self.dispatch()
 
-    def acknowledge(self, ack_ids: Iterable[str], *, lenient: bool = False) -> bool:
-        """These deliveries are done. True if that is to be written.
+    def acknowledge(self, ack_ids: Iterable[str], *, lenient: bool = False) -> None:
+        """These deliveries are done; the group commit is to write it.
 
         Stale ids are skipped; that of a lease which has expired counts as long as its message
         was not delivered again. Raises InvalidArgument for a malformed id, having done nothing,
@@ -236,7 +238,6 @@ class SubscriptionRuntime:
         self._done(done)
         self.counters.acked += len(done)
         self.dispatch()
-        return bool(done)
 
     def modify_ack_deadline(
         self, ack_ids: Iterable[str], seconds: int, *, lenient: bool = False
@@ -279,13 +280,19 @@ class SubscriptionRuntime:
     def seek(self, start: int, replay_from: int) -> None:
         """Seek to a time: all below ``start`` is done, all from ``replay_from`` on is not.
 
-        What lies between stays as it is. All leases end, and their ack ids are stale.
+        What lies between stays as it is. All leases end, and their ack ids are stale. Raises what
+        the runtime was closed with.
         """
+        self._check_open()
         self._cursor.rewind(start, replay_from)
         self._restart()
 
     def seek_to_snapshot(self, state: CursorState) -> None:
-        """Take over a snapshot's state. All leases end, and their ack ids are stale."""
+        """Take over a snapshot's state. All leases end, and their ack ids are stale.
+
+        Raises what the runtime was closed with.
+        """
+        self._check_open()
         self._cursor.replace(state.floor, state.chunks)
         self._restart()
 
@@ -395,6 +402,10 @@ class SubscriptionRuntime:
 
     # --- the parts of the above --------------------------------------------------------------
 
+    def _check_open(self) -> None:
+        if self._closed is not None:
+            raise self._closed
+
     def _parse(self, ack_ids: Iterable[str], *, lenient: bool) -> list[Delivered]:
         return self._ack_ids.parse_valid(ack_ids) if lenient else self._ack_ids.parse(ack_ids)
 
@@ -426,6 +437,8 @@ class SubscriptionRuntime:
             if seq >= self._cursor.floor:
                 self._waiting[seq] = grant
                 heappush(self._waiting_order, seq)
+        if len(self._waiting_order) > 2 * len(self._waiting) + _STALE_ENTRIES:
+            self._waiting_order = sorted(self._waiting)
 
     def _done(self, seqs: Sequence[int]) -> None:
         if seqs:
@@ -485,7 +498,10 @@ class SubscriptionRuntime:
             try:
                 return await self._log.load(self.subscription.topic_id, seq)
             except StorageUnavailable:
-                await asyncio.sleep(_LOAD_RETRY_S)
+                pass  # the storage has said so in the log
+            except Exception:
+                _logger.exception("cannot read the log of topic %d", self.subscription.topic_id)
+            await asyncio.sleep(_LOAD_RETRY_S)
 
     def _skip(self, seq: int, first: int) -> None:
         """Nothing from ``seq`` up to ``first`` is stored any more: retention took it."""

@@ -5,15 +5,21 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Final
 
 from ams_grpc.broker.catalog import Subscription, SubscriptionConfig
 from ams_grpc.broker.clock import Clock
 from ams_grpc.broker.consumers import Consumer, Delivery
 from ams_grpc.broker.errors import (
+    UNABLE,
+    Aborted,
     BrokerError,
     FailedPrecondition,
     InvalidArgument,
     NotFound,
+    StorageUnavailable,
+    Unavailable,
     not_found,
 )
 from ams_grpc.broker.log import Log
@@ -27,6 +33,9 @@ from ams_grpc.broker.rules import (
 )
 from ams_grpc.broker.runtime import MAX_DELIVERY_MESSAGES, SubscriptionRuntime
 from ams_grpc.broker.updates import until_unchanged
+
+_LONGEST_READ_S: Final = 5.0
+"""How long a pull that does not wait for messages waits for those that are being read."""
 
 
 class Subscriptions:
@@ -123,6 +132,13 @@ class Subscriptions:
         self._close(name, not_found(name))
         self._used.discard(deleted.id)
 
+    async def expire(self, unused: Subscription) -> None:
+        """Delete it, unless it has been used, changed or deleted meanwhile."""
+        if unused.id not in self._used:
+            with suppress(Aborted):
+                await self._catalog.delete_subscription(unused)
+                self._close(unused.name, not_found(unused.name))
+
     async def list(self, project: str, after: str, limit: int) -> Sequence[Subscription]:
         """Subscriptions of a project by name, those after the full name ``after``."""
         return await self._catalog.subscriptions(project, after, limit)
@@ -152,8 +168,10 @@ class Subscriptions:
         runtime.add(consumer)
         try:
             if wait_s <= 0:
-                while not answer.done() and runtime.loading:
-                    await runtime.settled()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_LONGEST_READ_S):
+                        while not answer.done() and runtime.loading:
+                            await runtime.settled()
             elif not answer.done():
                 await asyncio.wait([answer], timeout=wait_s)
             return answer.result() if answer.done() else None
@@ -175,8 +193,8 @@ class Subscriptions:
         if not ack_ids:
             raise _no_ack_ids()
         runtime = await self.runtime(name)
-        if runtime.acknowledge(ack_ids):
-            await self._commits.flushed()
+        runtime.acknowledge(ack_ids)
+        await self._commits.flushed()
 
     async def modify_ack_deadline(
         self, name: SubscriptionName, ack_ids: Sequence[str], ack_deadline_s: int
@@ -260,18 +278,25 @@ class Subscriptions:
 
     async def snapshots_changed(self, topic_id: int) -> None:
         """Snapshots of a topic came or went: what they hold does not expire."""
-        kept_from = await self._reader.replay_limit(topic_id)
+        kept_from: int | None = 0  # until it is known, nothing does
+        with suppress(StorageUnavailable):
+            kept_from = await self._reader.replay_limit(topic_id)
         for runtime in self._of_topic.get(topic_id, ()):
             runtime.kept_from = kept_from
 
-    async def all_snapshots_changed(self) -> None:
-        """Snapshots went, of whatever topics."""
-        for topic_id in list(self._of_topic):
-            await self.snapshots_changed(topic_id)
+    async def look_at_snapshots(self) -> None:
+        """Snapshots may have gone, of whatever topics."""
+        for topic_id, runtimes in list(self._of_topic.items()):
+            if any(runtime.kept_from is not None for runtime in runtimes):
+                await self.snapshots_changed(topic_id)
 
     def running(self) -> Sequence[SubscriptionRuntime]:
         """All runtimes."""
         return list(self._runtimes.values())
+
+    def used(self, subscription_ids: Iterable[int]) -> None:
+        """These are in use."""
+        self._used.update(subscription_ids)
 
     def take_used(self) -> set[int]:
         """Ids of the subscriptions used since the last call; one with an open stream is in use."""
@@ -316,8 +341,8 @@ class Subscriptions:
         self._of_topic.setdefault(subscription.topic_id, []).append(runtime)
         try:
             await self._look(runtime)
-        except BrokerError as error:
-            self._close(name, error)
+        except Exception as error:
+            self._close(name, error if isinstance(error, BrokerError) else Unavailable(UNABLE))
             raise
         return runtime
 
