@@ -451,7 +451,7 @@ async def test_on_a_stream_a_malformed_ack_id_is_passed_over(world: World) -> No
     [message] = await world.pull()
     runtime = await world.runtime()
     runtime.acknowledge(["garbage", message.ack_id], lenient=True)
-    assert (runtime.outstanding, runtime.floor) == (0, 1)
+    assert (runtime.outstanding, runtime.counters.acked) == (0, 1)
 
 
 async def test_an_ack_id_of_another_subscription_is_refused(world: World) -> None:
