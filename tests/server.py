@@ -12,6 +12,7 @@ its process is.
 
 from __future__ import annotations
 
+import http.client
 import os
 import random
 import resource
@@ -22,6 +23,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, Self
@@ -179,6 +181,21 @@ class Server:
     def open_files(self) -> int:
         """How many file descriptors, and so connections, the process has."""
         return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Status and body of a page at the admin address."""
+        assert self.admin_endpoint is not None, "ask for admin=True"
+        connection = http.client.HTTPConnection(self.admin_endpoint, timeout=START_TIMEOUT_S)
+        with closing(connection):
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+
+    def metric(self, name: str) -> float:
+        """The sum of a metric over all its labels."""
+        _, page = self.get("/metrics")
+        lines = (line for line in page.splitlines() if line.split("{")[0].split()[0:1] == [name])
+        return sum(float(line.rpartition(" ")[2]) for line in lines)
 
     def log(self) -> str:
         """What all processes of this server have said on stderr."""

@@ -90,6 +90,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME,...",
         help=f"of {', '.join(servers.NAMES)}; default all that are found",
     )
+    parser.add_argument(
+        "--floor-loop",
+        choices=["asyncio", "uvloop"],
+        default="asyncio",
+        help="event loop of the floor: Python's own (default), or the service's",
+    )
     parser.add_argument("--no-emulator", action="store_true", help="leave Google's emulator out")
     parser.add_argument("--emulator-jar", type=_file, metavar="FILE", help="where it is")
     parser.add_argument("--database-url", metavar="URL", help="for the service, instead of SQLite")
@@ -107,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
 def _servers(options: argparse.Namespace) -> dict[str, servers.Server]:
     """The servers to measure, as far as they are installed."""
     emulator = None if options.no_emulator else servers.emulator(options.emulator_jar)
-    candidates = (servers.ours(options.database_url), servers.floor(), emulator)
+    candidates = (servers.ours(options.database_url), servers.floor(options.floor_loop), emulator)
     found = {server.name: server for server in candidates if server is not None}
     return {name: server for name, server in found.items() if name in options.servers}
 

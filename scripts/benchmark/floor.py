@@ -5,9 +5,10 @@ a ready-made response with as many ids. StreamingPull sends ready-made responses
 until it has sent as many as were asked for, then keeps the stream open; it neither keeps leases nor
 heeds flow control. Every other unary call, Acknowledge included, answers empty, unparsed.
 
-    python -m scripts.benchmark.floor HOST:PORT
+    python -m scripts.benchmark.floor HOST:PORT [asyncio|uvloop]
 """
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator
 from functools import cache
@@ -82,4 +83,7 @@ async def serve(address: str) -> None:
 
 
 if __name__ == "__main__":
-    loops.run(serve(sys.argv[1]))
+    if sys.argv[2:] == ["uvloop"]:
+        loops.run(serve(sys.argv[1]))
+    else:
+        asyncio.run(serve(sys.argv[1]))

@@ -83,10 +83,10 @@ def ours(database_url: str | None) -> Server | None:
     return Server(OURS, command, b"ready ")
 
 
-def floor() -> Server:
-    """The empty-handler floor of :mod:`scripts.benchmark.floor`."""
+def floor(loop: str) -> Server:
+    """The empty-handler floor of :mod:`scripts.benchmark.floor`, on ``asyncio`` or ``uvloop``."""
     module = [sys.executable, "-m", "scripts.benchmark.floor"]
-    return Server(FLOOR, lambda address, _: [*module, address], b"ready ")
+    return Server(FLOOR, lambda address, _: [*module, address, loop], b"ready ")
 
 
 def emulator(jar: Path | None) -> Server | None:

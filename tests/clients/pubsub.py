@@ -9,16 +9,18 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Final, Self
 
-import google.api_core.exceptions
 import grpc
 import pytest
-from google.cloud import pubsub_v1
-from google.cloud.pubsub_v1.subscriber.futures import StreamingPullFuture
-from google.cloud.pubsub_v1.subscriber.message import Message
+from google.api_core.exceptions import GoogleAPICallError
+from google.cloud import pubsub_v1  # type: ignore[import-untyped]
+from google.cloud.pubsub_v1.subscriber.futures import (  # type: ignore[import-untyped]
+    StreamingPullFuture,
+)
+from google.cloud.pubsub_v1.subscriber.message import Message  # type: ignore[import-untyped]
 from google.pubsub_v1 import PublisherClient as GeneratedPublisherClient
 from google.pubsub_v1 import types
 
@@ -147,13 +149,12 @@ class PubSub:
             yield future
         finally:
             future.cancel()
-            try:
+            # The stream may have ended by itself; a test that cares asks for the reason.
+            with suppress(GoogleAPICallError):
                 future.result(timeout=PATIENCE_S)
-            except google.api_core.exceptions.GoogleAPICallError:
-                pass  # the stream had ended by itself; a test that cares asks for the reason
 
     def stream(
-        self, subscription: str = "", stream_ack_deadline_seconds: int = 10, **fields: Any
+        self, subscription: str, *, stream_ack_deadline_seconds: int = 10, **fields: Any
     ) -> Stream:
         """A StreamingPull call without the client's machinery, whose first request has `fields`."""
         stream = Stream(self.channel)

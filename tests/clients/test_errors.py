@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -89,6 +89,7 @@ BAD_NAMES = [
     "projects/p/topic/orders",
     "projects/p/Topics/orders",
     "projects//topics/orders",
+    "_deleted-topic_",
     "projects/p/nonsense/orders",
     "projects/p/topics/orders/more",
 ]
@@ -113,12 +114,8 @@ def test_a_malformed_name_is_refused_by_every_call(pubsub: PubSub, name: str) ->
             subscription=name, ack_ids=["a"], ack_deadline_seconds=0
         ),
         lambda: subscriber.modify_push_config(subscription=name, push_config=types.PushConfig()),
-        lambda: subscriber.seek(
-            request={"subscription": name, "time": datetime.datetime.now(datetime.UTC)}
-        ),
-        lambda: subscriber.create_snapshot(
-            name=f"{pubsub.path}/snapshots/snap", subscription=name
-        ),
+        lambda: subscriber.seek(request={"subscription": name, "time": dt.datetime.now(dt.UTC)}),
+        lambda: subscriber.create_snapshot(name=f"{pubsub.path}/snapshots/snap", subscription=name),
         lambda: subscriber.get_snapshot(snapshot=name),
         lambda: subscriber.delete_snapshot(snapshot=name),
     ]
@@ -180,7 +177,7 @@ def test_every_call_says_which_resource_is_missing(pubsub: PubSub) -> None:
             subscription=subscription, ack_ids=["a"], ack_deadline_seconds=0
         ),
         lambda: subscriber.seek(
-            request={"subscription": subscription, "time": datetime.datetime.now(datetime.UTC)}
+            request={"subscription": subscription, "time": dt.datetime.now(dt.UTC)}
         ),
         lambda: subscriber.create_snapshot(
             name=f"{pubsub.path}/snapshots/snap", subscription=subscription
@@ -240,18 +237,24 @@ OUT_OF_BOUNDS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "an expiration of 1 h": (
         {"expiration_policy": {"ttl": seconds(3_600)}},
-        "The value for expiration duration is too small. "
-        "You passed 1h in the request, but the minimum value is 24h.",
+        (
+            "The value for expiration duration is too small. "
+            "You passed 1h in the request, but the minimum value is 24h."
+        ),
     ),
     "an expiration of 86,399 s": (
         {"expiration_policy": {"ttl": seconds(86_399)}},
-        "The value for expiration duration is too small. "
-        "You passed 23h59m59s in the request, but the minimum value is 24h.",
+        (
+            "The value for expiration duration is too small. "
+            "You passed 23h59m59s in the request, but the minimum value is 24h."
+        ),
     ),
     "an expiration of more than a year": (
         {"expiration_policy": {"ttl": seconds(365 * 86_400 + 1)}},
-        "The value for expiration duration is too large. "
-        "You passed 8760h0m1s in the request, but the maximum value is 8760h.",
+        (
+            "The value for expiration duration is too large. "
+            "You passed 8760h0m1s in the request, but the maximum value is 8760h."
+        ),
     ),
     "a label key in upper case": (
         {"labels": {"Upper": ""}},
@@ -263,14 +266,16 @@ OUT_OF_BOUNDS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a label value of 64 characters": (
         {"labels": {"key": "v" * 64}},
-        "You have passed an invalid argument to the service (argument=Invalid labels: Invalid "
-        f'field "labels.key"; value "{"v" * 64}" exceeds maximum value length 63 with a length '
-        "of 64).",
+        (
+            "You have passed an invalid argument to the service (argument=Invalid labels: Invalid "
+            f'field "labels.key"; value "{"v" * 64}" exceeds maximum value length 63 with a length '
+            "of 64)."
+        ),
     ),
 }
 
 
-@pytest.mark.parametrize(("fields", "text"), OUT_OF_BOUNDS.values(), ids=OUT_OF_BOUNDS)
+@pytest.mark.parametrize("fields, text", OUT_OF_BOUNDS.values(), ids=OUT_OF_BOUNDS)
 def test_a_subscription_out_of_bounds_is_refused(
     pubsub: PubSub, fields: Mapping[str, Any], text: str
 ) -> None:
@@ -298,11 +303,12 @@ def test_bad_labels_are_refused_on_every_kind_of_resource(
 ) -> None:
     warehouse = pubsub.subscription(pubsub.topic())
 
-    for create in (
+    creations: list[Callable[[], object]] = [
         lambda: pubsub.topic("other", labels=labels),
         lambda: pubsub.subscription(f"{pubsub.path}/topics/orders", "other", labels=labels),
         lambda: pubsub.snapshot(warehouse, labels=labels),
-    ):
+    ]
+    for create in creations:
         with pytest.raises(INVALID, match="Invalid labels"):
             create()
 
@@ -329,9 +335,7 @@ def test_a_subscription_within_bounds_is_accepted(
     pubsub.subscription(pubsub.topic(), **fields)
 
 
-@pytest.mark.parametrize(
-    ("retention_s", "given"), [(0, "0s"), (599, "9m59s"), (2_678_401, "744h0m1s")]
-)
+@pytest.mark.parametrize("retention_s, given", [(0, "0s"), (599, "9m59s"), (2_678_401, "744h0m1s")])
 def test_a_topics_retention_is_bounded(pubsub: PubSub, retention_s: int, given: str) -> None:
     with refused(INVALID, retention_text(given)):
         pubsub.topic(message_retention_duration=seconds(retention_s))
@@ -384,12 +388,13 @@ def test_acks_of_more_than_half_a_mebibyte_are_refused(pubsub: PubSub) -> None:
     warehouse = pubsub.subscription(pubsub.topic())
     ack_ids = ["x" * 150] * 3_500
 
-    for call in (
+    calls: list[Callable[[], object]] = [
         lambda: pubsub.subscriber.acknowledge(subscription=warehouse, ack_ids=ack_ids),
         lambda: pubsub.subscriber.modify_ack_deadline(
             subscription=warehouse, ack_ids=ack_ids, ack_deadline_seconds=10
         ),
-    ):
+    ]
+    for call in calls:
         with refused(INVALID, "Request payload size exceeds the limit: 524288 bytes."):
             call()
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from concurrent.futures import wait
+from typing import Any
 
 import grpc
 import pytest
 from google.api_core import exceptions
-from google.cloud import pubsub_v1
+from google.cloud import pubsub_v1  # type: ignore[import-untyped]
 from google.pubsub_v1 import types
 
 from tests.clients.pubsub import PATIENCE_S, PubSub, data_of
@@ -58,14 +59,14 @@ def test_a_request_gets_one_id_for_each_message_in_order(pubsub: PubSub) -> None
 def test_a_message_carries_data_attributes_ordering_key_and_publish_time(pubsub: PubSub) -> None:
     orders = pubsub.topic()
     warehouse = pubsub.subscription(orders)
-    before = datetime.datetime.now(datetime.UTC) - datetime.timedelta(milliseconds=1)
+    before = dt.datetime.now(dt.UTC) - dt.timedelta(milliseconds=1)
 
     published = message(
         data=bytes(range(256)),
         attributes={"Sprache": "Grüße, 世界 🌍", "empty": ""},
         ordering_key="customer 7 ✓",
         message_id="chosen by the publisher",
-        publish_time=datetime.datetime(2001, 1, 1, tzinfo=datetime.UTC),
+        publish_time=dt.datetime(2001, 1, 1, tzinfo=dt.UTC),
     )
     [message_id] = pubsub.publish_messages(orders, published)
 
@@ -75,8 +76,8 @@ def test_a_message_carries_data_attributes_ordering_key_and_publish_time(pubsub:
     assert received.message.ordering_key == published.ordering_key
     assert received.message.message_id == message_id
     assert message_id.isdecimal()
-    time = received.message.publish_time
-    assert before <= time <= datetime.datetime.now(datetime.UTC)
+    time: Any = received.message.publish_time
+    assert before <= time <= dt.datetime.now(dt.UTC)
     assert time.nanosecond % 1_000_000 == 0
     assert received.delivery_attempt == 0  # there is no dead-letter policy
 
@@ -138,14 +139,18 @@ REFUSED = {
     "no messages": (
         [],
         INVALID,
-        "The value for message_count is too small. You passed 0 in the request, but the minimum "
-        "value is 1.",
+        (
+            "The value for message_count is too small. You passed 0 in the request, but the minimum "
+            "value is 1."
+        ),
     ),
     "1001 messages": (
         [message(data=b"x")] * 1001,
         INVALID,
-        "The value for message_count is too large. You passed 1001 in the request, but the maximum "
-        "value is 1000.",
+        (
+            "The value for message_count is too large. You passed 1001 in the request, but the maximum "
+            "value is 1000."
+        ),
     ),
     "an empty message": ([message()], INVALID, "Some messages are empty"),
     "a message of an ordering key alone": (
@@ -156,14 +161,18 @@ REFUSED = {
     "two ordering keys": (
         [message(data=b"x", ordering_key="a"), message(data=b"x", ordering_key="b")],
         exceptions.FailedPrecondition,
-        "In a single publish request, all messages must have no ordering key or they must all have "
-        "the same ordering key.",
+        (
+            "In a single publish request, all messages must have no ordering key or they must all have "
+            "the same ordering key."
+        ),
     ),
     "an ordering key and none": (
         [message(data=b"x", ordering_key="a"), message(data=b"x")],
         exceptions.FailedPrecondition,
-        "In a single publish request, all messages must have no ordering key or they must all have "
-        "the same ordering key.",
+        (
+            "In a single publish request, all messages must have no ordering key or they must all have "
+            "the same ordering key."
+        ),
     ),
     "an ordering key of 1025 bytes": (
         [message(data=b"x", ordering_key="é" * 512 + "x")],
@@ -190,7 +199,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("messages", "error", "text"), REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize("messages, error, text", REFUSED.values(), ids=REFUSED)
 def test_what_exceeds_a_limit_is_refused(
     pubsub: PubSub, messages: list[types.PubsubMessage], error: type[Exception], text: str
 ) -> None:
@@ -205,7 +214,9 @@ def test_what_exceeds_a_limit_is_refused(
 def test_a_request_of_more_than_ten_million_bytes_is_refused(pubsub: PubSub) -> None:
     orders = pubsub.topic()
     too_large = message(data=b"x" * TEN_MEGABYTES)
-    size = len(types.PublishRequest.serialize(types.PublishRequest(topic=orders, messages=[too_large])))
+    size = len(
+        types.PublishRequest.serialize(types.PublishRequest(topic=orders, messages=[too_large]))
+    )
 
     with pytest.raises(
         INVALID,

@@ -166,9 +166,7 @@ def test_a_waiting_pull_is_answered_when_a_message_comes(pubsub: PubSub) -> None
 def test_a_pull_of_nothing_is_answered_before_its_caller_gives_up(pubsub: PubSub) -> None:
     warehouse = pubsub.subscription(pubsub.topic())
 
-    reply = pubsub.subscriber.pull(
-        subscription=warehouse, max_messages=1, timeout=2.0, retry=None
-    )
+    reply = pubsub.subscriber.pull(subscription=warehouse, max_messages=1, timeout=2.0, retry=None)
 
     assert list(reply.received_messages) == []
 
@@ -247,7 +245,10 @@ def test_ack_ids_are_short_and_plain(pubsub: PubSub) -> None:
 
     assert len(ack_ids) == 100
     assert all(len(ack_id) < 190 for ack_id in ack_ids)
-    assert all(ack_id.isascii() and ack_id.replace("_", "").replace("-", "").isalnum() for ack_id in ack_ids)
+    assert all(
+        ack_id.isascii() and ack_id.replace("_", "").replace("-", "").isalnum()
+        for ack_id in ack_ids
+    )
 
 
 def test_a_request_with_2500_ack_ids_fits(pubsub: PubSub) -> None:

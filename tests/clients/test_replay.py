@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import time
+from functools import partial
+from typing import Any
 
 import pytest
 from google.api_core import exceptions
@@ -13,23 +15,26 @@ from google.pubsub_v1 import types
 from tests.clients.pubsub import PubSub, data_of
 from tests.server import eventually
 
-UTC = datetime.UTC
-WEEK = datetime.timedelta(days=7)
+UTC = dt.UTC
+WEEK = dt.timedelta(days=7)
 
 
-def now() -> datetime.datetime:
-    return datetime.datetime.now(UTC)
+def now() -> dt.datetime:
+    return dt.datetime.now(UTC)
 
 
 def publish_at_different_times(pubsub: PubSub, topic: str, *data: bytes) -> None:
     """One after the other, no two in the same millisecond."""
     for each in data:
         pubsub.publish(topic, each)
-        millisecond = int(time.time() * 1000) + 1
-        eventually(lambda reached=millisecond: time.time() * 1000 > reached)
+        eventually(partial(has_begun, int(time.time() * 1000) + 2))
 
 
-def seek(pubsub: PubSub, subscription: str, to: datetime.datetime | str) -> None:
+def has_begun(millisecond: int) -> bool:
+    return time.time() * 1000 >= millisecond
+
+
+def seek(pubsub: PubSub, subscription: str, to: Any) -> None:
     """To a moment, or to a snapshot."""
     target = {"snapshot": to} if isinstance(to, str) else {"time": to}
     pubsub.subscriber.seek(request={"subscription": subscription, **target})
@@ -83,7 +88,7 @@ def test_a_seek_into_the_future_leaves_what_is_published_afterwards(pubsub: PubS
     warehouse = pubsub.subscription(orders)
     pubsub.publish(orders, b"before")
 
-    seek(pubsub, warehouse, now() + datetime.timedelta(days=1))
+    seek(pubsub, warehouse, now() + dt.timedelta(days=1))
     pubsub.publish(orders, b"after")
 
     assert data_of(pubsub.pull(warehouse)) == [b"after"]
@@ -105,8 +110,8 @@ def test_a_seek_takes_messages_back_from_those_who_hold_them(pubsub: PubSub) -> 
 
 
 def test_a_topics_retention_reaches_subscriptions_that_came_later(pubsub: PubSub) -> None:
-    orders = pubsub.topic(message_retention_duration=datetime.timedelta(hours=1))
-    start = now() - datetime.timedelta(seconds=1)
+    orders = pubsub.topic(message_retention_duration=dt.timedelta(hours=1))
+    start = now() - dt.timedelta(seconds=1)
     pubsub.publish(orders, b"early")
     warehouse = pubsub.subscription(orders)
     assert pubsub.pull_now(warehouse) == []
@@ -140,7 +145,7 @@ BAD_SEEKS: dict[str, tuple[dict[str, object], type[Exception], str]] = {
 }
 
 
-@pytest.mark.parametrize(("target", "error", "text"), BAD_SEEKS.values(), ids=BAD_SEEKS)
+@pytest.mark.parametrize("target, error, text", BAD_SEEKS.values(), ids=BAD_SEEKS)
 def test_a_bad_seek_is_refused(
     pubsub: PubSub, target: dict[str, object], error: type[Exception], text: str
 ) -> None:
@@ -248,7 +253,7 @@ def test_a_snapshot_is_created_shown_listed_and_deleted(pubsub: PubSub) -> None:
     assert created.topic == orders
     assert created.labels == {"reason": "upgrade"}
     life = created.expire_time - earliest
-    assert WEEK - datetime.timedelta(milliseconds=1) <= life < WEEK + datetime.timedelta(minutes=1)
+    assert WEEK - dt.timedelta(milliseconds=1) <= life < WEEK + dt.timedelta(minutes=1)
     assert created.expire_time.nanosecond % 1_000_000 == 0
     assert pubsub.subscriber.get_snapshot(snapshot=name) == created
     assert list(pubsub.subscriber.list_snapshots(project=pubsub.path)) == [created]
@@ -298,7 +303,7 @@ def test_a_snapshot_of_a_missing_or_detached_subscription_is_refused(pubsub: Pub
 
 def test_labels_and_expire_time_of_a_snapshot_can_be_changed(pubsub: PubSub) -> None:
     snapshot = pubsub.snapshot(pubsub.subscription(pubsub.topic()), labels={"a": "1", "b": "2"})
-    sooner = (now() + datetime.timedelta(hours=2)).replace(microsecond=123_000)
+    sooner = (now() + dt.timedelta(hours=2)).replace(microsecond=123_000)
 
     pubsub.subscriber.update_snapshot(
         request={
@@ -322,7 +327,7 @@ def test_a_snapshot_expires_in_the_future_and_within_a_week(pubsub: PubSub, days
             request={
                 "snapshot": {
                     "name": snapshot,
-                    "expire_time": now() + datetime.timedelta(days=days),
+                    "expire_time": now() + dt.timedelta(days=days),
                 },
                 "update_mask": FieldMask(paths=["expire_time"]),
             }

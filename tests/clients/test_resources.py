@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -12,7 +12,7 @@ from google.pubsub_v1 import types
 
 from tests.clients.pubsub import PubSub, data_of
 
-DAY = datetime.timedelta(days=1)
+DAY = dt.timedelta(days=1)
 
 
 # --- topics -----------------------------------------------------------------------------------------
@@ -32,7 +32,7 @@ def test_a_topic_shows_what_was_set_on_it(pubsub: PubSub) -> None:
     topic = types.Topic(
         name=f"{pubsub.path}/topics/orders",
         labels={"team": "sales", "größe": "xl", "empty": ""},
-        message_retention_duration=datetime.timedelta(seconds=600, milliseconds=500),
+        message_retention_duration=dt.timedelta(seconds=600, milliseconds=500),
         kms_key_name="projects/p/locations/eu/keyRings/r/cryptoKeys/k",
         message_storage_policy={
             "allowed_persistence_regions": ["europe-north1", "europe-west1"],
@@ -140,14 +140,14 @@ def test_a_subscription_shows_what_was_set_on_it(pubsub: PubSub) -> None:
         topic=orders,
         ack_deadline_seconds=600,
         retain_acked_messages=True,
-        message_retention_duration=datetime.timedelta(seconds=600, milliseconds=500),
+        message_retention_duration=dt.timedelta(seconds=600, milliseconds=500),
         labels={"team": "sales"},
         expiration_policy={"ttl": 365 * DAY},
     )
 
     created = pubsub.subscriber.create_subscription(request=subscription)
 
-    expected = types.Subscription(subscription)
+    expected: Any = types.Subscription(subscription)
     expected.topic_message_retention_duration = DAY
     expected.push_config = {}
     expected.state = types.Subscription.State.ACTIVE
@@ -291,9 +291,7 @@ def test_a_detached_subscription_exists_and_delivers_nothing(pubsub: PubSub) -> 
 def test_an_empty_push_config_leaves_a_subscription_as_it_is(pubsub: PubSub) -> None:
     warehouse = pubsub.subscription(pubsub.topic())
 
-    pubsub.subscriber.modify_push_config(
-        subscription=warehouse, push_config=types.PushConfig()
-    )
+    pubsub.subscriber.modify_push_config(subscription=warehouse, push_config=types.PushConfig())
 
     with pytest.raises(exceptions.NotFound):
         pubsub.subscriber.modify_push_config(
@@ -359,7 +357,7 @@ LISTS = {
     "topic subscriptions": (make_subscriptions, list_topic_subscriptions, delete_subscription),
     "topic snapshots": (make_snapshots, list_topic_snapshots, delete_snapshot),
 }
-every_list = pytest.mark.parametrize(("make", "show", "delete"), LISTS.values(), ids=LISTS)
+every_list = pytest.mark.parametrize("make, show, delete", LISTS.values(), ids=LISTS)
 
 
 def names(listed: Iterable[Any]) -> list[str]:
@@ -450,7 +448,7 @@ def test_lists_of_an_unknown_project_are_empty(pubsub: PubSub, show: Any) -> Non
     assert names(show(pubsub)) == []
 
 
-def _items(page: Any) -> Iterable[Any]:
+def _items(page: Any) -> Any:
     """The one repeated field of a list's response."""
     [field] = [field for field in type(page).meta.fields if field != "next_page_token"]
     return getattr(page, field)

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 from google.api_core import exceptions
-from google.cloud.pubsub_v1.subscriber.message import Message
+from google.cloud.pubsub_v1.subscriber.message import Message  # type: ignore[import-untyped]
 
 from tests.clients.pubsub import PATIENCE_S, Inbox, PubSub
 from tests.server import eventually

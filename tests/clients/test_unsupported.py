@@ -38,7 +38,7 @@ OF_SUBSCRIPTIONS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize(("field", "value"), OF_TOPICS.items())
+@pytest.mark.parametrize("field, value", OF_TOPICS.items())
 def test_a_topic_with_an_unsupported_feature_is_refused(
     pubsub: PubSub, field: str, value: Any
 ) -> None:
@@ -48,7 +48,7 @@ def test_a_topic_with_an_unsupported_feature_is_refused(
     assert list(pubsub.publisher.list_topics(project=pubsub.path)) == []
 
 
-@pytest.mark.parametrize(("field", "value"), OF_TOPICS.items())
+@pytest.mark.parametrize("field, value", OF_TOPICS.items())
 def test_a_topic_cannot_be_given_an_unsupported_feature(
     pubsub: PubSub, field: str, value: Any
 ) -> None:
@@ -65,7 +65,7 @@ def test_a_topic_cannot_be_given_an_unsupported_feature(
     assert pubsub.publisher.get_topic(topic=orders) == types.Topic(name=orders)
 
 
-@pytest.mark.parametrize(("field", "value"), OF_SUBSCRIPTIONS.items())
+@pytest.mark.parametrize("field, value", OF_SUBSCRIPTIONS.items())
 def test_a_subscription_with_an_unsupported_feature_is_refused(
     pubsub: PubSub, field: str, value: Any
 ) -> None:
@@ -78,7 +78,7 @@ def test_a_subscription_with_an_unsupported_feature_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("field", "value"),
+    "field, value",
     [
         (field, value)
         for field, value in OF_SUBSCRIPTIONS.items()
@@ -124,7 +124,7 @@ def test_schemas_and_policies_are_not_there(pubsub: PubSub) -> None:
 
 
 def test_an_unknown_method_is_unimplemented(pubsub: PubSub) -> None:
-    call = pubsub.channel.unary_unary("/google.pubsub.v1.Publisher/Nonsense")
+    call: Any = pubsub.channel.unary_unary("/google.pubsub.v1.Publisher/Nonsense")
 
     with pytest.raises(grpc.RpcError) as refusal:
         call(b"", timeout=10)

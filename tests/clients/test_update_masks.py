@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,25 +13,23 @@ from google.pubsub_v1 import types
 
 from tests.clients.pubsub import PubSub
 
-DAY = datetime.timedelta(days=1)
-HOUR = datetime.timedelta(hours=1)
+DAY = dt.timedelta(days=1)
+HOUR = dt.timedelta(hours=1)
 
 
-def update_topic(pubsub: PubSub, paths: Sequence[str], **fields: Any) -> types.Topic:
+def update_topic(pubsub: PubSub, paths: Sequence[str], **fields: Any) -> Any:
     return pubsub.publisher.update_topic(
         request={"topic": fields, "update_mask": FieldMask(paths=paths)}
     )
 
 
-def update_subscription(
-    pubsub: PubSub, paths: Sequence[str], **fields: Any
-) -> types.Subscription:
+def update_subscription(pubsub: PubSub, paths: Sequence[str], **fields: Any) -> Any:
     return pubsub.subscriber.update_subscription(
         request={"subscription": fields, "update_mask": FieldMask(paths=paths)}
     )
 
 
-def update_snapshot(pubsub: PubSub, paths: Sequence[str], **fields: Any) -> types.Snapshot:
+def update_snapshot(pubsub: PubSub, paths: Sequence[str], **fields: Any) -> Any:
     return pubsub.subscriber.update_snapshot(
         request={"snapshot": fields, "update_mask": FieldMask(paths=paths)}
     )
@@ -47,9 +45,7 @@ def test_only_the_fields_of_the_mask_change(pubsub: PubSub) -> None:
         pubsub, ["labels"], name=orders, labels={"b": "2"}, message_retention_duration=DAY
     )
 
-    assert updated == types.Topic(
-        name=orders, labels={"b": "2"}, message_retention_duration=HOUR
-    )
+    assert updated == types.Topic(name=orders, labels={"b": "2"}, message_retention_duration=HOUR)
     assert pubsub.publisher.get_topic(topic=orders) == updated
 
 
@@ -225,7 +221,7 @@ HOW_PATHS_LOOK = {
 }
 
 
-@pytest.mark.parametrize(("kind", "path"), UNKNOWN)
+@pytest.mark.parametrize("kind, path", UNKNOWN)
 def test_an_unknown_path_is_refused(pubsub: PubSub, kind: str, path: str) -> None:
     update, request = UPDATES[kind]
 
@@ -257,7 +253,7 @@ IMMUTABLE = {
 
 
 @pytest.mark.parametrize(
-    ("kind", "path"), [(kind, path) for kind, paths in IMMUTABLE.items() for path in paths]
+    "kind, path", [(kind, path) for kind, paths in IMMUTABLE.items() for path in paths]
 )
 def test_an_immutable_path_is_refused(pubsub: PubSub, kind: str, path: str) -> None:
     update, request = UPDATES[kind]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias
 
@@ -15,6 +15,7 @@ import grpc
 from google.protobuf.message import Message
 
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
+from tests.server import eventually
 
 PATIENCE_S: Final = 30.0
 """How long a test waits for what must come."""
@@ -28,9 +29,7 @@ _OPTIONS: Final = (
     ("grpc.use_local_subchannel_pool", 1),  # each channel has a connection of its own
 )
 
-_StreamCall: TypeAlias = grpc.aio.StreamStreamCall[
-    pb.StreamingPullRequest, pb.StreamingPullResponse
-]
+_StreamCall: TypeAlias = grpc.aio.StreamStreamCall[Message, pb.StreamingPullResponse]
 
 
 class Client:
@@ -60,7 +59,7 @@ class Client:
         self, path: str, request: bytes, *, timeout_s: float = PATIENCE_S, wait: bool = False
     ) -> bytes:
         """One unary call, as bytes. With `wait` it is sent once there is a connection."""
-        call = next(self._turn).unary_unary(path)
+        call: Any = next(self._turn).unary_unary(path)
         response: bytes = await call(request, timeout=timeout_s, wait_for_ready=wait)
         return response
 
@@ -68,6 +67,16 @@ class Client:
         """`Publisher.Publish` and the like."""
         path = f"/google.pubsub.v1.{method.replace('.', '/')}"
         return await self.raw(path, request.SerializeToString(), **options)
+
+    async def status(
+        self, method: str, request: Message, **options: Any
+    ) -> tuple[grpc.StatusCode, str]:
+        """How a call ends, with the text of its status."""
+        try:
+            await self.call(method, request, **options)
+        except grpc.aio.AioRpcError as error:
+            return error.code(), error.details() or ""
+        return grpc.StatusCode.OK, ""
 
     async def create_topic(self, name: str) -> str:
         await self.call("Publisher.CreateTopic", pb.Topic(name=name))
@@ -92,9 +101,7 @@ class Client:
         request = pb.PullRequest(
             subscription=subscription, max_messages=max_messages, return_immediately=now
         )
-        reply = pb.PullResponse.FromString(
-            await self.call("Subscriber.Pull", request, **options)
-        )
+        reply = pb.PullResponse.FromString(await self.call("Subscriber.Pull", request, **options))
         return list(reply.received_messages)
 
     async def acknowledge(
@@ -112,9 +119,7 @@ class Client:
             response_deserializer=pb.StreamingPullResponse.FromString,
         )
         stream = Stream(call(wait_for_ready=wait))
-        await stream.send(
-            subscription=subscription, **{"stream_ack_deadline_seconds": 10} | fields
-        )
+        await stream.send(subscription=subscription, **{"stream_ack_deadline_seconds": 10} | fields)
         return stream
 
 
@@ -131,13 +136,10 @@ class Stream:
         """The next response. Raises grpc.aio.AioRpcError if the call ends."""
         async with asyncio.timeout(timeout_s):
             response = await self._call.read()
-        if not isinstance(response, pb.StreamingPullResponse):
-            raise AssertionError("the server ended the stream with OK")
+        assert isinstance(response, pb.StreamingPullResponse), "the server ended it with OK"
         return response
 
-    async def receive(
-        self, count: int, timeout_s: float = PATIENCE_S
-    ) -> list[pb.ReceivedMessage]:
+    async def receive(self, count: int, timeout_s: float = PATIENCE_S) -> list[pb.ReceivedMessage]:
         """At least `count` messages, in however many responses."""
         received: list[pb.ReceivedMessage] = []
         async with asyncio.timeout(timeout_s):
@@ -157,6 +159,12 @@ class Stream:
 
     def cancel(self) -> None:
         self._call.cancel()
+
+
+async def grows(published: Sized) -> None:
+    """Wait until publishers have added 100 to what they have published."""
+    enough = len(published) + 100
+    await asyncio.to_thread(eventually, lambda: len(published) >= enough, timeout_s=PATIENCE_S)
 
 
 def data_of(received: Sequence[pb.ReceivedMessage]) -> list[bytes]:
