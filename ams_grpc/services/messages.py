@@ -15,6 +15,7 @@ ReceivedMessage.ack_id 1, .message 2; PullResponse and StreamingPullResponse.rec
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
@@ -27,7 +28,9 @@ from ams_grpc.broker.errors import (
     too_large,
     too_small,
 )
+from ams_grpc.broker.names import TopicName
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
+from ams_grpc.services.frame import parse
 
 MAX_MESSAGES: Final = 1000
 MAX_REQUEST_BYTES: Final = 10_000_000
@@ -39,6 +42,7 @@ MAX_ORDERING_KEY_BYTES: Final = 1024
 _RESERVED: Final = "goog"
 _CLIENTS_OWN: Final = "googclient_"  # official clients put their trace context there
 
+_TOPIC_TAG: Final = 0x0A
 _MESSAGES_TAG: Final = 0x12
 _MORE: Final = 0x80  # this bit of a varint's byte says that another byte follows
 
@@ -46,54 +50,122 @@ _MORE: Final = 0x80  # this bit of a varint's byte says that another byte follow
 # --- publishing ----------------------------------------------------------------------------------
 
 
-def check_publish(request: pb.PublishRequest, payload: bytes, size: int) -> None:
-    """Pub/Sub: limits of Publish.
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A valid PublishRequest: ``payload`` is its ``count`` messages, ready to be stored."""
 
-    ``payload`` is the request's messages (``payload_of``), ``size`` the bytes of all of it.
-    Raises InvalidArgument, FailedPrecondition (different ordering keys).
+    topic: TopicName
+    payload: bytes
+    count: int
+
+
+def read_publish(serialized: bytes) -> Published:
+    """Read a serialized PublishRequest, and hold it against the limits of Publish.
+
+    Most requests are plain: the topic, then messages that have data and nothing else. Those need
+    not even be parsed. Raises InvalidArgument, FailedPrecondition (different ordering keys).
     """
-    count = len(request.messages)
-    if count == 0:
+    return _read_plain(serialized) or _read_any(serialized)
+
+
+def _read_plain(serialized: bytes) -> Published | None:
+    """Read a plain request that is within the limits; None for any other."""
+    try:
+        if serialized[0] != _TOPIC_TAG or len(serialized) > MAX_REQUEST_BYTES:
+            return None
+        length, start = _read_varint(serialized, 1)
+        payload = serialized[start + length :]
+        count = _count_plain(payload)
+        if not 1 <= count <= MAX_MESSAGES:
+            return None
+        topic = serialized[start : start + length].decode()
+    except (IndexError, UnicodeDecodeError):
+        return None
+    return Published(TopicName.parse(topic), payload, count)
+
+
+def _read_any(serialized: bytes) -> Published:
+    if len(serialized) > MAX_REQUEST_BYTES:
+        raise too_large("request_size", len(serialized), MAX_REQUEST_BYTES)
+    if (entries := _count_entries(serialized)) > MAX_MESSAGES:
+        # Before parsing: millions of empty messages would take a hundred times their size.
+        raise too_large("message_count", entries, MAX_MESSAGES)
+    request: pb.PublishRequest = parse(pb.PublishRequest, serialized)
+    topic = TopicName.parse(request.topic)
+    if not request.messages:
         raise too_small("message_count", 0, 1)
-    if count > MAX_MESSAGES:
-        raise too_large("message_count", count, MAX_MESSAGES)
-    if size > MAX_REQUEST_BYTES:
-        raise too_large("request_size", size, MAX_REQUEST_BYTES)
-    if not _is_plain(payload):
-        _check_messages(request.messages)
+    _check_messages(request.messages)
+    count = len(request.messages)
+    request.ClearField("topic")
+    request.DiscardUnknownFields()
+    return Published(topic, request.SerializeToString(), count)
 
 
-def _is_plain(payload: bytes) -> bool:
-    """True if all messages have data and nothing else, so that there is nothing to check.
+def _count_plain(payload: bytes) -> int:
+    """How many messages there are, if all have data and nothing else; -1 if not.
 
     Messages of one size begin with the same bytes, and that is all that is compared.
     """
     starts_with = payload.startswith
-    head, stride = _plain_head(b"\x12\x00")
-    position, end = 0, len(payload)
+    head, stride = _NO_HEAD
+    count = position = 0
+    end = len(payload)
     while position < end:
         if not starts_with(head, position):
-            head, stride = _plain_head(payload[position : position + 11])
+            head, stride = _plain_head(payload[position : position + 6])
             if not starts_with(head, position):
-                return False
+                return -1
         position += stride
-    return True
+        count += 1
+    return count if position == end else -1
+
+
+_NO_HEAD: Final = (b"\x00", 1)  # no field has the number 0, so nothing begins with this
 
 
 @lru_cache(maxsize=4096)
 def _plain_head(start: bytes) -> tuple[bytes, int]:
     """How a message begins that has data and nothing else, and how long it is, head included.
 
-    ``start`` are the first bytes of such an entry; if they cannot be, the head is none that
-    any entry begins with.
+    ``start`` are the first bytes of such an entry. ``_NO_HEAD`` if they cannot be.
     """
-    length, at = _read_varint(start, 1)
+    try:
+        length, at = _read_varint(start, 1)
+    except IndexError:
+        return _NO_HEAD
     data = length - 2
     while data > 0 and 1 + len(_varint(data)) + data > length:
         data -= 1
     if start[0] != _MESSAGES_TAG or data <= 0 or 1 + len(_varint(data)) + data != length:
-        return b"\x00", 1
+        return _NO_HEAD
     return start[:at] + b"\x0a" + _varint(data), at + length
+
+
+def _count_entries(serialized: bytes) -> int:
+    """How many messages a serialized PublishRequest has; counts to ten times the limit.
+
+    Raises InvalidArgument for what no client sends.
+    """
+    count = position = 0
+    try:
+        while position < len(serialized) and count < 10 * MAX_MESSAGES:
+            tag, position = _read_varint(serialized, position)
+            match tag & 7:
+                case 0:
+                    _, position = _read_varint(serialized, position)
+                case 1:
+                    position += 8
+                case 2:
+                    length, position = _read_varint(serialized, position)
+                    position += length
+                    count += tag == _MESSAGES_TAG
+                case 5:
+                    position += 4
+                case _:  # groups, which ended with proto2
+                    raise invalid_argument("groups are not supported")
+    except IndexError:
+        pass  # cut short, as parsing will find
+    return count
 
 
 def _check_messages(messages: Iterable[pb.PubsubMessage]) -> None:
@@ -139,16 +211,6 @@ def _check_attributes(attributes: Mapping[str, str]) -> None:
                 f"attributes: keys that start with '{_RESERVED}' are reserved",
                 field="messages.attributes",
             )
-
-
-def payload_of(raw: bytes, request: pb.PublishRequest) -> bytes:
-    """The messages of a serialized PublishRequest without its topic, ready to be stored."""
-    topic = request.topic.encode()
-    head = b"\x0a%b%b" % (_varint(len(topic)), topic)
-    if raw.startswith(head):
-        return raw[len(head) :]
-    stripped = pb.PublishRequest(messages=request.messages)
-    return stripped.SerializeToString()
 
 
 def publish_response(first_seq: int, count: int) -> bytes:

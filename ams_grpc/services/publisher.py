@@ -9,8 +9,8 @@ from ams_grpc.broker.catalog import Topic, TopicConfig
 from ams_grpc.broker.names import SubscriptionName, TopicName, parse_project
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
 from ams_grpc.services import convert, masks
-from ams_grpc.services.frame import Context, parse, raw
-from ams_grpc.services.messages import check_publish, payload_of, publish_response
+from ams_grpc.services.frame import Context, raw
+from ams_grpc.services.messages import publish_response, read_publish
 from ams_grpc.services.pages import Page
 
 
@@ -23,13 +23,9 @@ class Publisher:
 
     @raw
     async def Publish(self, serialized: bytes, _context: Context) -> bytes:
-        request: pb.PublishRequest = parse(pb.PublishRequest, serialized)
-        name = TopicName.parse(request.topic)
-        payload = payload_of(serialized, request)
-        check_publish(request, payload, len(serialized))
-        count = len(request.messages)
-        appended = await self._topics.publish(name, payload, count)
-        return publish_response(appended.first_seq, count)
+        read = read_publish(serialized)
+        appended = await self._topics.publish(read.topic, read.payload, read.count)
+        return publish_response(appended.first_seq, read.count)
 
     async def CreateTopic(self, request: pb.Topic, _context: Context) -> pb.Topic:
         name = TopicName.parse(request.name)

@@ -36,8 +36,10 @@ def restart(server: Server) -> None:
     server.start()
 
 
-both_ways = pytest.mark.parametrize("end", [crash, restart])
 End = Callable[[Server], None]
+both_ways = pytest.mark.parametrize("end", [crash, restart])
+# How clients come back has nothing to do with storage, and takes Google's ten seconds or more.
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 def test_after_a_crash_published_messages_are_delivered_and_acknowledged_ones_are_not(
@@ -109,6 +111,7 @@ def test_a_crash_leaves_resources_as_they_were(server: Server, own: PubSub) -> N
     assert everything() == before
 
 
+@on_sqlite
 @both_ways
 def test_publisher_and_subscriber_go_on_by_themselves(
     server: Server, own: PubSub, end: End
@@ -142,6 +145,7 @@ def test_publisher_and_subscriber_go_on_by_themselves(
         inbox.wait_for_data(published)
 
 
+@on_sqlite
 @both_ways
 def test_a_pull_that_the_end_interrupts_is_tried_again_by_the_client(
     server: Server, own: PubSub, end: End
