@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import signal
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
+_log = logging.getLogger(__name__)
 _EXAMPLE: Final = """
   Python, with Google's own client (pip install google-cloud-pubsub):
 
@@ -131,7 +134,8 @@ def _load(flags: dict[str, Any]) -> Any:
         return Config(**{name: value for name, value in flags.items() if value is not None})
     except ValidationError as error:
         problems = [
-            f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}".removeprefix(": ")
+            f"{'.'.join(map(str, problem['loc']))}: "
+            f"{problem['msg'].removeprefix('Value error, ')}".removeprefix(": ")
             for problem in error.errors(include_url=False, include_input=False)
         ]
         raise click.ClickException("; ".join(problems)) from None
@@ -140,6 +144,7 @@ def _load(flags: dict[str, Any]) -> Any:
 
 
 async def _serve(config: Any) -> None:
+    from ams_grpc import logs
     from ams_grpc.server import running
 
     stop = asyncio.Event()
@@ -154,7 +159,14 @@ async def _serve(config: Any) -> None:
         gc.set_threshold(50_000, 20, 50)
         admin = f" admin={addresses.admin}" if addresses.admin else ""
         click.echo(f"ready grpc={addresses.grpc}{admin} profile={config.effective_profile}")
-        if config.effective_profile == "emulator" and config.log_format != "json":
+        _log.info(
+            "ams-grpc %s serves %s with profile %s on %s",
+            version("ams-grpc"),
+            addresses.grpc,
+            config.effective_profile,
+            config.shown()["database_url"],
+        )
+        if config.effective_profile == "emulator" and logs.for_people(config.log_format):
             click.echo(_EXAMPLE.format(endpoint=addresses.grpc), err=True)
         await stop.wait()
 
@@ -165,7 +177,11 @@ def _make_folder(url: str) -> None:
 
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite" and parsed.database:
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(parsed.database).parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise click.ClickException(f"cannot make {folder}: {error.strerror}") from None
 
 
 def _run(main_task: Any) -> None:

@@ -64,6 +64,9 @@ class Config(BaseSettings):
     queue_timeout_s: float = Field(
         10.0, gt=0, description="Seconds a publish waits for a place in that queue"
     )
+    max_outstanding: int = Field(
+        100_000, ge=1000, description="Messages of one subscription that may be out at subscribers"
+    )
     retention_interval_s: float = Field(
         30.0, gt=0, description="Seconds between two passes that delete what has expired"
     )
@@ -76,14 +79,13 @@ class Config(BaseSettings):
     def _check(self) -> Self:
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("tls_cert and tls_key go together")
+        mask_url(self.effective_database_url.get_secret_value())
         for address in (self.grpc_address, self.admin_address):
-            if address is not None:
-                split_address(address)
-        if not self.insecure and not is_loopback(self.grpc_address):
-            raise ValueError(
-                f"{self.grpc_address} can be reached from other machines, and callers are not "
-                "authenticated; listen on 127.0.0.1, or say --insecure to do it all the same"
-            )
+            if address is not None and not (is_loopback(address) or self.insecure):
+                raise ValueError(
+                    f"{address} can be reached from other machines, and callers are not "
+                    "authenticated; listen on 127.0.0.1, or say --insecure to do it all the same"
+                )
         return self
 
     @property
@@ -143,9 +145,16 @@ def is_loopback(address: str) -> bool:
 
 
 def mask_url(url: str) -> str:
-    """A database URL without its password, also where that is a query parameter."""
-    from sqlalchemy import make_url  # noqa: PLC0415 - late, so that --help is quick
+    """A database URL without its password, also where that is a query parameter.
 
-    parsed = make_url(url)
+    Raises ValueError for what is no URL.
+    """
+    from sqlalchemy import make_url  # noqa: PLC0415 - late, so that --help is quick
+    from sqlalchemy.exc import ArgumentError  # noqa: PLC0415
+
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise ValueError("database_url is no URL of a database") from None
     query = {key: "***" if "password" in key else value for key, value in parsed.query.items()}
     return parsed.set(query=query).render_as_string(hide_password=True)

@@ -9,18 +9,22 @@ from typing import Literal
 from pythonjsonlogger.json import JsonFormatter
 
 
+def for_people(format_: Literal["auto", "json", "console"]) -> bool:
+    """True if the log is read on a terminal."""
+    return format_ == "console" or (format_ == "auto" and sys.stderr.isatty())
+
+
 def set_up(format_: Literal["auto", "json", "console"], level: str) -> None:
     """Send everything that is logged to stderr; ``auto`` is console on a terminal, else JSON."""
-    as_json = format_ == "json" or (format_ == "auto" and not sys.stderr.isatty())
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
-        JsonFormatter(
+        logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+        if for_people(format_)
+        else JsonFormatter(
             ["levelname", "name", "message"],
             rename_fields={"levelname": "level", "name": "logger", "message": "event"},
             timestamp="time",
         )
-        if as_json
-        else logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     )
     root = logging.getLogger()
     root.handlers = [handler]

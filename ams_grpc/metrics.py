@@ -22,7 +22,7 @@ from prometheus_client.registry import Collector
 
 from ams_grpc.broker.broker import Broker
 from ams_grpc.broker.names import SubscriptionName
-from ams_grpc.services import frame
+from ams_grpc.services.frame import Calls
 from ams_grpc.storage.commit import GroupCommit
 from ams_grpc.storage.histogram import Histogram
 from ams_grpc.storage.upkeep import Backlog
@@ -38,10 +38,12 @@ _COUNTERS: Final = (
 )
 
 
-def render(broker: Broker, commits: GroupCommit, backlogs: Sequence[Backlog]) -> bytes:
-    """All metrics in Prometheus's text format."""
+def render(
+    broker: Broker, calls: Calls, commits: GroupCommit, backlogs: Sequence[Backlog]
+) -> bytes:
+    """All metrics in Prometheus's text format. Safe on another thread: it only reads."""
     registry = CollectorRegistry()
-    registry.register(_Service(broker, commits, backlogs))
+    registry.register(_Service(broker, calls, commits, backlogs))
     ProcessCollector(registry=registry)
     return generate_latest(registry)
 
@@ -49,8 +51,11 @@ def render(broker: Broker, commits: GroupCommit, backlogs: Sequence[Backlog]) ->
 class _Service(Collector):
     """What the service knows of itself at this moment."""
 
-    def __init__(self, broker: Broker, commits: GroupCommit, backlogs: Sequence[Backlog]) -> None:
+    def __init__(
+        self, broker: Broker, calls: Calls, commits: GroupCommit, backlogs: Sequence[Backlog]
+    ) -> None:
         self._broker = broker
+        self._calls_made = calls
         self._commits = commits
         self._backlogs = backlogs
 
@@ -111,18 +116,18 @@ class _Service(Collector):
         published = CounterMetricFamily("pubsub_published_messages", "Messages committed")
         published.add_metric([], int(commits.messages_per_commit.total))
         yield published
-        failed = CounterMetricFamily("commit_failures", "Transactions that failed")
+        failed = CounterMetricFamily("pubsub_commit_failures", "Transactions that failed")
         failed.add_metric([], commits.failed_commits)
         yield failed
         yield _histogram(
-            "commit_latency_seconds", "How long a transaction took", commits.commit_seconds
+            "pubsub_commit_latency_seconds", "How long a transaction took", commits.commit_seconds
         )
         yield _histogram(
-            "commit_batch_messages",
+            "pubsub_commit_batch_messages",
             "Messages published per transaction",
             commits.messages_per_commit,
         )
-        cache = GaugeMetricFamily("log_cache_bytes", "Messages kept in memory, in bytes")
+        cache = GaugeMetricFamily("pubsub_log_cache_bytes", "Messages kept in memory, in bytes")
         cache.add_metric([], self._broker.log.cached_bytes)
         yield cache
 
@@ -132,7 +137,7 @@ class _Service(Collector):
             "Calls that ended, by status code",
             labels=["grpc_service", "grpc_method", "grpc_code"],
         )
-        for (label, code), number in sorted(frame.handled.items()):
+        for (label, code), number in sorted(self._calls_made.handled.copy().items()):
             service, _, method = label.partition("/")
             calls.add_metric([f"google.pubsub.v1.{service}", method, code], number)
         yield calls

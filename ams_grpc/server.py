@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,13 +24,14 @@ from ams_grpc.broker.errors import StorageUnavailable
 from ams_grpc.broker.profiles import PROFILES
 from ams_grpc.config import Config, split_address
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2
-from ams_grpc.services.frame import handlers
+from ams_grpc.services.frame import Calls, handlers
 from ams_grpc.services.messages import decode
 from ams_grpc.services.publisher import Publisher
 from ams_grpc.services.subscriber import Subscriber
 from ams_grpc.storage.storage import Storage, open_storage
 
 _MIB: Final = 1024 * 1024
+_LAST_ANSWERS_S: Final = 0.2  # for statuses that are on their way
 _log = logging.getLogger(__name__)
 
 # What clients rely on: requests of 10 MB and a little, statuses with large details, their own
@@ -91,20 +92,22 @@ async def running(config: Config) -> AsyncIterator[Addresses]:
                 cache_bytes=config.cache_bytes,
                 read_bytes=config.read_bytes,
                 retention_interval_s=config.retention_interval_s,
+                max_outstanding=config.max_outstanding,
             ),
         )
         storage.commits.on_appended = broker.appended
         storage.commits.on_uncertain = broker.uncertain
         await parts.enter_async_context(broker)
+        calls = Calls()
         health_servicer = health.aio.HealthServicer()
         grpc_address = await parts.enter_async_context(
-            _grpc_server(config, broker, health_servicer)
+            _grpc_server(config, broker, calls, health_servicer)
         )
         draining = asyncio.Event()
         admin_address = None
         if config.admin_address is not None:
             admin_address = await parts.enter_async_context(
-                _admin_server(config.admin_address, broker, storage, draining)
+                _admin_server(config.admin_address, broker, calls, storage, draining)
             )
         try:
             yield Addresses(grpc_address, admin_address)
@@ -118,7 +121,7 @@ async def running(config: Config) -> AsyncIterator[Addresses]:
 
 @asynccontextmanager
 async def _grpc_server(
-    config: Config, broker: Broker, health_servicer: health.aio.HealthServicer
+    config: Config, broker: Broker, calls: Calls, health_servicer: health.aio.HealthServicer
 ) -> AsyncIterator[str]:
     """Serve gRPC; gives the address. At the end, calls have ``drain_s`` seconds to finish."""
     server = grpc.aio.server(options=_OPTIONS)
@@ -128,7 +131,7 @@ async def _grpc_server(
         ("Subscriber", Subscriber(broker)),
     ):
         descriptor = pubsub_pb2.DESCRIPTOR.services_by_name[service]
-        server.add_generic_rpc_handlers((handlers(descriptor, servicer),))
+        server.add_generic_rpc_handlers((handlers(descriptor, servicer, calls),))
         names.append(descriptor.full_name)
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     reflection.enable_server_reflection(names, server)
@@ -140,7 +143,12 @@ async def _grpc_server(
     try:
         yield f"{host}:{port}"
     finally:
-        await server.stop(config.drain_s)
+        stopping = asyncio.create_task(server.stop(config.drain_s))  # takes no new calls
+        with suppress(TimeoutError):
+            async with asyncio.timeout(config.drain_s):
+                await calls.finished()
+        await server.stop(_LAST_ANSWERS_S)  # what is left are those who watch our health
+        await stopping
 
 
 def _listen(server: grpc.aio.Server, config: Config, host: str, port: int) -> int:
@@ -162,14 +170,15 @@ def _listen(server: grpc.aio.Server, config: Config, host: str, port: int) -> in
 
 @asynccontextmanager
 async def _admin_server(
-    address: str, broker: Broker, storage: Storage, draining: asyncio.Event
+    address: str, broker: Broker, calls: Calls, storage: Storage, draining: asyncio.Event
 ) -> AsyncIterator[str]:
     # Imported late: without --admin-address nobody pays for it.
     from ams_grpc.admin import admin_server  # noqa: PLC0415
     from ams_grpc.metrics import render  # noqa: PLC0415
 
     async def metrics() -> bytes:
-        return render(broker, storage.commits, await storage.upkeep.backlogs())
+        backlogs = await storage.upkeep.backlogs()
+        return await asyncio.to_thread(render, broker, calls, storage.commits, backlogs)
 
     async def ready() -> str:
         if draining.is_set():

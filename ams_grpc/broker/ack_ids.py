@@ -73,13 +73,14 @@ class AckIds:
         try:
             return self.parse(ack_ids)
         except InvalidArgument:
-            return [delivered for ack_id in ack_ids for delivered in self._parse_one(ack_id)]
+            return self.parse(filter(self._is_valid, ack_ids))
 
-    def _parse_one(self, ack_id: str) -> list[Delivered]:
+    def _is_valid(self, ack_id: str) -> bool:
         try:
-            return self.parse([ack_id])
+            self.parse([ack_id])
         except InvalidArgument:
-            return []
+            return False
+        return True
 
     def _read_head(self, head: str, ack_id: str) -> Delivered:
         numbers = head[_TOKEN_CHARS:]

@@ -8,6 +8,7 @@ The way of a message: ``Topics.publish`` -> the group commit -> ``Broker.appende
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Collection, Coroutine
 from dataclasses import dataclass
 from types import TracebackType
@@ -24,6 +25,7 @@ from ams_grpc.broker.subscriptions import Subscriptions
 from ams_grpc.broker.topics import Topics
 
 _RETRY_S: Final = 0.5
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,7 @@ class BrokerSettings:
     cache_bytes: int = 32 * 1024 * 1024
     read_bytes: int = 1024 * 1024
     retention_interval_s: float = 30.0
+    max_outstanding: int = 100_000
 
 
 class Broker:
@@ -56,7 +59,14 @@ class Broker:
             reader, decode, cache_bytes=settings.cache_bytes, read_bytes=settings.read_bytes
         )
         self.subscriptions = Subscriptions(
-            catalog, reader, self.log, commits, clock, secret=secret, profile=settings.profile
+            catalog,
+            reader,
+            self.log,
+            commits,
+            clock,
+            secret=secret,
+            profile=settings.profile,
+            max_outstanding=settings.max_outstanding,
         )
         self.topics = Topics(catalog, commits, self.subscriptions)
         self.snapshots = Snapshots(catalog, reader, commits, self.subscriptions, clock)
@@ -97,9 +107,12 @@ class Broker:
             try:
                 await self.subscriptions.catch_up(topic_ids)
             except StorageUnavailable:
-                await asyncio.sleep(_RETRY_S)
+                pass
+            except Exception:
+                _logger.exception("cannot look for messages that were appended")
             else:
                 return
+            await asyncio.sleep(_RETRY_S)
 
     def _start(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -230,7 +230,10 @@ class Catalog(Protocol):
 
 
 class ExpiredFloor(Protocol):
-    """A subscription whose floor lags behind its retention: all below ``cutoff`` has expired."""
+    """A subscription whose floor lags behind its retention.
+
+    With a retention of ``retention_us``, all below ``cutoff`` has expired.
+    """
 
     @property
     def subscription(self) -> SubscriptionName: ...
@@ -238,12 +241,15 @@ class ExpiredFloor(Protocol):
     @property
     def cutoff(self) -> int: ...
 
+    @property
+    def retention_us(self) -> int: ...
+
 
 class Upkeep(Protocol):
     """What time does to stored things. Small bites, so that no publish waits for long."""
 
-    async def topics_with_messages(self) -> Sequence[int]:
-        """Ids of the topics that store messages."""
+    async def topics_with_messages(self, now_us: int) -> Sequence[int]:
+        """Ids of the topics of which some messages may be needed no more."""
         ...
 
     async def purge_topic(self, topic_id: int, now_us: int) -> int:

@@ -11,7 +11,12 @@ import asyncio
 import logging
 
 from ams_grpc.broker.clock import Clock
-from ams_grpc.broker.errors import FailedPrecondition, NotFound, StorageUnavailable
+from ams_grpc.broker.errors import (
+    FailedPrecondition,
+    NotFound,
+    StorageUnavailable,
+    Unavailable,
+)
 from ams_grpc.broker.ports import Upkeep
 from ams_grpc.broker.subscriptions import Subscriptions
 
@@ -38,8 +43,10 @@ class Retention:
                     await self._upkeep.resume(self._clock.now_us())
                     resumed = True
                 await self.run_once()
-            except StorageUnavailable:
-                _log.warning("retention pass put off: the database does not answer")
+            except Unavailable:
+                _log.info(
+                    "retention pass put off: the database does not answer, or we are stopping"
+                )
             except Exception:  # noqa: BLE001 - one bad pass must not end all later ones
                 _log.exception("retention pass failed")
             await asyncio.sleep(self._interval_s)
@@ -53,7 +60,7 @@ class Retention:
         await self._upkeep.delete_expired_snapshots(now_us)
         await self._subscriptions.look_at_snapshots()
         await self._expire_messages(now_us)
-        for topic_id in await self._upkeep.topics_with_messages():
+        for topic_id in await self._upkeep.topics_with_messages(now_us):
             while await self._upkeep.purge_topic(topic_id, now_us):
                 pass
         await self._upkeep.forget_deleted_topics()
@@ -69,7 +76,7 @@ class Retention:
     async def _expire_subscriptions(self, now_us: int) -> None:
         """Pub/Sub: Subscription.expiration_policy."""
         for subscription in await self._upkeep.inactive(now_us):
-            _log.info("subscription expires", extra={"subscription": str(subscription.name)})
+            _log.info("%s expires: nobody used it", subscription.name)
             await self._subscriptions.expire(subscription)
 
     async def _expire_messages(self, now_us: int) -> None:
@@ -79,4 +86,4 @@ class Retention:
                 runtime = await self._subscriptions.runtime(expired.subscription, use=False)
             except (NotFound, FailedPrecondition):
                 continue  # deleted or detached meanwhile
-            runtime.expire_before(expired.cutoff)
+            runtime.expire_before(expired.cutoff, expired.retention_us)

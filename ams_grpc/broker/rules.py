@@ -112,16 +112,22 @@ def _at(field: str, error: InvalidArgument) -> InvalidArgument:
     return error
 
 
+_MAX_TEXT: Final = 1024
+_MAX_REGIONS: Final = 100
+
+
 def _check_kms_key_name(name: str) -> None:
     """Pub/Sub: the name of a Cloud KMS key. It is stored and returned; nothing is encrypted."""
-    if _KMS_KEY.fullmatch(name) is None or not name.isprintable():
+    if len(name) > _MAX_TEXT or _KMS_KEY.fullmatch(name) is None or not name.isprintable():
         raise invalid_argument("kms_key_name", field="kms_key_name")
 
 
 def _check_storage_policy(policy: MessageStoragePolicy) -> None:
     """Pub/Sub: a policy that is set names at least one region."""
     regions = policy.allowed_persistence_regions
-    if not regions or not all(region and region.isprintable() for region in regions):
+    if not 0 < len(regions) <= _MAX_REGIONS or not all(
+        0 < len(region) <= _MAX_TEXT and region.isprintable() for region in regions
+    ):
         path = "message_storage_policy.allowed_persistence_regions"
         raise invalid_argument(path, field=path)
 

@@ -129,6 +129,7 @@ class SubscriptionRuntime:
         commits: Commits,
         clock: Clock,
         secret: bytes,
+        max_outstanding: int,
     ) -> None:
         self.subscription = subscription
         self.counters = Counters()
@@ -146,6 +147,7 @@ class SubscriptionRuntime:
         self._log = log
         self._commits = commits
         self._clock = clock
+        self._max_outstanding = max_outstanding
         # Grants of an earlier run of this process are all lower, if clocks do not go back.
         self._first_grant = self._next_grant = clock.now_us()
         self._alarm: Alarm | None = None
@@ -229,13 +231,11 @@ class SubscriptionRuntime:
         was not delivered again. Raises InvalidArgument for a malformed id, having done nothing,
         unless ``lenient``.
         """
-        done = [
-            seq
-            for delivered in self._parse(ack_ids, lenient=lenient)
-            if delivered.epoch == self._cursor.epoch
-            for seq in self._settle(delivered)
-        ]
-        self._done(done)
+        done: set[int] = set()  # two ids may name one message
+        for delivered in self._parse(ack_ids, lenient=lenient):
+            if delivered.epoch == self._cursor.epoch:
+                done.update(self._settle(delivered))
+        self._done(list(done))
         self.counters.acked += len(done)
         self.dispatch()
 
@@ -266,9 +266,14 @@ class SubscriptionRuntime:
         self.counters.sent -= len(delivery.seqs)
         self.dispatch()
 
-    def expire_before(self, seq: int) -> None:
-        """Messages below ``seq`` are past their retention."""
-        if seq <= self._cursor.floor:
+    def expire_before(self, seq: int, retention_us: int) -> None:
+        """Messages below ``seq`` are past a retention of ``retention_us``.
+
+        Ignored when they are kept for longer by now; so is what a snapshot holds.
+        """
+        if self.kept_from is not None:
+            seq = min(seq, self.kept_from)
+        if seq <= self._cursor.floor or retention_us < self.subscription.retention_us:
             return
         self._cursor.raise_floor(seq)
         self._position = max(self._position, seq)
@@ -321,14 +326,16 @@ class SubscriptionRuntime:
         """Give what can be delivered to whoever has credit, in turn and in equal shares."""
         line = self._line
         turns = share = 0
-        while line and self._loading is None and self.undelivered:
+        while line and self._loading is None and self.undelivered and self._free_leases > 0:
             if turns == 0:
                 turns = len(line)
                 share = -(-self.undelivered // turns)
             consumer = next(iter(line))
             credit = consumer.free_messages
             if credit > 0:
-                delivered = self._deliver(consumer, min(credit, share, MAX_DELIVERY_MESSAGES))
+                delivered = self._deliver(
+                    consumer, min(credit, share, self._free_leases, MAX_DELIVERY_MESSAGES)
+                )
                 if not delivered:
                     continue  # nothing was left, or it is being loaded now
             turns -= 1
@@ -337,6 +344,11 @@ class SubscriptionRuntime:
                 self.remove(consumer)
             consumer.stand_in_line()
         self._set_alarm()
+
+    @property
+    def _free_leases(self) -> int:
+        """Leases take memory, so there is a limit to them however much consumers ask for."""
+        return self._max_outstanding - len(self._leases)
 
     def _deliver(self, consumer: Consumer, max_messages: int) -> bool:
         """Lease up to ``max_messages`` to a consumer and send them. False if there are none."""
@@ -419,9 +431,17 @@ class SubscriptionRuntime:
             if self._waiting.get(seq) == grant:  # expired, and not delivered again
                 del self._waiting[seq]
                 settled.append(seq)
-            elif grant < self._first_grant and self._position <= seq < self._end:
-                settled.append(seq)  # delivered before a restart, and not since
+            elif self._is_of_earlier_run(grant, seq):
+                settled.append(seq)
         return settled
+
+    def _is_of_earlier_run(self, grant: int, seq: int) -> bool:
+        """True if it was delivered before a restart, and not since, and is not done."""
+        return (
+            grant < self._first_grant
+            and self._position <= seq < self._end
+            and not self._cursor.is_done(seq)
+        )
 
     def _lease_again(self, delivered: Delivered, deadline: float) -> None:
         grant = delivered.grant

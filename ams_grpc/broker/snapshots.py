@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Final
 
 from ams_grpc.broker.catalog import DAY_US, HOUR_US, Snapshot
 from ams_grpc.broker.clock import Clock
-from ams_grpc.broker.errors import FailedPrecondition, invalid_argument
+from ams_grpc.broker.errors import (
+    FailedPrecondition,
+    NotFound,
+    already_exists,
+    invalid_argument,
+)
 from ams_grpc.broker.names import DELETED_TOPIC, SnapshotName, SubscriptionName
 from ams_grpc.broker.ports import Catalog, Commits, LogReader
 from ams_grpc.broker.rules import check_labels
@@ -52,6 +58,9 @@ class Snapshots:
         runtime = await self._subscriptions.runtime(source)
         if name is None:
             name = SnapshotName(source.project, f"snapshot-{uuid.uuid4().hex}")
+        with suppress(NotFound):
+            await self._catalog.snapshot(name)
+            raise already_exists(name)
         now_us = self._clock.now_us()
         oldest_us = await self._reader.publish_time_us(runtime.subscription.topic_id, runtime.floor)
         age_us = max(0, now_us - oldest_us) if oldest_us is not None else 0

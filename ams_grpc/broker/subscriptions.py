@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from ams_grpc.broker.catalog import Subscription, SubscriptionConfig
 from ams_grpc.broker.clock import Clock
@@ -34,6 +34,8 @@ from ams_grpc.broker.rules import (
 from ams_grpc.broker.runtime import MAX_DELIVERY_MESSAGES, SubscriptionRuntime
 from ams_grpc.broker.updates import until_unchanged
 
+Result = TypeVar("Result")
+
 _LONGEST_READ_S: Final = 5.0
 """How long a pull that does not wait for messages waits for those that are being read."""
 
@@ -51,6 +53,7 @@ class Subscriptions:
         *,
         secret: bytes,
         profile: Profile,
+        max_outstanding: int,
     ) -> None:
         self._catalog = catalog
         self._reader = reader
@@ -59,10 +62,12 @@ class Subscriptions:
         self._clock = clock
         self._secret = secret
         self._profile = profile
+        self._max_outstanding = max_outstanding
         self._runtimes: dict[SubscriptionName, SubscriptionRuntime] = {}
         self._of_topic: dict[int, list[SubscriptionRuntime]] = {}
         self._opening: dict[SubscriptionName, asyncio.Future[SubscriptionRuntime]] = {}
         self._closed: BrokerError | None = None
+        self._closing = asyncio.Event()
         self._used: set[int] = set()
 
     # --- administration ----------------------------------------------------------------------
@@ -77,7 +82,9 @@ class Subscriptions:
         check_subscription(config, self._profile)
         if name is None:
             name = SubscriptionName(topic.project, f"sub-{uuid.uuid4().hex}")
-        return await self._catalog.create_subscription(name, topic, config)
+        created = await self._catalog.create_subscription(name, topic, config)
+        self._close(name, not_found(name), unless=created.id)
+        return created
 
     async def get(self, name: SubscriptionName) -> Subscription:
         """Raises NotFound."""
@@ -114,6 +121,7 @@ class Subscriptions:
         async def attempt() -> None:
             subscription = await self._catalog.subscription(name)
             if subscription.detached:
+                self._close(name, _detached(), only=subscription.id)
                 raise FailedPrecondition("Subscription already detached.")
             await self._catalog.detach_subscription(subscription)
 
@@ -128,8 +136,12 @@ class Subscriptions:
             await self._catalog.delete_subscription(subscription)
             return subscription
 
-        deleted = await until_unchanged(name, attempt)
-        self._close(name, not_found(name))
+        try:
+            deleted = await until_unchanged(name, attempt)
+        except NotFound:  # perhaps by an earlier attempt that was told otherwise
+            self._close(name, not_found(name))
+            raise
+        self._close(name, not_found(name), only=deleted.id)
         self._used.discard(deleted.id)
 
     async def expire(self, unused: Subscription) -> None:
@@ -137,7 +149,7 @@ class Subscriptions:
         if unused.id not in self._used:
             with suppress(Aborted):
                 await self._catalog.delete_subscription(unused)
-                self._close(unused.name, not_found(unused.name))
+                self._close(unused.name, not_found(unused.name), only=unused.id)
 
     async def list(self, project: str, after: str, limit: int) -> Sequence[Subscription]:
         """Subscriptions of a project by name, those after the full name ``after``."""
@@ -174,6 +186,8 @@ class Subscriptions:
                             await runtime.settled()
             elif not answer.done():
                 await asyncio.wait([answer], timeout=wait_s)
+            if not answer.done() and runtime.loading:
+                raise StorageUnavailable(UNABLE)
             return answer.result() if answer.done() else None
         except asyncio.CancelledError:
             if answer.done() and answer.exception() is None:
@@ -304,9 +318,23 @@ class Subscriptions:
         used.update(runtime.subscription.id for runtime in self.running() if runtime.open_streams)
         return used
 
+    async def unless_closed(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """What ``work`` returns. Raises what ``close`` is told if that comes first."""
+        task = asyncio.ensure_future(work)
+        closing = asyncio.ensure_future(self._closing.wait())
+        try:
+            await asyncio.wait((task, closing), return_when=asyncio.FIRST_COMPLETED)
+            if self._closed is not None and not task.done():
+                raise self._closed
+            return await task
+        finally:
+            task.cancel()
+            closing.cancel()
+
     def close(self, error: BrokerError) -> None:
         """End all streams and waiting pulls with ``error``, and start no runtime any more."""
         self._closed = error
+        self._closing.set()
         for name in list(self._runtimes):
             self._close(name, error)
 
@@ -335,6 +363,7 @@ class Subscriptions:
             commits=self._commits,
             clock=self._clock,
             secret=self._secret,
+            max_outstanding=self._max_outstanding,
         )
         # First listen, then look: no message and no change in between is missed.
         self._runtimes[name] = runtime
@@ -366,10 +395,21 @@ class Subscriptions:
         if runtime.subscription.version <= subscription.version:
             runtime.subscription = subscription
 
-    def _close(self, name: SubscriptionName, error: BrokerError) -> None:
-        runtime = self._runtimes.pop(name, None)
-        if runtime is None:
+    def _close(
+        self,
+        name: SubscriptionName,
+        error: BrokerError,
+        *,
+        only: int | None = None,
+        unless: int | None = None,
+    ) -> None:
+        """End the runtime of that name, ``only`` or ``unless`` its subscription has that id."""
+        runtime = self._runtimes.get(name)
+        if runtime is None or runtime.subscription.id == unless:
             return
+        if only is not None and runtime.subscription.id != only:
+            return
+        del self._runtimes[name]
         topic_id = runtime.subscription.topic_id
         self._of_topic[topic_id].remove(runtime)
         if not self._of_topic[topic_id]:

@@ -249,13 +249,17 @@ def _topic_name(name: TopicName | None) -> str:
     return DELETED_TOPIC if name is None else str(name)
 
 
+def check_push_config(config: pb.PushConfig) -> None:
+    """Pub/Sub: an empty one says that subscribers pull. Raises Unimplemented for any other."""
+    for part, _ in config.ListFields():
+        raise _not_supported(f"push_config.{part.name}")
+
+
 def _refuse(message: Message, unsupported: AbstractSet[str]) -> None:
     """Raises Unimplemented if a field out of ``unsupported`` is set."""
     for field, value in message.ListFields():
         if field.name == "push_config":
-            # Pub/Sub: an empty one says that subscribers pull.
-            for part, _ in value.ListFields():
-                raise _not_supported(f"{field.name}.{part.name}")
+            check_push_config(value)
         elif field.name in unsupported:
             raise _not_supported(field.name)
 

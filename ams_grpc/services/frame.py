@@ -8,9 +8,10 @@ they raise, and the frame translates (``status``).
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, Final, TypeAlias, TypeVar
 
 import grpc
@@ -19,17 +20,56 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from ams_grpc.broker.errors import BrokerError, InvalidArgument
-from ams_grpc.services.status import status_of
+from ams_grpc.services.status import Metadata, status_of
 
 Context: TypeAlias = grpc.aio.ServicerContext[bytes, bytes]
 Method = TypeVar("Method", bound=Callable[..., Any])
 Unary: TypeAlias = Callable[[bytes, Context], Awaitable[bytes]]
 
 _RAW: Final = "_takes_bytes"
+_CANCELLED: Final = "CANCELLED"
 _log = logging.getLogger(__name__)
 
-handled: Final[Counter[tuple[str, str]]] = Counter()
-"""How many calls of a method (``Publisher/Publish``) ended with a status code (``OK``)."""
+
+class Calls:
+    """The calls of a server: how many run, and how those ended that did."""
+
+    def __init__(self) -> None:
+        self.handled: Counter[tuple[str, str]] = Counter()
+        """How many calls of a method (``Publisher/Publish``) ended with a code (``OK``)."""
+        self.running = 0
+        self._finished = asyncio.Event()
+        self._tasks: set[asyncio.Task[Message]] = set()
+
+    def begin(self) -> None:
+        self.running += 1
+
+    def end(self, label: str, code: str) -> None:
+        self.handled[label, code] += 1
+        self.running -= 1
+        if self.running == 0:
+            self._finished.set()
+
+    async def finished(self) -> None:
+        """Wait until no call runs."""
+        while self.running:
+            self._finished.clear()
+            await self._finished.wait()
+
+    async def complete(self, work: Coroutine[Any, Any, Message]) -> Message:
+        """Do it to the end, even if the caller goes away in the middle.
+
+        What is committed must also be done in memory.
+        """
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._forget)
+        return await asyncio.shield(task)
+
+    def _forget(self, task: asyncio.Task[Message]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever is still there gets it; it counts as seen
 
 
 def raw(method: Method) -> Method:
@@ -53,7 +93,7 @@ async def receive(context: Context) -> bytes | None:
     return message if isinstance(message, bytes) else None
 
 
-def handlers(service: ServiceDescriptor, servicer: object) -> grpc.GenericRpcHandler:
+def handlers(service: ServiceDescriptor, servicer: object, calls: Calls) -> grpc.GenericRpcHandler:
     """What a server needs to route a service's calls; RPCs without a method are UNIMPLEMENTED."""
     methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
     for method in service.methods:
@@ -63,60 +103,70 @@ def handlers(service: ServiceDescriptor, servicer: object) -> grpc.GenericRpcHan
         label = f"{service.name}/{method.name}"
         if method.client_streaming or method.server_streaming:
             methods[method.name] = grpc.stream_stream_rpc_method_handler(
-                _streaming(label, implementation)
+                _streaming(label, implementation, calls)
             )
         else:
-            methods[method.name] = grpc.unary_unary_rpc_method_handler(
-                _unary(label, _on_bytes(method, implementation))
-            )
+            call = _on_bytes(method, implementation, calls)
+            methods[method.name] = grpc.unary_unary_rpc_method_handler(_unary(label, call, calls))
     return grpc.method_handlers_generic_handler(service.full_name, methods)
 
 
-def _on_bytes(method: MethodDescriptor, implementation: Callable[..., Any]) -> Unary:
+def _on_bytes(method: MethodDescriptor, implementation: Callable[..., Any], calls: Calls) -> Unary:
     if getattr(implementation, _RAW, False):
         return implementation
     request_class = GetMessageClass(method.input_type)
 
     async def on_bytes(serialized: bytes, context: Context) -> bytes:
-        reply: Message = await implementation(parse(request_class, serialized), context)
+        request = parse(request_class, serialized)
+        reply = await calls.complete(implementation(request, context))
         return reply.SerializeToString()
 
     return on_bytes
 
 
-def _unary(label: str, call: Unary) -> Unary:
-    ok = (label, "OK")
-
+def _unary(label: str, call: Unary, calls: Calls) -> Callable[[bytes, Context], Awaitable[bytes]]:
     async def handler(serialized: bytes, context: Context) -> bytes:
+        calls.begin()
+        code = _CANCELLED
         try:
             reply = await call(serialized, context)
+            code = "OK"
         except Exception as error:
-            await _fail(label, error, context)
+            status, text, metadata = _status(label, error)
+            code = status.name
+            await context.abort(status, text, metadata)
             raise
-        handled[ok] += 1
+        finally:
+            calls.end(label, code)
         return reply
 
     return handler
 
 
 def _streaming(
-    label: str, call: Callable[[Context], Awaitable[None]]
+    label: str, call: Callable[[Context], Awaitable[None]], calls: Calls
 ) -> Callable[[AsyncIterator[bytes], Context], Awaitable[None]]:
     async def handler(_requests: AsyncIterator[bytes], context: Context) -> None:
+        calls.begin()
+        code = _CANCELLED
         try:
             await call(context)
+            code = "OK"
+        except grpc.aio.BaseError:
+            return  # the client is gone; there is nobody to tell
         except Exception as error:
-            await _fail(label, error, context)
+            status, text, metadata = _status(label, error)
+            code = status.name
+            await context.abort(status, text, metadata)
             raise
-        handled[label, "OK"] += 1
+        finally:
+            calls.end(label, code)
 
     return handler
 
 
-async def _fail(label: str, error: Exception, context: Context) -> None:
-    """End a call with the status of an error."""
-    code, text, metadata = status_of(error)
-    handled[label, code.name] += 1
+def _status(label: str, error: Exception) -> tuple[grpc.StatusCode, str, Metadata]:
+    """What a call that failed ends with."""
     if not isinstance(error, BrokerError):
-        _log.error("unforeseen error", extra={"method": label}, exc_info=error)
-    await context.abort(code, text, metadata or ())
+        _log.error("unforeseen error in %s", label, exc_info=error)
+    return status_of(error)

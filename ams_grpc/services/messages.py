@@ -34,6 +34,7 @@ from ams_grpc.services.frame import parse
 
 MAX_MESSAGES: Final = 1000
 MAX_REQUEST_BYTES: Final = 10_000_000
+MAX_ACK_REQUEST_BYTES: Final = 524_288
 MAX_ATTRIBUTES: Final = 100
 MAX_ATTRIBUTE_KEY_BYTES: Final = 256
 MAX_ATTRIBUTE_VALUE_BYTES: Final = 1024
@@ -282,6 +283,17 @@ def _split(payload: bytes) -> list[bytes]:
         append(payload[position:stop])
         position = stop
     return bodies
+
+
+# --- acknowledging -------------------------------------------------------------------------------
+
+
+def check_ack_request_size(serialized: bytes) -> None:
+    """Pub/Sub: limit of requests that carry ack ids. Raises InvalidArgument."""
+    if len(serialized) > MAX_ACK_REQUEST_BYTES:
+        raise InvalidArgument(
+            f"Request payload size exceeds the limit: {MAX_ACK_REQUEST_BYTES} bytes."
+        )
 
 
 # --- delivering ----------------------------------------------------------------------------------

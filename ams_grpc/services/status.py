@@ -33,7 +33,7 @@ def code_of(error: BaseException) -> grpc.StatusCode:
     return next(known, grpc.StatusCode.INTERNAL)
 
 
-def status_of(error: BaseException) -> tuple[grpc.StatusCode, str, Metadata | None]:
+def status_of(error: BaseException) -> tuple[grpc.StatusCode, str, Metadata]:
     """Code, text and trailing metadata for an error.
 
     The metadata names the request field at fault, if the error does. The text of an unforeseen
@@ -41,9 +41,9 @@ def status_of(error: BaseException) -> tuple[grpc.StatusCode, str, Metadata | No
     """
     code = code_of(error)
     if not isinstance(error, errors.BrokerError) or code is grpc.StatusCode.INTERNAL:
-        return code, "internal error", None
+        return code, "internal error", ()
     text = _shorten(error.message)
-    return code, text, _details(code, text, error.field) if error.field else None
+    return code, text, _details(code, text, error.field) if error.field else ()
 
 
 def _details(code: grpc.StatusCode, text: str, field: str) -> Metadata:

@@ -23,7 +23,7 @@ from ams_grpc.broker.runtime import MAX_DELIVERY_BYTES, SubscriptionRuntime
 from ams_grpc.broker.subscriptions import Subscriptions
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
 from ams_grpc.services.frame import Context, parse, receive
-from ams_grpc.services.messages import received_messages
+from ams_grpc.services.messages import check_ack_request_size, received_messages
 
 _MIN_STREAM_ACK_DEADLINE_S: Final = 10
 _MAX_STREAM_ACK_DEADLINE_S: Final = 600
@@ -49,10 +49,10 @@ class PullStream:
 
     async def run(self) -> None:
         """Serve the call until the client ends it or an error does."""
-        first = await receive(self._context)
+        first = await self._subscriptions.unless_closed(receive(self._context))
         if first is None:
             raise InvalidArgument("first message must set subscription")
-        request: pb.StreamingPullRequest = parse(pb.StreamingPullRequest, first)
+        request = _parse(first)
         name = SubscriptionName.parse(_check_first(request))
         runtime = await self._subscriptions.runtime(name)
         consumer = Consumer(
@@ -71,6 +71,8 @@ class PullStream:
         finally:
             runtime.remove(consumer)
             reader.cancel()
+            while self._outbox:  # leased, but never sent
+                runtime.give_back(self._outbox.popleft())
 
     # --- called by the runtime ---------------------------------------------------------------
 
@@ -90,7 +92,7 @@ class PullStream:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while self._outbox or self._answer:
+            while self._ended is None and (self._outbox or self._answer):
                 response = self._response()
                 if not self._consumer.ready:
                     runtime.wake(self._consumer)
@@ -119,7 +121,7 @@ class PullStream:
                     self._answer = True
                     self._wake.set()
                     continue
-                request = parse(pb.StreamingPullRequest, serialized)
+                request = _parse(serialized)
                 _check_later(request)
                 if request.stream_ack_deadline_seconds:
                     self._consumer.ack_deadline_s = request.stream_ack_deadline_seconds
@@ -130,6 +132,12 @@ class PullStream:
             self._half_closed = True
             runtime.remove(self._consumer)
             self._wake.set()
+
+
+def _parse(serialized: bytes) -> pb.StreamingPullRequest:
+    check_ack_request_size(serialized)
+    request: pb.StreamingPullRequest = parse(pb.StreamingPullRequest, serialized)
+    return request
 
 
 def _check_first(request: pb.StreamingPullRequest) -> str:

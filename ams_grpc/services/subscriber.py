@@ -9,16 +9,14 @@ from google.protobuf.empty_pb2 import Empty
 
 from ams_grpc.broker.broker import Broker
 from ams_grpc.broker.catalog import Snapshot, Subscription, SubscriptionConfig
-from ams_grpc.broker.errors import InvalidArgument
 from ams_grpc.broker.names import SnapshotName, SubscriptionName, TopicName, parse_project
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
 from ams_grpc.services import convert, masks
 from ams_grpc.services.frame import Context, parse, raw
-from ams_grpc.services.messages import received_messages
+from ams_grpc.services.messages import check_ack_request_size, received_messages
 from ams_grpc.services.pages import Page
 from ams_grpc.services.streaming import PullStream
 
-MAX_ACK_REQUEST_BYTES: Final = 524_288
 _LONGEST_WAIT_S: Final = 90.0
 _ANSWER_EARLY_S: Final = 5.0
 
@@ -45,7 +43,7 @@ class Subscriber:
 
     @raw
     async def Acknowledge(self, serialized: bytes, _context: Context) -> bytes:
-        _check_size(serialized)
+        check_ack_request_size(serialized)
         request: pb.AcknowledgeRequest = parse(pb.AcknowledgeRequest, serialized)
         name = SubscriptionName.parse(request.subscription)
         await self._subscriptions.acknowledge(name, request.ack_ids)
@@ -53,7 +51,7 @@ class Subscriber:
 
     @raw
     async def ModifyAckDeadline(self, serialized: bytes, _context: Context) -> bytes:
-        _check_size(serialized)
+        check_ack_request_size(serialized)
         request: pb.ModifyAckDeadlineRequest = parse(pb.ModifyAckDeadlineRequest, serialized)
         name = SubscriptionName.parse(request.subscription)
         await self._subscriptions.modify_ack_deadline(
@@ -63,6 +61,7 @@ class Subscriber:
 
     async def Seek(self, request: pb.SeekRequest, _context: Context) -> pb.SeekResponse:
         name = SubscriptionName.parse(request.subscription)
+        await self._subscriptions.get(name)  # Pub/Sub: a missing one is reported first
         target = convert.seek_target(request)
         if isinstance(target, SnapshotName):
             await self._snapshots.seek(name, target)
@@ -125,8 +124,7 @@ class Subscriber:
         self, request: pb.ModifyPushConfigRequest, _context: Context
     ) -> Empty:
         name = SubscriptionName.parse(request.subscription)
-        config = convert.subscription_config(pb.Subscription(push_config=request.push_config))
-        del config  # an empty push config is all there is: the subscription is pulled already
+        convert.check_push_config(request.push_config)
         await self._subscriptions.get(name)
         return Empty()
 
@@ -183,10 +181,3 @@ def _wait_s(remaining_s: float | None) -> float:
     if remaining_s is None:
         return _LONGEST_WAIT_S
     return min(_LONGEST_WAIT_S, max(remaining_s - _ANSWER_EARLY_S, remaining_s / 2))
-
-
-def _check_size(serialized: bytes) -> None:
-    if len(serialized) > MAX_ACK_REQUEST_BYTES:
-        raise InvalidArgument(
-            f"Request payload size exceeds the limit: {MAX_ACK_REQUEST_BYTES} bytes."
-        )

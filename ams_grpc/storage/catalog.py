@@ -126,6 +126,9 @@ class SqlCatalog:
                 select(topics).where(topics.c.name == str(topic)).with_for_update()
             ).one_or_none()
             if of_topic is None:
+                existing = select(subscriptions.c.id).where(subscriptions.c.name == str(name))
+                if connection.scalar(existing) is not None:
+                    raise errors.already_exists(name)  # what is addressed is checked first
                 raise errors.not_found(topic)
             start = {"topic_id": of_topic.id, "start_seq": of_topic.next_seq}
             subscription_id = _insert(connection, subscriptions, row | start, name)

@@ -5,7 +5,7 @@ is idle, everything that has gathered becomes one transaction. So the busier the
 larger the transactions, and an idle service answers after one.
 
 Items keep the order in which they were handed in: what is appended before a ``run`` is visible to
-it. Cursors are written after the items of their group.
+it. Cursors are written after the items of their group; but a floor that goes back, before them.
 
 The states, all of them on the event loop:
 
@@ -119,6 +119,7 @@ class GroupCommit:
         self.failed_commits = 0
         """Transactions that failed because the database was unavailable."""
         self.messages_per_commit = Histogram((0, 1, 10, 100, 1_000, 10_000, 100_000))
+        """Its total is the number of messages committed."""
         self.commit_seconds = Histogram(
             (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
         )
@@ -245,8 +246,9 @@ class GroupCommit:
         flushes, self._flushes = self._flushes, []
         group = Group(items, self._take_cursors(), flushes, byte_size)
         if not (items or group.cursors or flushes or self._outage.is_on):
-            self._awake = False  # all gave up
-            self.queued_bytes = 0
+            self.queued_bytes = 0  # all gave up
+            self._admit()
+            self._go_on()
             return
         self._in_flight = group
         self._swarming = len(items) > 1
@@ -302,12 +304,13 @@ class GroupCommit:
         self._go_on()
 
     def _count(self, outcome: Outcome) -> None:
-        self.commits += outcome.commits
+        self.commits += len(outcome.commits)
+        for commit in outcome.commits:
+            self.messages_per_commit.observe(commit.messages)
+            self.commit_seconds.observe(commit.seconds)
         if outcome.failure is None:
             self._outage.ended()
             self._backoff_s = 0.0
-            self.messages_per_commit.observe(outcome.messages)
-            self.commit_seconds.observe(outcome.seconds)
         else:
             self.failed_commits += 1
             self._outage.began(outcome.failure)

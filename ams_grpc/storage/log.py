@@ -57,16 +57,20 @@ def first_seq_at(topic_id: int, time_us: int, connection: Connection) -> int:
 
 def replay_limit(topic_id: int, now_us: int, connection: Connection) -> int | None:
     """The lowest floor of a topic's unexpired snapshots."""
-    query = (
+    return connection.scalar(lowest_floor(topic_id, now_us))
+
+
+def lowest_floor(topic_id: int | ColumnElement[int], now_us: int) -> Select[int]:
+    """The lowest floor of a topic's unexpired snapshots."""
+    return (
         select(snapshots.c.floor)
         .where(snapshots.c.topic_id == topic_id, snapshots.c.expire_us > now_us)
         .order_by(snapshots.c.floor)
         .limit(1)
     )
-    return connection.scalar(query)
 
 
-def first_batch_at(topic_id: int, time_us: int) -> Select[int]:
+def first_batch_at(topic_id: int | ColumnElement[int], time_us: int) -> Select[int]:
     """The first seq of the first batch published at ``time_us`` or later."""
     return (
         select(batches.c.first_seq)

@@ -4,15 +4,17 @@ An SQLite database has one user and is upgraded when the service starts, in one 
 PostgreSQL database may be shared with nodes that still run the previous version: an operator
 decides when, with `ams-grpc migrate`.
 
-Alembic takes a while to import; a database that is up to date is recognised without it.
+Alembic takes a while to import. A database that is up to date is recognised without it, and an
+empty SQLite one gets its tables without it when the service starts: they are the same.
 """
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Column, Connection, MetaData, String, Table, insert, inspect, text
 
 from ams_grpc.storage.engine import Database, connect
 from ams_grpc.storage.errors import (
@@ -21,6 +23,7 @@ from ams_grpc.storage.errors import (
     UnreachableDatabaseError,
 )
 from ams_grpc.storage.failures import describe, is_unavailable
+from ams_grpc.storage.tables import meta, metadata
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -28,6 +31,11 @@ if TYPE_CHECKING:
 HEAD: Final = "0001"
 """The revision that this version of the service works with."""
 
+_VERSION: Final = Table(  # as Alembic makes it
+    "alembic_version",
+    MetaData(naming_convention={"pk": "alembic_version_pkc"}),
+    Column("version_num", String(32), primary_key=True),
+)
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 _LOCK_NUMBER: Final = 0x616D732D6D6967  # any number that is ours
 
@@ -50,17 +58,8 @@ def current(address: str) -> str | None:
         database.close()
 
 
-def check(address: str) -> None:
-    """Make sure that the service can start with a database: see ``prepare``."""
-    database = connect(address)
-    try:
-        prepare(database)
-    finally:
-        database.close()
-
-
 def prepare(database: Database) -> None:
-    """Upgrade an SQLite database; insist that a PostgreSQL one has been upgraded.
+    """Upgrade an SQLite database, or fill an empty one; a PostgreSQL one must have been upgraded.
 
     Raises OutdatedDatabaseError, NewerDatabaseError, UnreachableDatabaseError.
     """
@@ -68,7 +67,8 @@ def prepare(database: Database) -> None:
     if found == HEAD:
         return
     if database.is_sqlite:
-        upgrade(database)
+        if found is not None or not create(database):
+            upgrade(database)
     elif found is None or found in _known_revisions():
         raise OutdatedDatabaseError(found, HEAD)
     else:
@@ -80,6 +80,22 @@ def revision(database: Database) -> str | None:
     try:
         with database.writer.connect() as connection:
             return _revision(connection)
+    except Exception as error:  # noqa: BLE001  # raised again, if need be in other words
+        raise _unreachable(database, error) from None
+
+
+def create(database: Database) -> bool:
+    """Make the tables of an empty SQLite database, all or none; False: it is not empty."""
+    try:
+        with database.writer.begin() as connection:
+            if inspect(connection).get_table_names():
+                return False
+            metadata.create_all(connection, checkfirst=False)
+            _VERSION.create(connection, checkfirst=False)
+            connection.execute(insert(_VERSION), {"version_num": HEAD})
+            secret = {"key": "server_secret", "value": secrets.token_bytes(32)}
+            connection.execute(insert(meta), secret)
+            return True
     except Exception as error:  # noqa: BLE001  # raised again, if need be in other words
         raise _unreachable(database, error) from None
 

@@ -79,6 +79,15 @@ class HotStatements:
             ),
             "new_floor", "new_epoch", "new_acked", "of_subscription",
         )  # fmt: skip
+        self.lower_floor = self._compile(
+            update(cursors)
+            .where(
+                cursors.c.subscription_id == subscription_id,
+                cursors.c.floor > bindparam("at_most", type_=number),
+            )
+            .values(floor=bindparam("new_floor", type_=number)),
+            "new_floor", "of_subscription", "at_most",
+        )  # fmt: skip
         self.delete_chunks = self._compile(
             delete(ack_chunks).where(
                 ack_chunks.c.subscription_id == subscription_id,
@@ -131,6 +140,13 @@ class HotStatements:
         while cursor.nextset():
             rows.append(cursor.fetchone())
         return rows
+
+    def lower_floors(self, cursor: Any, changes: Sequence[CursorChanges]) -> None:
+        """Take the floors back that go back; the rest of these changes is still to be written."""
+        if changes:
+            cursor.executemany(
+                self.lower_floor, [(c.floor, c.subscription_id, c.floor) for c in changes]
+            )
 
     def write_cursors(
         self, cursor: Any, changes: Sequence[CursorChanges], cleared: dict[int, int]

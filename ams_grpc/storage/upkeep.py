@@ -10,19 +10,23 @@ by one: the log is cut at the lowest seq that something keeps.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
     Row,
+    ScalarSelect,
+    Table,
+    and_,
     bindparam,
     case,
     delete,
     exists,
+    func,
     insert,
     select,
     update,
@@ -33,21 +37,30 @@ from ams_grpc.broker.names import SubscriptionName, TopicName
 from ams_grpc.storage import records
 from ams_grpc.storage.catalog import subscription_rows
 from ams_grpc.storage.commit import GroupCommit
-from ams_grpc.storage.log import first_batch_at, replay_limit
+from ams_grpc.storage.log import first_batch_at, lowest_floor, replay_limit
 from ams_grpc.storage.reading import Readers
 from ams_grpc.storage.tables import batches, cursors, meta, snapshots, subscriptions, topics
+
+T = TypeVar("T")
 
 PURGE_BYTES: Final = 16 << 20
 """The most that one bite deletes: SQLite reads what it deletes."""
 
+PAGE_ROWS: Final = 2_000
+"""Topics or subscriptions that one reading looks at: each ends soon, however many there are."""
+
 
 @dataclass(frozen=True, slots=True)
 class ExpiredFloor:
-    """A subscription with unacknowledged messages beyond their retention: those below ``cutoff``."""
+    """A subscription with unacknowledged messages beyond their retention: those below ``cutoff``.
+
+    ``retention_us`` is the retention that they are beyond of.
+    """
 
     subscription_id: int
     subscription: SubscriptionName
     topic_id: int
+    retention_us: int
     cutoff: int
 
 
@@ -68,16 +81,13 @@ class Upkeep:
 
     # --- retention -------------------------------------------------------------------------------
 
-    async def topics_with_messages(self) -> Sequence[int]:
-        """Ids of the topics that store messages.
+    async def topics_with_messages(self, now_us: int) -> Sequence[int]:
+        """Ids of the topics that store messages which nothing keeps.
 
-        Those are left out whose oldest batch an attached subscription or a snapshot still needs:
-        ``purge_topic`` has nothing to do for them.
+        Those are left out of which something still keeps the oldest batch: ``purge_topic`` has
+        nothing to do for them.
         """
-        query = select(topics.c.id).where(
-            topics.c.first_seq < topics.c.next_seq, ~_is_oldest_unacknowledged(), ~_is_oldest_held()
-        )
-        return await self._readers.run(lambda connection: connection.scalars(query).all())
+        return await self._by_page(topics, partial(_topics_with_messages, now_us))
 
     async def purge_topic(self, topic_id: int, now_us: int, max_rows: int = 500) -> int:
         """Delete the oldest batches of a topic that nothing keeps; how many it were.
@@ -108,7 +118,7 @@ class Upkeep:
 
         What a snapshot of the topic holds has not expired.
         """
-        return await self._readers.run(partial(_expired_floors, now_us))
+        return await self._by_page(subscriptions, partial(_expired_floors, now_us))
 
     # --- expiration of subscriptions ---------------------------------------------------------------
 
@@ -120,7 +130,7 @@ class Upkeep:
 
     async def inactive(self, now_us: int) -> Sequence[Subscription]:
         """Subscriptions that nobody used for as long as their expiration allows."""
-        return await self._readers.run(partial(_inactive, now_us))
+        return await self._by_page(subscriptions, partial(_inactive, now_us))
 
     async def alive(self, now_us: int) -> None:
         """Remember that the service ran at this moment. See ``resume``."""
@@ -135,6 +145,89 @@ class Upkeep:
     async def backlogs(self) -> Sequence[Backlog]:
         """For each attached subscription, what it has not acknowledged, as far as written."""
         return await self._readers.run(_backlogs)
+
+    # --- reading ---------------------------------------------------------------------------------
+
+    async def _by_page(
+        self, table: Table, read: Callable[[ColumnElement[bool], Connection], Iterable[T]]
+    ) -> list[T]:
+        """What ``read`` finds in a whole table, page after page.
+
+        It gets the condition that a row is on the page.
+        """
+        found: list[T] = []
+        last: int | None = 0
+        while last is not None:
+            last, part = await self._readers.run(partial(_page, table, last, read))
+            found += part
+        return found
+
+
+def _page(
+    table: Table,
+    after: int,
+    read: Callable[[ColumnElement[bool], Connection], Iterable[T]],
+    connection: Connection,
+) -> tuple[int | None, Iterable[T]]:
+    """The last id of the page that follows ``after``, None if it is the last page; what is on it."""
+    query = select(table.c.id).where(table.c.id > after).order_by(table.c.id)
+    last = connection.scalar(query.offset(PAGE_ROWS - 1).limit(1))
+    on_page = table.c.id > after if last is None else table.c.id.between(after + 1, last)
+    return last, read(on_page, connection)
+
+
+def _topics_with_messages(
+    now_us: int, on_page: ColumnElement[bool], connection: Connection
+) -> Iterable[int]:
+    oldest = (
+        select(batches.c.publish_time_us)
+        .where(batches.c.topic_id == topics.c.id)
+        .order_by(batches.c.publish_time_us)
+        .limit(1)
+        .scalar_subquery()
+    )
+    # A row for each subscription that keeps the oldest batch if it retains what is acknowledged.
+    query = (
+        select(topics.c.id, topics.c.name, topics.c.config, oldest, subscriptions.c.config)
+        .select_from(
+            topics.outerjoin(
+                subscriptions,
+                and_(
+                    subscriptions.c.topic_id == topics.c.id,
+                    subscriptions.c.detached.is_(False),
+                    subscriptions.c.start_seq <= topics.c.first_seq,
+                ),
+            )
+        )
+        .where(
+            on_page,
+            topics.c.first_seq < topics.c.next_seq,
+            ~_is_oldest_unacknowledged(),
+            ~_is_oldest_held(),
+        )
+    )
+    found: dict[int, bool] = {}  # topic id -> nothing keeps its oldest batch
+    for topic_id, name, config, oldest_us, subscription_config in connection.execute(query):
+        if topic_id not in found:
+            retention_us = (
+                None if name is None else records.topic_config(config).message_retention_us
+            )
+            found[topic_id] = not _is_within(retention_us, oldest_us, now_us)
+        if found[topic_id] and subscription_config is not None:
+            of_subscription = records.subscription_config(subscription_config)
+            found[topic_id] = not (
+                of_subscription.retain_acked_messages
+                and _is_within(of_subscription.message_retention_us, oldest_us, now_us)
+            )
+    return [topic_id for topic_id, is_free in found.items() if is_free]
+
+
+def _is_within(period_us: int | None, publish_time_us: int | None, now_us: int) -> bool:
+    return (
+        period_us is not None
+        and publish_time_us is not None
+        and publish_time_us >= now_us - period_us
+    )
 
 
 def _purge(topic_id: int, now_us: int, max_rows: int, connection: Connection) -> int:
@@ -199,17 +292,37 @@ def _needed(topic: Row[Any], now_us: int, connection: Connection) -> int:
 
 
 def _is_oldest_unacknowledged() -> ColumnElement[bool]:
-    return exists().where(
-        subscriptions.c.topic_id == topics.c.id,
-        subscriptions.c.detached.is_(False),
-        cursors.c.subscription_id == subscriptions.c.id,
-        cursors.c.floor <= topics.c.first_seq,
+    return (
+        exists()
+        .where(
+            subscriptions.c.topic_id == topics.c.id,
+            subscriptions.c.detached.is_(False),
+            cursors.c.subscription_id == subscriptions.c.id,
+            cursors.c.floor <= topics.c.first_seq,
+        )
+        .correlate(topics)  # and not subscriptions, which the query may have, too
     )
 
 
 def _is_oldest_held() -> ColumnElement[bool]:
     return exists().where(
         snapshots.c.topic_id == topics.c.id, snapshots.c.floor <= topics.c.first_seq
+    )
+
+
+def _first_unacknowledged() -> ColumnElement[int]:
+    """The seq of the first stored message at or above a cursor's floor."""
+    return case((cursors.c.floor < topics.c.first_seq, topics.c.first_seq), else_=cursors.c.floor)
+
+
+def _published_us(seq: ColumnElement[int]) -> ScalarSelect[Any]:
+    """When the stored message ``seq`` of ``topics`` was published."""
+    return (
+        select(batches.c.publish_time_us)
+        .where(batches.c.topic_id == topics.c.id, batches.c.first_seq <= seq)
+        .order_by(batches.c.first_seq.desc())
+        .limit(1)
+        .scalar_subquery()
     )
 
 
@@ -222,31 +335,79 @@ def _is_forgettable() -> ColumnElement[bool]:
     )
 
 
-def _expired_floors(now_us: int, connection: Connection) -> Sequence[ExpiredFloor]:
-    query = (
-        subscription_rows()
-        .add_columns(cursors.c.floor, topics.c.next_seq)
-        .join(cursors)
-        .where(subscriptions.c.detached.is_(False), cursors.c.floor < topics.c.next_seq)
+def _expired_floors(
+    now_us: int, on_page: ColumnElement[bool], connection: Connection
+) -> Iterable[ExpiredFloor]:
+    held = exists().where(
+        snapshots.c.topic_id == topics.c.id,
+        snapshots.c.floor <= cursors.c.floor,
+        snapshots.c.expire_us > now_us,
     )
-    cutoffs: dict[tuple[int, int], int] = {}
+    query = (
+        select(
+            subscriptions.c.id,
+            subscriptions.c.name,
+            subscriptions.c.config,
+            subscriptions.c.topic_id,
+            topics.c.name.is_not(None),
+            topics.c.config,
+            topics.c.next_seq,
+            cursors.c.floor,
+            _published_us(_first_unacknowledged()),
+        )
+        .select_from(subscriptions.join(topics).join(cursors))
+        .where(
+            on_page,
+            subscriptions.c.detached.is_(False),
+            cursors.c.floor < topics.c.next_seq,
+            ~held,
+        )
+    )
+    expired: dict[int, list[tuple[int, str, int, int, int]]] = {}  # by retention
+    for (
+        number,
+        name,
+        config,
+        topic_id,
+        has_topic,
+        topic_config,
+        next_seq,
+        floor,
+        published_us,
+    ) in connection.execute(query):
+        retention_us = records.subscription_config(config).message_retention_us
+        if has_topic:
+            of_topic_us = records.topic_config(topic_config).message_retention_us
+            retention_us = max(retention_us, of_topic_us or 0)
+        # If this one has not expired, nor has what follows: the times of a log never go back.
+        if not _is_within(retention_us, published_us, now_us):
+            expired.setdefault(retention_us, []).append((number, name, topic_id, next_seq, floor))
     found = []
-    for row in connection.execute(query).all():
-        subscription = records.subscription(row)
-        key = (subscription.topic_id, subscription.retention_us)
-        if key not in cutoffs:
-            cutoffs[key] = _cutoff(row, now_us, subscription.retention_us, connection)
-        if cutoffs[key] > row.floor:
-            found.append(ExpiredFloor(row.id, subscription.name, row.topic_id, cutoffs[key]))
+    for retention_us, rows in expired.items():
+        cutoffs = _cutoffs({row[2] for row in rows}, now_us, retention_us, connection)
+        for number, name, topic_id, next_seq, floor in rows:
+            # ``next_seq`` was read before: what came in since is not expired.
+            cutoff = min(cutoffs.get(topic_id, 0), next_seq)
+            if cutoff > floor:
+                of_name = records.stored_name(SubscriptionName, name)
+                found.append(ExpiredFloor(number, of_name, topic_id, retention_us, cutoff))
     return found
 
 
-def _cutoff(row: Row[Any], now_us: int, retention_us: int, connection: Connection) -> int:
-    # ``next_seq`` was read before: what came in since is not expired.
-    first = connection.scalar(first_batch_at(row.topic_id, now_us - retention_us))
-    cutoff = int(row.next_seq if first is None else min(first, row.next_seq))
-    held = replay_limit(row.topic_id, now_us, connection)
-    return cutoff if held is None else min(cutoff, held)
+def _cutoffs(
+    topic_ids: Iterable[int], now_us: int, retention_us: int, connection: Connection
+) -> dict[int, int]:
+    """For each topic the seq below which nothing is so young, and no snapshot holds anything."""
+    first = first_batch_at(topics.c.id, now_us - retention_us).scalar_subquery()
+    held = lowest_floor(topics.c.id, now_us).scalar_subquery()
+    # The next seq is read with the rest: what a commit adds meanwhile is in both, or in neither.
+    query = select(topics.c.id, func.coalesce(first, topics.c.next_seq), held)
+    return {
+        topic_id: cutoff if held_from is None else min(cutoff, held_from)
+        for topic_id, cutoff, held_from in connection.execute(
+            query.where(topics.c.id.in_(sorted(topic_ids)))
+        )
+    }
 
 
 def _touch(parameters: Sequence[dict[str, int]], now_us: int, connection: Connection) -> None:
@@ -258,14 +419,28 @@ def _touch(parameters: Sequence[dict[str, int]], now_us: int, connection: Connec
     )
 
 
-def _inactive(now_us: int, connection: Connection) -> Sequence[Subscription]:
-    return [
-        subscription
-        for row in connection.execute(subscription_rows())
-        if (ttl_us := records.subscription_config(row.config).expiration_ttl_us) is not None
-        and row.active_at_us + ttl_us <= now_us
-        for subscription in [records.subscription(row)]
+def _inactive(
+    now_us: int, on_page: ColumnElement[bool], connection: Connection
+) -> Iterable[Subscription]:
+    query = select(subscriptions.c.id, subscriptions.c.active_at_us, subscriptions.c.config)
+    found = [
+        number
+        for number, active_at_us, config in connection.execute(query.where(on_page))
+        if _is_inactive(active_at_us, config, now_us)
     ]
+    if not found:
+        return []
+    rows = connection.execute(subscription_rows().where(subscriptions.c.id.in_(found)))
+    return [
+        records.subscription(row)
+        for row in rows
+        if _is_inactive(row.active_at_us, row.config, now_us)  # it may have changed since
+    ]
+
+
+def _is_inactive(active_at_us: int, config: str, now_us: int) -> bool:
+    ttl_us = records.subscription_config(config).expiration_ttl_us
+    return ttl_us is not None and active_at_us + ttl_us <= now_us
 
 
 def _write_alive(now_us: int, connection: Connection) -> None:
@@ -286,20 +461,13 @@ def _resume(now_us: int, connection: Connection) -> None:
 
 
 def _backlogs(connection: Connection) -> Sequence[Backlog]:
-    start = case((cursors.c.floor < topics.c.first_seq, topics.c.first_seq), else_=cursors.c.floor)
-    oldest = (
-        select(batches.c.publish_time_us)
-        .where(batches.c.topic_id == topics.c.id, batches.c.first_seq <= start)
-        .order_by(batches.c.first_seq.desc())
-        .limit(1)
-        .scalar_subquery()
-    )
+    start = _first_unacknowledged()
     query = (
         select(
             subscriptions.c.name,
             topics.c.name.label("topic_name"),
             (topics.c.next_seq - start - cursors.c.acked_above_floor).label("messages"),
-            case((start < topics.c.next_seq, oldest)).label("oldest"),
+            case((start < topics.c.next_seq, _published_us(start))).label("oldest"),
         )
         .select_from(subscriptions.join(topics).join(cursors))
         .where(subscriptions.c.detached.is_(False))

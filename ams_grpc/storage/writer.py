@@ -38,6 +38,9 @@ from ams_grpc.storage.statements import HotStatements
 ROW_BYTES: Final = 1 << 20
 """About how large a row of several publishes gets. One that is larger has a row to itself."""
 
+CLEARED: Final = 1 << 15
+"""Subscriptions of which is remembered that they have no old chunks; deleted ones among them."""
+
 _CONFLICT_ATTEMPTS: Final = 3
 _LOGGER: Final = logging.getLogger(__name__)
 
@@ -90,14 +93,29 @@ class CursorWrite:
 class Group:
     """What goes into one transaction, in the order in which it was handed in; cursors last.
 
-    Cursors come last since a purge in the same group may only see floors that are no newer than
-    a snapshot's state, which was taken when the snapshot was handed in.
+    A purge may be among the items, and must not see a floor that is too high:
+
+    - Cursors come after the items, since floors may be no newer than the state of a snapshot that
+      is handed in after the purge: what that state has not acknowledged must still be there.
+    - Floors that a Seek takes back (only a ``replace`` does that) go down before the items, since
+      what kept the messages until now, a snapshot or a topic's retention, may go in the same
+      group. A Seek may also raise the floor: that waits, like the rest of its changes, for the
+      reason above. A floor that is too low for a moment costs a purge its prey, and no more.
     """
 
     items: Sequence[Append | Run] = ()
     cursors: Sequence[CursorWrite] = ()
     flushes: Sequence[asyncio.Future[None]] = ()
     byte_size: int = 0
+    only_lower: bool = False  # write of the cursors only what comes before the items
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A transaction that succeeded."""
+
+    messages: int
+    seconds: float
 
 
 @dataclass(slots=True)
@@ -105,9 +123,7 @@ class Outcome:
     """What became of a group."""
 
     stored: list[StoredBatch] = field(default_factory=list)
-    commits: int = 0
-    messages: int = 0
-    seconds: float = 0.0
+    commits: list[Commit] = field(default_factory=list)  # also when a part of the group failed
     failure: Exception | None = None  # the database is unavailable
     uncertain: set[int] = field(default_factory=set)  # topics that may have grown all the same
 
@@ -126,13 +142,11 @@ class Writer:
     def write(self, group: Group) -> Outcome:
         """Store a group. Never raises: errors are left at the items, and in the outcome."""
         outcome = Outcome()
-        started = perf_counter()
         try:
             self._write(group, outcome)
         except Exception as error:
             _LOGGER.exception("unforeseen error in the writer")
             self._fail(group, error, outcome)
-        outcome.seconds = perf_counter() - started
         return outcome
 
     def interrupt(self) -> None:
@@ -152,6 +166,7 @@ class Writer:
     def _write(self, group: Group, outcome: Outcome, attempt: int = 1) -> None:
         reused = self._connection is not None
         self._committing = False
+        started = perf_counter()
         try:
             stored = self._transact(group)
         except Exception as error:  # noqa: BLE001  # sorted out below
@@ -170,15 +185,18 @@ class Writer:
                 self._write_singly(group, error, outcome)
         else:
             self._settle(group, stored, outcome)
+            messages = sum([batch.count for batch in stored])
+            outcome.commits.append(Commit(messages, perf_counter() - started))
 
     def _write_singly(self, group: Group, error: Exception, outcome: Outcome) -> None:
         """After a failure that one item caused, or several: find out which."""
-        parts = [Group(items=[item]) for item in group.items]
-        parts += [Group(cursors=[write]) for write in group.cursors]
-        if len(parts) == 1:
+        if len(group.items) + len(group.cursors) == 1:
             for only in (*group.items, *group.cursors):
                 only.error = unavailable() if is_conflict(error) else error
             return
+        parts = [Group(cursors=[w], only_lower=True) for w in group.cursors if w.changes.replace]
+        parts += [Group(items=[item]) for item in group.items]
+        parts += [Group(cursors=[write]) for write in group.cursors]
         for part in parts:
             if outcome.failure is None:
                 self._write(part, outcome)
@@ -192,14 +210,15 @@ class Writer:
             item.error = unavailable()
 
     def _settle(self, group: Group, stored: list[StoredBatch], outcome: Outcome) -> None:
-        outcome.commits += 1
         outcome.stored += stored
-        for batch in stored:
-            outcome.messages += batch.count
+        if group.only_lower:
+            return
         for write in group.cursors:
             write.written = True
             changes = write.changes
             self._cleared[changes.subscription_id] = changes.floor >> 13
+        if len(self._cleared) > CLEARED:
+            self._cleared.clear()  # costs each subscription that is left one needless DELETE
 
     def _transact(self, group: Group) -> list[StoredBatch]:
         """One transaction. When it returns, it is committed."""
@@ -211,14 +230,15 @@ class Writer:
         transaction = connection.begin()
         dbapi: Any = connection.connection.dbapi_connection
         cursor = dbapi.cursor()
+        changes = [write.changes for write in group.cursors]
+        self._hot.lower_floors(cursor, [c for c in changes if c.replace])
         for kind, items in groupby(group.items, type):
             if kind is Append:
                 self._append(cursor, list(items), stored)  # type: ignore[arg-type]
             else:
                 for item in items:
                     self._run(connection, item)  # type: ignore[arg-type]
-        if group.cursors:
-            changes = [write.changes for write in group.cursors]
+        if changes and not group.only_lower:
             self._hot.write_cursors(cursor, changes, self._cleared)
         if not group.items and not group.cursors:
             cursor.execute(self._hot.probe)

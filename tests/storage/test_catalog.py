@@ -183,6 +183,16 @@ class TestSubscriptions:
         with pytest.raises(NotFound):
             await storage.catalog.subscription(BILLING)
 
+    async def test_that_it_exists_is_said_before_that_its_topic_does_not(
+        self, storage: Storage
+    ) -> None:
+        made = await subscription(storage, await topic(storage))
+        with pytest.raises(AlreadyExists, match="billing"):
+            await storage.catalog.create_subscription(
+                BILLING, TopicName("shop", "missing"), SubscriptionConfig()
+            )
+        assert await storage.catalog.subscription(BILLING) == made
+
     async def test_one_that_exists_is_not_made_again(self, storage: Storage) -> None:
         orders, bills = await topic(storage), await topic(storage, "bills")
         made = await subscription(storage, orders)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,9 +11,23 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, text
 
 from ams_grpc.broker.cursor import CHUNK_SEQS, Cursor
+from ams_grpc.broker.names import SnapshotName
 from ams_grpc.broker.ports import CursorChanges, CursorState
-from ams_grpc.storage import Storage, open_storage
-from tests.storage.world import ManualClock, busy_writer, cursor, eventually, subscription, topic
+from ams_grpc.storage import Storage, open_storage, writer
+from ams_grpc.storage.statements import HotStatements
+from tests.storage.world import (
+    DAY_US,
+    ManualClock,
+    acknowledge,
+    busy_writer,
+    cursor,
+    eventually,
+    publish,
+    snapshot,
+    stored,
+    subscription,
+    topic,
+)
 
 FEW = settings(
     max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -159,6 +173,97 @@ async def test_a_bad_cursor_fails_alone_and_whoever_flushes_hears_of_it(
     assert bad.changed
     assert (await storage.catalog.cursor(bad_subscription)).floor == 0
     await storage.commits.flushed()
+
+
+class TestAPurgeInTheSameGroup:
+    """It sees no floor that is higher than what must still be delivered."""
+
+    @pytest.mark.parametrize("singly", [False, True])
+    async def test_it_spares_what_a_seek_has_taken_back(
+        self, storage: Storage, clock: ManualClock, *, singly: bool
+    ) -> None:
+        """The snapshot that kept it until then goes in that group, too."""
+        orders = await topic(storage)
+        billing = await subscription(storage, orders)
+        await publish(storage, orders, b"a", b"b", b"c")
+        name = await snapshot(storage, billing, expire_us=clock.us + DAY_US)
+        held = await storage.catalog.snapshot(name)
+        await acknowledge(storage, billing, 0, 1, 2)
+        mine = await cursor(storage, billing)
+        async with busy_writer(storage.commits):
+            mine.replace(1, {})
+            storage.commits.save(mine)
+            doing = asyncio.gather(
+                storage.catalog.delete_snapshot(held),
+                storage.upkeep.purge_topic(orders.id, clock.us),
+            )
+            if singly:
+                storage.commits.append(orders, b"too many", 1 << 63)
+            await asyncio.sleep(0)
+
+        _, purged = await doing
+        await storage.commits.flushed()
+
+        assert purged == 1
+        assert [first for first, _, _ in await stored(storage, orders)] == [1, 2]
+        assert await storage.catalog.cursor(billing) == mine.state()
+
+    @pytest.mark.parametrize("singly", [False, True])
+    async def test_it_spares_what_a_snapshot_holds_that_was_made_before_a_seek(
+        self, storage: Storage, clock: ManualClock, *, singly: bool
+    ) -> None:
+        orders = await topic(storage)
+        billing = await subscription(storage, orders)
+        await publish(storage, orders, b"a", b"b", b"c")
+        mine = await cursor(storage, billing)
+        async with busy_writer(storage.commits):
+            purging = asyncio.ensure_future(storage.upkeep.purge_topic(orders.id, clock.us))
+            await asyncio.sleep(0)
+            making = asyncio.ensure_future(
+                storage.catalog.create_snapshot(
+                    SnapshotName("shop", "late"), billing, mine.state(), clock.us + DAY_US, {}
+                )
+            )
+            await asyncio.sleep(0)
+            if singly:
+                storage.commits.append(orders, b"too many", 1 << 63)
+            mine.replace(3, {})
+            storage.commits.save(mine)
+
+        assert await purging == 0
+        await making
+        await storage.commits.flushed()
+        assert len(await stored(storage, orders)) == 3
+        assert await storage.catalog.cursor(billing) == mine.state()
+
+
+async def test_what_is_known_about_chunks_takes_little_memory(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many subscriptions there were; and it may be forgotten at any time."""
+    monkeypatch.setattr(writer, "CLEARED", 2)
+    known: list[int] = []
+    write_cursors = HotStatements.write_cursors
+
+    def listen(
+        self: HotStatements, on: object, changes: Sequence[CursorChanges], cleared: dict[int, int]
+    ) -> None:
+        known.append(len(cleared))
+        write_cursors(self, on, changes, cleared)
+
+    monkeypatch.setattr(HotStatements, "write_cursors", listen)
+    orders = await topic(storage)
+    for number in range(8):
+        one = await subscription(storage, orders, f"sub-{number}")
+        mine = await cursor(storage, one)
+        for floor in (5, CHUNK_SEQS + 5):
+            mine.raise_floor(floor)
+            mine.mark_done([floor + 2])
+            storage.commits.save(mine)
+            await storage.commits.flushed()
+        assert await storage.catalog.cursor(one) == mine.state()
+    assert max(known) <= 2
+    assert await chunk_numbers(storage) == [1] * 8
 
 
 async def test_nothing_to_flush_is_flushed_at_once(storage: Storage) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,9 +15,17 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, event, inspect, text
 
 from ams_grpc.storage import open_storage
-from ams_grpc.storage.engine import connect
+from ams_grpc.storage.engine import Database, connect
 from ams_grpc.storage.errors import NewerDatabaseError, OutdatedDatabaseError
-from ams_grpc.storage.migrate import HEAD, alembic_config, check, current, migrate, upgrade
+from ams_grpc.storage.migrate import (
+    HEAD,
+    alembic_config,
+    create,
+    current,
+    migrate,
+    prepare,
+    upgrade,
+)
 from ams_grpc.storage.tables import metadata
 from tests.storage.world import ManualClock
 
@@ -30,6 +38,74 @@ def writing(address: str) -> Iterator[Connection]:
             yield connection
     finally:
         database.close()
+
+
+def start(address: str) -> None:
+    """What the start of the service does with a database."""
+    database = connect(address)
+    try:
+        prepare(database)
+    finally:
+        database.close()
+
+
+def description(address: str) -> dict[str, object]:
+    """All that there is to tell two SQLite databases apart, but for the secret."""
+    with writing(address) as connection:
+        found: dict[str, object] = {
+            "version": connection.execute(text("SELECT * FROM alembic_version")).all(),
+            "secrets": connection.execute(text("SELECT key, length(value) FROM meta")).all(),
+            "page size": connection.execute(text("PRAGMA page_size")).scalar_one(),
+        }
+        inspector = inspect(connection)
+        for table in inspector.get_table_names():
+            query = text("SELECT sql FROM sqlite_master WHERE name = :name")
+            statement = str(connection.execute(query, {"name": table}).scalar_one())
+            found[table] = (
+                [
+                    {**column, "type": repr(column["type"])}
+                    for column in inspector.get_columns(table)
+                ],
+                inspector.get_pk_constraint(table),
+                inspector.get_foreign_keys(table),
+                sorted(map(repr, inspector.get_unique_constraints(table))),
+                inspector.get_check_constraints(table),
+                sorted(map(repr, inspector.get_indexes(table))),
+                "AUTOINCREMENT" in statement,
+            )
+    return found
+
+
+def test_tables_made_at_the_start_are_those_of_the_migrations(tmp_path: Path) -> None:
+    created, migrated = [f"sqlite:///{tmp_path / name}" for name in ("created", "migrated")]
+    start(created)
+    migrate(migrated)
+
+    found = description(created)
+
+    assert found == description(migrated)
+    assert found["version"] == [(HEAD,)]
+    assert found["secrets"] == [("server_secret", 32)]
+    assert found.keys() >= metadata.tables.keys()
+    with writing(created) as connection:
+        context = MigrationContext.configure(
+            connection, opts={"compare_type": True, "compare_server_default": True}
+        )
+        assert compare_metadata(context, metadata) == []
+    migrate(created)
+    assert description(created) == found
+
+
+def test_a_database_that_is_not_empty_is_left_to_the_migrations(sqlite_url: str) -> None:
+    with writing(sqlite_url) as connection:
+        connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32))"))
+    database = connect(sqlite_url)
+    try:
+        assert not create(database)
+    finally:
+        database.close()
+    start(sqlite_url)
+    assert current(sqlite_url) == HEAD
 
 
 def test_the_tables_are_those_of_the_code(address: str) -> None:
@@ -90,13 +166,16 @@ def test_a_database_of_a_later_version_is_refused_and_left_alone(database_url: s
     migrate(database_url)
     with writing(database_url) as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    for attempt in (check, migrate):
+    for attempt in (start, migrate):
         with pytest.raises(NewerDatabaseError, match="9999"):
             attempt(database_url)
     assert current(database_url) == "9999"
 
 
-def test_a_migration_that_fails_half_way_leaves_nothing_behind(database_url: str) -> None:
+@pytest.mark.parametrize("make", [upgrade, create])
+def test_a_migration_that_fails_half_way_leaves_nothing_behind(
+    database_url: str, make: Callable[[Database], object]
+) -> None:
     database = connect(database_url)
 
     def fail(*arguments: object) -> None:
@@ -107,7 +186,7 @@ def test_a_migration_that_fails_half_way_leaves_nothing_behind(database_url: str
     event.listen(database.writer, "before_cursor_execute", fail)
     try:
         with pytest.raises(RuntimeError, match="power cut"):
-            upgrade(database)
+            make(database)
         with database.writer.connect() as connection:
             assert inspect(connection).get_table_names() == []
     finally:
@@ -116,10 +195,25 @@ def test_a_migration_that_fails_half_way_leaves_nothing_behind(database_url: str
     assert current(database_url) == HEAD
 
 
-def test_a_database_that_is_up_to_date_is_recognised_without_alembic(address: str) -> None:
-    program = (
-        "import sys; from ams_grpc.storage.migrate import check; check(sys.argv[1]);"
-        "assert 'alembic' not in sys.modules"
-    )
+PREPARE = """
+import sys
+from ams_grpc.storage.engine import connect
+from ams_grpc.storage.migrate import prepare
+
+prepare(connect(sys.argv[1]))
+assert "alembic" not in sys.modules
+"""
+
+
+def without_alembic(address: str) -> None:
     root = Path(__file__).parents[2]
-    subprocess.run([sys.executable, "-c", program, address], check=True, cwd=root)
+    subprocess.run([sys.executable, "-c", PREPARE, address], check=True, cwd=root)
+
+
+def test_a_database_that_is_up_to_date_is_recognised_without_alembic(address: str) -> None:
+    without_alembic(address)
+
+
+def test_an_empty_sqlite_database_is_filled_without_alembic(sqlite_url: str) -> None:
+    without_alembic(sqlite_url)
+    assert current(sqlite_url) == HEAD

@@ -378,6 +378,19 @@ class TestTheQueue:
             await asyncio.gather(*answers[:3], answers[4])
             assert await storage.log.next_seq(orders.id) == 4
 
+    async def test_when_all_in_the_queue_give_up_those_in_line_move_up(
+        self, address: str, clock: ManualClock
+    ) -> None:
+        async with open_storage(address, clock, max_queued_bytes=3 * self.SIZE) as storage:
+            orders = await topic(storage)
+            answers = self.append(storage, orders, 5)
+            for answer in answers[:3]:
+                answer.cancel()
+            async with asyncio.timeout(5):
+                await asyncio.gather(*answers[3:])
+            assert storage.commits.queued_bytes == 0
+            assert await storage.log.next_seq(orders.id) == 2
+
     async def test_the_end_leaves_nobody_in_line(self, address: str, clock: ManualClock) -> None:
         async with AsyncExitStack() as afterwards:
             async with open_storage(

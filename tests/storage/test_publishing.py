@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from dataclasses import replace
 
 import pytest
@@ -233,6 +234,41 @@ async def test_commits_are_counted(storage: Storage) -> None:
     assert storage.commits.failed_commits == 0
     assert storage.commits.messages_per_commit.total == 3
     assert storage.commits.commit_seconds.count == storage.commits.commits
+
+
+async def test_messages_beside_a_part_that_failed_are_counted(storage: Storage) -> None:
+    orders = await topic(storage)
+    async with busy_writer(storage.commits):
+        good = storage.commits.append(orders, b"abc", 3)
+        bad = storage.commits.append(orders, b"too many", 1 << 63)
+        last = storage.commits.append(orders, b"d", 1)
+    await asyncio.wait([asyncio.ensure_future(answer) for answer in (good, bad, last)])
+
+    assert bad.exception() is not None
+    assert storage.commits.messages_per_commit.total == 4
+    assert storage.commits.messages_per_commit.count == storage.commits.commits
+    assert storage.commits.commit_seconds.count == storage.commits.commits
+
+
+async def test_messages_committed_before_the_database_went_away_are_counted(
+    storage: Storage,
+) -> None:
+    orders = await topic(storage)
+
+    def fail(_connection: Connection) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    async with busy_writer(storage.commits):
+        answers: list[asyncio.Future[object]] = [
+            asyncio.ensure_future(storage.commits.append(orders, b"abc", 3)),
+            asyncio.ensure_future(storage.commits.append(orders, b"too many", 1 << 63)),
+            asyncio.ensure_future(storage.commits.run(fail)),
+        ]
+        await asyncio.sleep(0)
+    await asyncio.wait(answers)
+
+    assert [answer.exception() is None for answer in answers] == [True, False, False]
+    assert storage.commits.messages_per_commit.total == 3
 
 
 @FEW

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from ams_grpc.broker.catalog import DEFAULT_RETENTION_US, SubscriptionConfig, Topic
 from ams_grpc.broker.errors import NotFound
@@ -42,12 +42,12 @@ class TestMessages:
     ) -> None:
         orders = await topic(storage)
         await publish(storage, orders, b"a", b"b")
-        assert await storage.upkeep.topics_with_messages() == [orders.id]
+        assert await storage.upkeep.topics_with_messages(clock.us) == [orders.id]
 
         assert await purge(storage, clock, orders) == 2
 
         assert await left(storage, orders) == []
-        assert await storage.upkeep.topics_with_messages() == []
+        assert await storage.upkeep.topics_with_messages(clock.us) == []
         assert await publish(storage, orders, b"c") == [2]
 
     async def test_a_subscription_keeps_what_it_has_not_acknowledged(
@@ -57,10 +57,10 @@ class TestMessages:
         slow, fast = [await subscription(storage, orders, name) for name in ("slow", "fast")]
         await publish(storage, orders, b"a", b"b", b"c", b"d")
         await acknowledge(storage, fast, 0, 1, 2, 3)
-        assert await storage.upkeep.topics_with_messages() == []
+        assert await storage.upkeep.topics_with_messages(clock.us) == []
         assert await purge(storage, clock, orders) == 0
         await acknowledge(storage, slow, 0, 1, 3)
-        assert await storage.upkeep.topics_with_messages() == [orders.id]
+        assert await storage.upkeep.topics_with_messages(clock.us) == [orders.id]
 
         assert await purge(storage, clock, orders) == 2
 
@@ -99,9 +99,12 @@ class TestMessages:
         await publish(storage, orders, b"b")
         await acknowledge(storage, billing, 1, 2)
 
+        assert await storage.upkeep.topics_with_messages(clock.us) == [orders.id]
         assert await purge(storage, clock, orders) == 1
         assert await left(storage, orders) == [1, 2]
+        assert await storage.upkeep.topics_with_messages(clock.us) == []
         clock.advance(DAY_US - 500_000)
+        assert await storage.upkeep.topics_with_messages(clock.us) == [orders.id]
         assert await purge(storage, clock, orders) == 1
         assert await left(storage, orders) == [2]
         clock.advance(DAY_US)
@@ -125,9 +128,14 @@ class TestMessages:
         clock.advance(DAY_US // 2)
         await publish(storage, orders, b"b")
         assert await purge(storage, clock, orders) == 0
-        clock.advance(DAY_US // 2 + 1_000)
+        clock.advance(DAY_US // 2)
+        assert await storage.upkeep.topics_with_messages(clock.us) == []
+        assert await purge(storage, clock, orders) == 0
+        clock.advance(1)
+        assert await storage.upkeep.topics_with_messages(clock.us) == [orders.id]
         assert await purge(storage, clock, orders) == 1
         assert await left(storage, orders) == [1]
+        assert await storage.upkeep.topics_with_messages(clock.us) == []
 
     async def test_a_deleted_topic_retains_nothing(
         self, storage: Storage, clock: ManualClock
@@ -136,7 +144,61 @@ class TestMessages:
         await publish(storage, orders, b"a")
         await storage.catalog.delete_topic(orders)
 
+        assert await storage.upkeep.topics_with_messages(clock.us) == [orders.id]
         assert await purge(storage, clock, orders) == 1
+
+    async def test_only_topics_of_which_something_can_go_are_returned(
+        self, storage: Storage, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """And all of them, on whatever page."""
+        monkeypatch.setattr(upkeep, "PAGE_ROWS", 2)
+        for number in range(4):
+            kept = await topic(storage, f"kept-{number}", message_retention_us=DAY_US)
+            bare = await topic(storage, f"bare-{number}")
+            for retains in (True, False):
+                await subscription(
+                    storage,
+                    bare,
+                    f"sub-{number}-{retains}",
+                    retain_acked_messages=retains,
+                    message_retention_us=DAY_US * number,
+                )
+            for to in (kept, bare):
+                await publish(storage, to, b"a")
+            for retains in (True, False):
+                name = SubscriptionName("shop", f"sub-{number}-{retains}")
+                await acknowledge(storage, await storage.catalog.subscription(name), 0)
+        clock.advance(DAY_US + DAY_US // 2)
+        for number in range(4):
+            empty = await topic(storage, f"empty-{number}")
+            await subscription(storage, empty, f"sub-{number}")
+        await publish(
+            storage, await topic(storage, "kept-now", message_retention_us=2 * DAY_US), b"a"
+        )
+
+        found = await storage.upkeep.topics_with_messages(clock.us)
+
+        names = [
+            made.name.id
+            for made in await storage.catalog.topics("shop", "", 100)
+            if made.id in found
+        ]
+        assert names == ["bare-0", "bare-1", "kept-0", "kept-1", "kept-2", "kept-3"]
+        for number in found:
+            assert await storage.upkeep.purge_topic(number, clock.us) == 1
+        for other in await storage.catalog.topics("shop", "", 100):
+            assert await storage.upkeep.purge_topic(other.id, clock.us) == 0
+
+    async def test_a_pass_over_idle_topics_writes_nothing(
+        self, storage: Storage, clock: ManualClock
+    ) -> None:
+        for number in range(3):
+            idle = await topic(storage, f"idle-{number}", message_retention_us=DAY_US)
+            await publish(storage, idle, b"a")
+        before = storage.commits.commits
+        for topic_id in await storage.upkeep.topics_with_messages(clock.us):
+            await storage.upkeep.purge_topic(topic_id, clock.us)
+        assert storage.commits.commits == before
 
     async def test_a_snapshot_keeps_what_was_unacknowledged_and_all_that_followed(
         self, storage: Storage, clock: ManualClock
@@ -150,10 +212,10 @@ class TestMessages:
         await acknowledge(storage, billing, 1, 2)
 
         assert await purge(storage, clock, orders) == 1
-        assert await storage.upkeep.topics_with_messages() == []
+        assert await storage.upkeep.topics_with_messages(clock.us) == []
         clock.advance(DAY_US)
         assert await storage.upkeep.delete_expired_snapshots(clock.us) == 1
-        assert await storage.upkeep.topics_with_messages() == [orders.id]
+        assert await storage.upkeep.topics_with_messages(clock.us) == [orders.id]
         assert await purge(storage, clock, orders) == 2
 
     async def test_an_expired_snapshot_keeps_nothing(
@@ -206,6 +268,7 @@ class TestUnacknowledgedMessages:
         [expired] = await storage.upkeep.expired_floors(clock.us)
 
         assert (expired.subscription.id, expired.cutoff) == ("billing", 1)
+        assert expired.retention_us == DAY_US
         clock.advance(DAY_US)
         assert [found.cutoff for found in await storage.upkeep.expired_floors(clock.us)] == [2]
 
@@ -218,7 +281,58 @@ class TestUnacknowledgedMessages:
         clock.advance(DAY_US + 1_000)
         assert await storage.upkeep.expired_floors(clock.us) == []
         await storage.catalog.delete_topic(orders)
-        assert len(await storage.upkeep.expired_floors(clock.us)) == 1
+        [expired] = await storage.upkeep.expired_floors(clock.us)
+        assert expired.retention_us == DAY_US
+
+    async def test_the_retention_of_the_topic_is_told_if_it_is_the_longer_one(
+        self, storage: Storage, clock: ManualClock
+    ) -> None:
+        orders = await topic(storage, message_retention_us=2 * DAY_US)
+        await subscription(storage, orders, message_retention_us=DAY_US)
+        await publish(storage, orders, b"a")
+        clock.advance(2 * DAY_US + 1_000)
+        [expired] = await storage.upkeep.expired_floors(clock.us)
+        assert expired.retention_us == 2 * DAY_US
+
+    async def test_each_floor_counts_for_itself(
+        self, storage: Storage, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Also in the midst of a batch, and on whatever page."""
+        monkeypatch.setattr(upkeep, "PAGE_ROWS", 2)
+        orders = await topic(storage)
+        made = [
+            await subscription(storage, orders, f"at-{floor}", message_retention_us=DAY_US)
+            for floor in range(5)
+        ]
+        await storage.commits.append(orders, b"abc", 3)
+        clock.advance(DAY_US + 1_000)
+        await publish(storage, orders, b"d")
+        for floor, one in enumerate(made):
+            await acknowledge(storage, one, *range(floor))
+
+        found = await storage.upkeep.expired_floors(clock.us)
+
+        assert [(one.subscription.id, one.cutoff) for one in found] == [
+            ("at-0", 3),
+            ("at-1", 3),
+            ("at-2", 3),
+        ]
+
+    async def test_what_is_not_stored_any_more_does_not_count(
+        self, storage: Storage, clock: ManualClock
+    ) -> None:
+        orders = await topic(storage)
+        await subscription(storage, orders, message_retention_us=DAY_US)
+        await publish(storage, orders, b"a")
+        clock.advance(2 * DAY_US)
+        await publish(storage, orders, b"b")
+
+        def lose(connection: Connection) -> None:
+            connection.execute(text("UPDATE topics SET first_seq = 1"))
+            connection.execute(text("DELETE FROM batches WHERE first_seq = 0"))
+
+        await storage.commits.run(lose)
+        assert await storage.upkeep.expired_floors(clock.us) == []
 
     async def test_what_a_snapshot_holds_has_not_expired(
         self, storage: Storage, clock: ManualClock
@@ -310,6 +424,19 @@ class TestSubscriptions:
         clock.advance(1)
 
         assert await storage.upkeep.inactive(clock.us) == [unused]
+
+    async def test_they_are_found_on_whatever_page(
+        self, storage: Storage, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(upkeep, "PAGE_ROWS", 2)
+        orders = await topic(storage)
+        made = [
+            await subscription(storage, orders, f"sub-{n}", expiration_ttl_us=DAY_US)
+            for n in range(5)
+        ]
+        await storage.catalog.delete_subscription(made.pop(1))
+        clock.advance(DAY_US)
+        assert await storage.upkeep.inactive(clock.us) == made
 
     async def test_use_does_not_count_backwards(self, storage: Storage, clock: ManualClock) -> None:
         billing = await subscription(storage, await topic(storage), expiration_ttl_us=DAY_US)

@@ -44,14 +44,14 @@ def test_every_error_of_the_broker_has_a_code(cls: type[errors.BrokerError]) -> 
 def test_callers_get_the_code_and_the_text(
     error: errors.BrokerError, code: grpc.StatusCode
 ) -> None:
-    assert status_of(error) == (code, "text", None)
+    assert status_of(error) == (code, "text", ())
 
 
 @pytest.mark.parametrize(
     "error", [ValueError("secret"), KeyError("secret"), errors.BrokerError("secret", field="x")]
 )
 def test_of_an_unforeseen_error_nothing_gets_out(error: Exception) -> None:
-    assert status_of(error) == (grpc.StatusCode.INTERNAL, "internal error", None)
+    assert status_of(error) == (grpc.StatusCode.INTERNAL, "internal error", ())
 
 
 def test_the_field_at_fault_is_a_detail() -> None:
@@ -84,14 +84,13 @@ def test_a_text_that_quotes_a_huge_request_is_cut_to_fit_into_trailers() -> None
     assert len(details(metadata).SerializeToString()) <= 2_200
 
 
-def details(metadata: tuple[tuple[str, bytes], ...] | None) -> Status:
-    assert metadata is not None
+def details(metadata: tuple[tuple[str, bytes], ...]) -> Status:
     [(key, value)] = metadata
     assert key == "grpc-status-details-bin"
     return Status.FromString(value)
 
 
-def bad_request(metadata: tuple[tuple[str, bytes], ...] | None) -> BadRequest:
+def bad_request(metadata: tuple[tuple[str, bytes], ...]) -> BadRequest:
     [detail] = details(metadata).details
     request = BadRequest()
     assert detail.Unpack(request)

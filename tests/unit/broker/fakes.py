@@ -15,6 +15,7 @@ from itertools import count
 from typing import TypeVar
 
 from ams_grpc.broker.catalog import (
+    DEFAULT_RETENTION_US,
     SECOND_US,
     Snapshot,
     Subscription,
@@ -473,6 +474,7 @@ class Lagging:
 
     subscription: SubscriptionName
     cutoff: int
+    retention_us: int = DEFAULT_RETENTION_US
 
 
 class ScriptedUpkeep(Port):
@@ -488,7 +490,8 @@ class ScriptedUpkeep(Port):
         self.alive_us: list[int] = []
         self.resumed_us: list[int] = []
 
-    async def topics_with_messages(self) -> Sequence[int]:
+    async def topics_with_messages(self, now_us: int) -> Sequence[int]:
+        del now_us
         await self._visit("topics_with_messages")
         return list(self.bites_to_purge)
 

@@ -621,3 +621,16 @@ async def test_nothing_is_lost_when_storage_does_not_answer_for_a_while(
     await runtime.settled()
     assert world.reader.calls.count("read") == 4
     assert stream.data == [b"1"]
+
+
+async def test_leases_are_limited_however_much_consumers_ask_for(world: World) -> None:
+    runtime = await world.runtime()
+    runtime._max_outstanding = 3
+    stream = await world.stream()
+    for data in (b"1", b"2", b"3", b"4", b"5"):
+        await world.publish(data)
+    assert stream.data == [b"1", b"2", b"3"]
+
+    await world.ack(stream.messages[0])
+
+    assert stream.data == [b"1", b"2", b"3", b"4"]

@@ -36,6 +36,21 @@ async def test_messages_past_their_retention_are_done(world: World) -> None:
     assert await world.pull_data() == [b"3"]
 
 
+async def test_messages_whose_retention_was_lengthened_meanwhile_stay(world: World) -> None:
+    await world.publish(b"1", b"2")
+    world.upkeep.lagging = [Lagging(ORDERS, 2, retention_us=HOUR_US)]
+    await run_once(world)
+    assert await world.pull_data() == [b"1", b"2"]
+
+
+async def test_messages_that_a_snapshot_holds_by_now_stay(world: World) -> None:
+    await world.publish(b"1", b"2")
+    await world.snapshots.create(snapshot_name("snap"), ORDERS, {})
+    world.upkeep.lagging = [Lagging(ORDERS, 2)]
+    await run_once(world)
+    assert await world.pull_data() == [b"1", b"2"]
+
+
 async def test_messages_past_their_retention_are_done_though_some_wait_or_are_held(
     world: World, clock: ManualClock
 ) -> None:

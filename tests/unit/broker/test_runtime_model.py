@@ -218,10 +218,11 @@ class SubscriptionMachine(RuleBasedStateMachine):
         for seq in accepted:
             self.held.pop(seq, None)
             self.waiting.pop(seq, None)
+        fresh = accepted - self.acked
         self.acked |= accepted
         before = self.runtime.counters.acked
         self.do(lambda: self.runtime.acknowledge(texts, lenient=lenient))
-        assert self.runtime.counters.acked - before == len(accepted)
+        assert self.runtime.counters.acked - before == len(fresh)
 
     @precondition(lambda self: self.ack_ids)
     @rule(which=many, garbage=st.booleans(), current=st.booleans())
@@ -294,7 +295,7 @@ class SubscriptionMachine(RuleBasedStateMachine):
         self.losable |= set(range(1, seq))
         for below in [waiting for waiting in self.waiting if waiting < seq]:
             del self.waiting[below]
-        self.do(lambda: self.runtime.expire_before(seq))
+        self.do(lambda: self.runtime.expire_before(seq, self.runtime.subscription.retention_us))
 
     def a_batch_is_deleted(self, which: int) -> None:
         batches = self.stored.batches[TOPIC]
@@ -437,6 +438,7 @@ class SubscriptionMachine(RuleBasedStateMachine):
             commits=self.commits,
             clock=self.clock,
             secret=SECRET,
+            max_outstanding=1_000,
         )
         self.tell()
 
