@@ -132,6 +132,19 @@ class PubSub:
             ack_deadline_seconds=seconds,
         )
 
+    def let_leases_of_a_second_expire(self) -> None:
+        """Any lease of one second that was granted before this call ends before it returns.
+
+        It watches another message, leased for one second later than those, come back.
+        """
+        topic = self.topic("clock")
+        watched = self.subscription(topic, "clock", ack_deadline_seconds=1)
+        self.publish(topic, b"tick")
+        assert self.pull(watched)
+        assert self.pull(watched)
+        self.subscriber.delete_subscription(subscription=watched)
+        self.publisher.delete_topic(topic=topic)
+
     # --- messages, as they come ------------------------------------------------------------------
 
     @contextmanager

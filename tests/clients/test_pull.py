@@ -12,20 +12,6 @@ from google.pubsub_v1 import types
 from tests.clients.pubsub import PubSub, data_of
 
 
-def wait_until_leases_from_now_have_expired(pubsub: PubSub) -> None:
-    """Any lease of one second that was granted before this call ends before it returns.
-
-    It watches another message, leased for one second later than those, come back.
-    """
-    topic = pubsub.topic("clock")
-    watched = pubsub.subscription(topic, "clock", ack_deadline_seconds=1)
-    pubsub.publish(topic, b"tick")
-    assert pubsub.pull(watched)
-    assert pubsub.pull(watched)
-    pubsub.subscriber.delete_subscription(subscription=watched)
-    pubsub.publisher.delete_topic(topic=topic)
-
-
 def test_an_acknowledged_message_does_not_come_back(lenient_pubsub: PubSub) -> None:
     pubsub = lenient_pubsub
     orders = pubsub.topic()
@@ -34,7 +20,7 @@ def test_an_acknowledged_message_does_not_come_back(lenient_pubsub: PubSub) -> N
 
     pubsub.acknowledge(warehouse, *pubsub.pull(warehouse))
 
-    wait_until_leases_from_now_have_expired(pubsub)
+    pubsub.let_leases_of_a_second_expire()
     assert pubsub.pull_now(warehouse) == []
 
 
@@ -74,7 +60,7 @@ def test_a_late_acknowledgement_counts_if_nobody_got_the_message_since(
     warehouse = pubsub.subscription(orders, ack_deadline_seconds=1)
     pubsub.publish(orders, b"hello")
     received = pubsub.pull(warehouse)
-    wait_until_leases_from_now_have_expired(pubsub)
+    pubsub.let_leases_of_a_second_expire()
 
     pubsub.acknowledge(warehouse, *received)
 
@@ -87,7 +73,7 @@ def test_a_late_extension_counts_if_nobody_got_the_message_since(lenient_pubsub:
     warehouse = pubsub.subscription(orders, ack_deadline_seconds=1)
     pubsub.publish(orders, b"hello")
     received = pubsub.pull(warehouse)
-    wait_until_leases_from_now_have_expired(pubsub)
+    pubsub.let_leases_of_a_second_expire()
 
     pubsub.modify_ack_deadline(warehouse, 600, *received)
 
@@ -102,7 +88,7 @@ def test_a_message_with_more_time_is_not_delivered_to_others(lenient_pubsub: Pub
 
     pubsub.modify_ack_deadline(warehouse, 600, *pubsub.pull(warehouse))
 
-    wait_until_leases_from_now_have_expired(pubsub)
+    pubsub.let_leases_of_a_second_expire()
     assert pubsub.pull_now(warehouse) == []
 
 

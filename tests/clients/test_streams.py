@@ -276,18 +276,31 @@ def test_the_streams_deadline_counts_and_not_the_subscriptions(lenient_pubsub: P
     pubsub = lenient_pubsub
     orders = pubsub.topic()
     warehouse = pubsub.subscription(orders, ack_deadline_seconds=1)
+    pubsub.publish(orders, b"hello")
     stream = pubsub.stream(warehouse, stream_ack_deadline_seconds=600)
-    stream.send(stream_ack_deadline_seconds=10)  # for what is delivered from now on
-    stream.response()
+    stream.receive(1)
+
+    pubsub.let_leases_of_a_second_expire()
+
     assert stream.is_silent_until_answered()
 
-    pubsub.publish(orders, b"hello")
-    [first] = stream.receive(1)
+
+def test_a_stream_can_change_the_deadline_of_what_it_is_sent_from_then_on(pubsub: PubSub) -> None:
+    orders = pubsub.topic()
+    warehouse = pubsub.subscription(orders)
+    stream = pubsub.stream(warehouse, stream_ack_deadline_seconds=600)
+    stream.response()
+    pubsub.publish(orders, b"for 600 seconds")
+    stream.receive(1)
+
+    stream.send(stream_ack_deadline_seconds=10)
+    assert stream.is_silent_until_answered()
+    pubsub.publish(orders, b"for 10 seconds")
+    stream.receive(1)
+
     with pytest.raises(AssertionError, match="nothing came"):
         stream.response(timeout_s=8.0)
-
-    [again] = stream.receive(1, timeout_s=5.0)
-    assert again.message == first.message
+    assert data_of(stream.receive(1, timeout_s=5.0)) == [b"for 10 seconds"]
 
 
 def test_messages_stay_leased_when_their_stream_ends(pubsub: PubSub) -> None:

@@ -292,6 +292,8 @@ class SubscriptionMachine(RuleBasedStateMachine):
 
     def retention_raises_the_floor(self, seq: int) -> None:
         seq %= len(self.messages) + 1
+        if self.runtime.kept_from is not None:
+            seq = min(seq, self.runtime.kept_from)
         self.losable |= set(range(1, seq))
         for below in [waiting for waiting in self.waiting if waiting < seq]:
             del self.waiting[below]
