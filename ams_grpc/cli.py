@@ -169,6 +169,10 @@ async def _serve(config: Any) -> None:
         if config.effective_profile == "emulator" and logs.for_people(config.log_format):
             click.echo(_EXAMPLE.format(endpoint=addresses.grpc), err=True)
         await stop.wait()
+    # All is written and answered. Closing the event loop would cancel calls that came too late, and
+    # subscribers give up on CANCELLED; this way their connections end, and they reconnect.
+    logging.shutdown()
+    os._exit(0)
 
 
 def _make_folder(url: str) -> None:

@@ -31,7 +31,6 @@ from ams_grpc.services.subscriber import Subscriber
 from ams_grpc.storage.storage import Storage, open_storage
 
 _MIB: Final = 1024 * 1024
-_LAST_ANSWERS_S: Final = 0.2  # for statuses that are on their way
 _log = logging.getLogger(__name__)
 
 # What clients rely on: requests of 10 MB and a little, statuses with large details, their own
@@ -123,7 +122,10 @@ async def running(config: Config) -> AsyncIterator[Addresses]:
 async def _grpc_server(
     config: Config, broker: Broker, calls: Calls, health_servicer: health.aio.HealthServicer
 ) -> AsyncIterator[str]:
-    """Serve gRPC; gives the address. At the end, calls have ``drain_s`` seconds to finish."""
+    """Serve gRPC; gives the address.
+
+    At the end, new calls get UNAVAILABLE, and those that run have ``drain_s`` seconds to finish.
+    """
     server = grpc.aio.server(options=_OPTIONS)
     names = [health.SERVICE_NAME, reflection.SERVICE_NAME]
     for service, servicer in (
@@ -143,12 +145,17 @@ async def _grpc_server(
     try:
         yield f"{host}:{port}"
     finally:
-        stopping = asyncio.create_task(server.stop(config.drain_s))  # takes no new calls
+        calls.draining = True
         with suppress(TimeoutError):
             async with asyncio.timeout(config.drain_s):
                 await calls.finished()
-        await server.stop(_LAST_ANSWERS_S)  # what is left are those who watch our health
-        await stopping
+        # It is not stopped: that would tell CANCELLED to streams that came too late to be taken, on
+        # which subscribers give up. The end of the process ends their connections, which all
+        # clients take for UNAVAILABLE.
+        _left_to_the_end.append(server)
+
+
+_left_to_the_end: Final[list[grpc.aio.Server]] = []
 
 
 def _listen(server: grpc.aio.Server, config: Config, host: str, port: int) -> int:

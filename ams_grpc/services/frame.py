@@ -19,7 +19,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
-from ams_grpc.broker.errors import BrokerError, InvalidArgument
+from ams_grpc.broker.errors import UNABLE, BrokerError, InvalidArgument, ShuttingDown
 from ams_grpc.services.status import Metadata, status_of
 
 Context: TypeAlias = grpc.aio.ServicerContext[bytes, bytes]
@@ -38,11 +38,17 @@ class Calls:
         self.handled: Counter[tuple[str, str]] = Counter()
         """How many calls of a method (``Publisher/Publish``) ended with a code (``OK``)."""
         self.running = 0
+        self.draining = False
         self._finished = asyncio.Event()
         self._tasks: set[asyncio.Task[Message]] = set()
 
     def begin(self) -> None:
         self.running += 1
+
+    def admit(self) -> None:
+        """Raises ShuttingDown once the server drains."""
+        if self.draining:
+            raise ShuttingDown(UNABLE)
 
     def end(self, label: str, code: str) -> None:
         self.handled[label, code] += 1
@@ -129,6 +135,7 @@ def _unary(label: str, call: Unary, calls: Calls) -> Callable[[bytes, Context], 
         calls.begin()
         code = _CANCELLED
         try:
+            calls.admit()
             reply = await call(serialized, context)
             code = "OK"
         except Exception as error:
@@ -150,6 +157,7 @@ def _streaming(
         calls.begin()
         code = _CANCELLED
         try:
+            calls.admit()
             await call(context)
             code = "OK"
         except grpc.aio.BaseError:

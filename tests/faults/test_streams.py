@@ -108,6 +108,23 @@ async def test_a_reader_that_pauses_gets_everything_when_it_goes_on(client: Clie
     assert data_of(await paused.receive(len(expected))) == expected
 
 
+async def test_readers_that_vanish_in_the_middle_of_a_message_are_no_surprise(
+    server: Server, client: Client
+) -> None:
+    """To the server they look like a failing write; its log, which `server` checks, stays calm."""
+    shared = await subscription(client, 0)
+    async with Client(server.endpoint, connections=20) as vanishing:
+        for _ in range(20):
+            stream = await vanishing.stream(shared)
+            await stream.response()
+        block = bytes(MEBIBYTE)
+        for _ in range(10):
+            await client.publish(TOPIC, block, block, block, block)
+
+    await asyncio.to_thread(eventually, lambda: server.metric(OPEN_STREAMS) == 0)
+    assert server.metric("pubsub_subscription_num_undelivered_messages") == 40
+
+
 # --- many streams -----------------------------------------------------------------------------------
 
 SUBSCRIPTIONS: Final = 100
