@@ -46,6 +46,10 @@ _OPTIONS: Final = (
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
     ("grpc.http2.max_ping_strikes", 0),
+    # Beyond 1,000 calls that wait to be taken, gRPC tells CANCELLED to some, and subscribers give up
+    # on that: thousands may reconnect at once.
+    ("grpc.server.max_pending_requests", 1_000_000),
+    ("grpc.server.max_pending_requests_hard_limit", 2_000_000),
     ("grpc.so_reuseport", 0),  # a second server on the same port is to fail
 )
 

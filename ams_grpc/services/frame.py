@@ -141,6 +141,10 @@ def _unary(label: str, call: Unary, calls: Calls) -> Callable[[bytes, Context], 
         except Exception as error:
             status, text, metadata = _status(label, error)
             code = status.name
+            # gRPC keeps what abort raises in a cycle with the call; the request must not stay with
+            # it until the garbage collector comes round.
+            del serialized
+            error.__traceback__ = None
             await context.abort(status, text, metadata)
             raise
         finally:

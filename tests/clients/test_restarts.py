@@ -11,7 +11,7 @@ import pytest
 from google.pubsub_v1 import types
 
 from tests.clients.pubsub import PATIENCE_S, Inbox, PubSub, data_of, project_on
-from tests.server import Server
+from tests.server import Server, eventually
 
 
 @pytest.fixture
@@ -127,18 +127,21 @@ def test_publisher_and_subscriber_go_on_by_themselves(
             if enough.is_set():
                 return
             data = b"%d" % number
-            own.publisher.publish(orders, data).result(PATIENCE_S)
+            own.publisher.publish(orders, data).result(2 * PATIENCE_S)
             published.append(data)
 
-    with own.subscribe(warehouse, inbox):
-        inbox_before = 20
+    with own.subscribe(warehouse, inbox) as subscriber:
         publisher = threading.Thread(target=publish_one_after_the_other)
         publisher.start()
         try:
-            inbox.wait_for_count(inbox_before)
+            inbox.wait_for_count(20)
             end(server)
             reached = len(published)
-            inbox.wait_for(lambda inbox: len(set(inbox.data)) > reached + 20)
+            # The client tries five times at once and then once in ten seconds, perhaps twice.
+            eventually(
+                lambda: subscriber.done() or len(set(inbox.data)) > reached + 20, timeout_s=60
+            )
+            assert not subscriber.done(), subscriber.exception()
         finally:
             enough.set()
             publisher.join()
