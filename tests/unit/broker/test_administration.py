@@ -330,3 +330,28 @@ async def test_the_subscriptions_of_one_topic_read_each_batch_once(world: World)
     for name in others:
         assert await world.pull_data(name=name) == [b"1"]
     assert world.reader.calls.count("read") == 1
+
+
+async def test_a_deletion_that_was_told_otherwise_ends_the_streams_when_tried_again(
+    world: World,
+) -> None:
+    stream = await world.stream()
+    del world.stored.subscriptions[ORDERS]  # committed, but the answer got lost
+
+    with pytest.raises(NotFound):
+        await world.subscriptions.delete(ORDERS)
+
+    assert isinstance(stream.error, NotFound)
+
+
+async def test_a_new_subscription_ends_what_is_left_of_an_old_one_of_its_name(
+    world: World,
+) -> None:
+    stream = await world.stream()
+    del world.stored.subscriptions[ORDERS]
+
+    await world.subscriptions.create(ORDERS, TOPIC, SubscriptionConfig())
+
+    assert isinstance(stream.error, NotFound)
+    await world.publish(b"new")
+    assert await world.pull_data() == [b"new"]
