@@ -34,7 +34,8 @@ class Consumer:
 
     ``send`` takes a delivery and must not block; ``close`` ends the consumer with an error. A
     consumer that cannot take more for now clears ``ready``, and calls the runtime's ``wake`` when
-    it can again. With credit it stands in its subscription's ``line``. Limits at or below zero mean no limit (Pub/Sub: StreamingPullRequest).
+    it can again. With credit it stands in its subscription's ``line``. Limits at or below zero
+    mean no limit (Pub/Sub: StreamingPullRequest).
     """
 
     __slots__ = (

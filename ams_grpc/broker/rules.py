@@ -32,6 +32,7 @@ from ams_grpc.broker.profiles import Profile
 MIN_RETENTION_US: Final = 10 * MINUTE_US
 MAX_RETENTION_US: Final = 31 * DAY_US
 MAX_EXPIRATION_US: Final = 365 * DAY_US
+MIN_STREAM_ACK_DEADLINE_S: Final = 10
 MAX_ACK_DEADLINE_S: Final = 600
 
 MAX_LABELS: Final = 64
@@ -207,6 +208,16 @@ def check_max_messages(max_messages: int) -> None:
 def check_modify_ack_deadline(ack_deadline_s: int) -> None:
     """Pub/Sub: 0 (a nack) to 600 seconds, in every profile."""
     _check_ack_deadline(ack_deadline_s, 0)
+
+
+def check_stream_ack_deadline(ack_deadline_s: int) -> None:
+    """Pub/Sub: 10 to 600 seconds on a stream, in every profile."""
+    if not MIN_STREAM_ACK_DEADLINE_S <= ack_deadline_s <= MAX_ACK_DEADLINE_S:
+        raise InvalidArgument(
+            f"stream_ack_deadline_seconds must be between {MIN_STREAM_ACK_DEADLINE_S} "
+            f"and {MAX_ACK_DEADLINE_S} seconds",
+            field="stream_ack_deadline_seconds",
+        )
 
 
 def _check_ack_deadline(ack_deadline_s: int, minimum_s: int) -> None:

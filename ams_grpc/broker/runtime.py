@@ -22,12 +22,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
-from itertools import accumulate
 from typing import Final
 
 from ams_grpc.broker.ack_ids import AckIds, Delivered
@@ -38,73 +36,16 @@ from ams_grpc.broker.cursor import Cursor
 from ams_grpc.broker.errors import BrokerError, StorageUnavailable
 from ams_grpc.broker.leases import Leases
 from ams_grpc.broker.log import Batch, Log
+from ams_grpc.broker.picked import Picked
 from ams_grpc.broker.ports import Commits, CursorState
 
 MAX_DELIVERY_MESSAGES: Final = 1000
 MAX_DELIVERY_BYTES: Final = 512 * 1024
 _NEAR_TAIL: Final = 20_000  # so few messages behind, new ones are worth keeping in the cache
 _LOAD_RETRY_S: Final = 0.25
-_logger = logging.getLogger(__name__)
 _STALE_ENTRIES: Final = 1000  # so many seqs in the heap that no longer wait do no harm
 _NACKED: Final = 0  # no grant has this number
-
-
-class _Picked:
-    """Messages picked for one delivery, up to a number and about up to a size in bytes."""
-
-    __slots__ = ("_max_bytes", "_max_messages", "messages", "seqs", "size", "sizes")
-
-    def __init__(self, max_messages: int, max_bytes: int) -> None:
-        self._max_messages = max_messages
-        self._max_bytes = max_bytes
-        self.seqs: Sequence[int] = ()
-        self.messages: list[bytes] = []
-        self.sizes: list[int] = []
-        self.size = 0
-
-    @property
-    def room(self) -> int:
-        """How many more messages it may hold."""
-        return self._max_messages - len(self.messages)
-
-    @property
-    def full(self) -> bool:
-        return self.size >= self._max_bytes or len(self.messages) >= self._max_messages
-
-    def add(self, seqs: Sequence[int], messages: list[bytes]) -> int | None:
-        """Add messages until it is full. Returns the first seq that found no place."""
-        sizes = list(map(len, messages))
-        size = sum(sizes)
-        unfit = None
-        if self.size + size > self._max_bytes:
-            # Up to the message that fills it: one above the limit must not block for ever.
-            fit = bisect_left(list(accumulate(sizes)), self._max_bytes - self.size) + 1
-            if fit < len(sizes):
-                unfit = seqs[fit]
-                seqs, messages, sizes = seqs[:fit], messages[:fit], sizes[:fit]
-                size = sum(sizes)
-        if self.messages:
-            self.seqs = (
-                [*self.seqs, *seqs]
-                if not _joins(self.seqs, seqs)
-                else range(self.seqs[0], seqs[-1] + 1)
-            )
-            self.messages += messages
-            self.sizes += sizes
-        else:
-            self.seqs, self.messages, self.sizes = seqs, messages, sizes
-        self.size += size
-        return unfit
-
-
-def _joins(left: Sequence[int], right: Sequence[int]) -> bool:
-    """True if these are two ranges that make one."""
-    return (
-        isinstance(left, range)
-        and isinstance(right, range)
-        and len(right) > 0
-        and left.stop == right.start
-    )
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -352,7 +293,7 @@ class SubscriptionRuntime:
 
     def _deliver(self, consumer: Consumer, max_messages: int) -> bool:
         """Lease up to ``max_messages`` to a consumer and send them. False if there are none."""
-        picked = _Picked(max_messages, min(consumer.free_bytes, MAX_DELIVERY_BYTES))
+        picked = Picked(max_messages, min(consumer.free_bytes, MAX_DELIVERY_BYTES))
         self._pick_waiting(picked)
         self._pick_fresh(picked)
         if not picked.messages:
@@ -367,7 +308,7 @@ class SubscriptionRuntime:
         consumer.send(Delivery(grant, head, picked.seqs, picked.messages))
         return True
 
-    def _pick_waiting(self, picked: _Picked) -> None:
+    def _pick_waiting(self, picked: Picked) -> None:
         """Take messages that are to be delivered again, oldest first."""
         order = self._waiting_order
         while order and not picked.full:
@@ -384,7 +325,7 @@ class SubscriptionRuntime:
                     picked.add([seq], [self._log.messages(batch)[seq - batch.first_seq]])
             heappop(order)
 
-    def _pick_fresh(self, picked: _Picked) -> None:
+    def _pick_fresh(self, picked: Picked) -> None:
         """Take messages that were not delivered before, in order."""
         while self._position < self._end and not picked.full and self._loading is None:
             position = self._position

@@ -18,15 +18,13 @@ from typing import Final
 from ams_grpc.broker.consumers import Consumer, Delivery
 from ams_grpc.broker.errors import InvalidArgument
 from ams_grpc.broker.names import SubscriptionName
-from ams_grpc.broker.rules import check_modify_ack_deadline
+from ams_grpc.broker.rules import check_modify_ack_deadline, check_stream_ack_deadline
 from ams_grpc.broker.runtime import MAX_DELIVERY_BYTES, SubscriptionRuntime
 from ams_grpc.broker.subscriptions import Subscriptions
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
 from ams_grpc.services.frame import Context, parse, receive
 from ams_grpc.services.messages import check_ack_request_size, received_messages
 
-_MIN_STREAM_ACK_DEADLINE_S: Final = 10
-_MAX_STREAM_ACK_DEADLINE_S: Final = 600
 _WAITING_DELIVERIES: Final = 2
 
 _PROPERTIES: Final = pb.StreamingPullResponse(
@@ -149,7 +147,7 @@ def _check_first(request: pb.StreamingPullRequest) -> str:
             "first message must set stream_ack_deadline_seconds",
             field="stream_ack_deadline_seconds",
         )
-    _check_stream_ack_deadline(request)
+    check_stream_ack_deadline(request.stream_ack_deadline_seconds)
     _check_deadlines(request)
     return request.subscription
 
@@ -165,18 +163,8 @@ def _check_later(request: pb.StreamingPullRequest) -> None:
         if getattr(request, field):
             raise InvalidArgument(f"{field} may only be set in first message", field=field)
     if request.stream_ack_deadline_seconds:
-        _check_stream_ack_deadline(request)
+        check_stream_ack_deadline(request.stream_ack_deadline_seconds)
     _check_deadlines(request)
-
-
-def _check_stream_ack_deadline(request: pb.StreamingPullRequest) -> None:
-    seconds = request.stream_ack_deadline_seconds
-    if not _MIN_STREAM_ACK_DEADLINE_S <= seconds <= _MAX_STREAM_ACK_DEADLINE_S:
-        raise InvalidArgument(
-            f"stream_ack_deadline_seconds must be between {_MIN_STREAM_ACK_DEADLINE_S} "
-            f"and {_MAX_STREAM_ACK_DEADLINE_S} seconds",
-            field="stream_ack_deadline_seconds",
-        )
 
 
 def _check_deadlines(request: pb.StreamingPullRequest) -> None:
