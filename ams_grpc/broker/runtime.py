@@ -99,10 +99,6 @@ class SubscriptionRuntime:
     # --- what there is -----------------------------------------------------------------------
 
     @property
-    def end(self) -> int:
-        return self._end
-
-    @property
     def floor(self) -> int:
         return self._cursor.floor
 

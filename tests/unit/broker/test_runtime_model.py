@@ -368,7 +368,7 @@ class SubscriptionMachine(RuleBasedStateMachine):
         if not hasattr(self, "runtime"):
             return
         cursor, runtime = self.runtime._cursor, self.runtime
-        for seq in range(1, runtime.end):
+        for seq in range(1, runtime._end):
             leased = seq in runtime._leases
             waiting = seq in runtime._waiting
             done = cursor.is_done(seq)
@@ -574,7 +574,7 @@ class SubscriptionMachine(RuleBasedStateMachine):
         return (
             one.run < self.run
             and one.seq not in self.delivered
-            and self.runtime._position <= one.seq < self.runtime.end
+            and self.runtime._position <= one.seq < self.runtime._end
         )
 
     def put_back(self, seq: int, grant: int | None) -> None:
