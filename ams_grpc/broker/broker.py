@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
+from ams_grpc.broker.catalog import Subscription
 from ams_grpc.broker.clock import Clock
 from ams_grpc.broker.errors import UNABLE, ShuttingDown, StorageUnavailable
 from ams_grpc.broker.log import Log
-from ams_grpc.broker.ports import Catalog, Commits, Decoder, LogReader, StoredBatch, Upkeep
+from ams_grpc.broker.ports import Catalog, Commits, Decoder, Gate, LogReader, StoredBatch, Upkeep
 from ams_grpc.broker.profiles import Profile
 from ams_grpc.broker.retention import Retention
 from ams_grpc.broker.snapshots import Snapshots
 from ams_grpc.broker.subscriptions import Subscriptions
 from ams_grpc.broker.topics import Topics
+from ams_grpc.broker.views import PlainView, View
 
 _RETRY_S: Final = 0.5
 _logger = logging.getLogger(__name__)
@@ -39,6 +41,10 @@ class BrokerSettings:
     max_outstanding: int = 100_000
 
 
+def _plain_view(log: Log, subscription: Subscription) -> View:
+    return PlainView(log, subscription.topic_id)
+
+
 class Broker:
     """Topics, subscriptions and snapshots of one service."""
 
@@ -53,6 +59,8 @@ class Broker:
         clock: Clock,
         secret: bytes,
         settings: BrokerSettings,
+        gate: Gate | None = None,
+        view_of: Callable[[Log, Subscription], View] = _plain_view,
     ) -> None:
         self.clock = clock
         self.log = Log(
@@ -67,8 +75,9 @@ class Broker:
             secret=secret,
             profile=settings.profile,
             max_outstanding=settings.max_outstanding,
+            view_of=view_of,
         )
-        self.topics = Topics(catalog, commits, self.subscriptions)
+        self.topics = Topics(catalog, commits, self.subscriptions, gate)
         self.snapshots = Snapshots(catalog, reader, commits, self.subscriptions, clock)
         self.retention = Retention(
             upkeep, self.subscriptions, clock, interval_s=settings.retention_interval_s

@@ -14,23 +14,22 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from ams_grpc.broker.names import SnapshotName, SubscriptionName, TopicName
-
-SECOND_US: Final = 1_000_000
-MINUTE_US: Final = 60 * SECOND_US
-HOUR_US: Final = 60 * MINUTE_US
-DAY_US: Final = 24 * HOUR_US
+from ams_grpc.broker.policies import (
+    DAY_US,
+    DeadLetterPolicy,
+    MessageStoragePolicy,
+    PushConfig,
+    RetryPolicy,
+    SchemaSettings,
+    StorageExport,
+    Transform,
+)
 
 DEFAULT_ACK_DEADLINE_S: Final = 10
+EXACTLY_ONCE_ACK_DEADLINE_S: Final = 60
+"""Pub/Sub: the default with exactly-once delivery."""
 DEFAULT_RETENTION_US: Final = 7 * DAY_US
 DEFAULT_EXPIRATION_US: Final = 31 * DAY_US
-
-
-@dataclass(frozen=True, slots=True)
-class MessageStoragePolicy:
-    """Pub/Sub: where messages may rest. Stored and returned; one service has one place."""
-
-    allowed_persistence_regions: tuple[str, ...]
-    enforce_in_transit: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +40,13 @@ class TopicConfig:
     message_retention_us: int | None = None
     kms_key_name: str = ""
     message_storage_policy: MessageStoragePolicy | None = None
+    schema_settings: SchemaSettings | None = None
+    transforms: tuple[Transform, ...] = ()
+
+    @property
+    def is_gated(self) -> bool:
+        """True if messages are looked at, or changed, before they are stored."""
+        return self.schema_settings is not None or any(not t.disabled for t in self.transforms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +61,31 @@ class Topic:
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionConfig:
-    """What callers set on a subscription. ``expiration_ttl_us`` None: never expires."""
+    """What callers set on a subscription. ``expiration_ttl_us`` None: never expires.
+
+    Subscribers pull, unless ``push`` or ``export`` says otherwise.
+    """
 
     ack_deadline_s: int = DEFAULT_ACK_DEADLINE_S
     retain_acked_messages: bool = False
     message_retention_us: int = DEFAULT_RETENTION_US
     labels: Mapping[str, str] = field(default_factory=dict)
     expiration_ttl_us: int | None = DEFAULT_EXPIRATION_US
+    filter: str = ""
+    ordered: bool = False
+    exactly_once: bool = False
+    retry: RetryPolicy | None = None
+    dead_letter: DeadLetterPolicy | None = None
+    push: PushConfig | None = None
+    export: StorageExport | None = None
+    transforms: tuple[Transform, ...] = ()
+
+    @property
+    def worker(self) -> str | None:
+        """Who delivers the messages: ``push``, ``export``; None when subscribers pull."""
+        if self.push is not None:
+            return "push"
+        return "export" if self.export is not None else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +93,8 @@ class Subscription:
     """A subscription.
 
     ``topic_name`` None: its topic was deleted (``topic_id`` stays). ``start_seq``: the first seq
-    published after its creation.
+    published after its creation. ``resource_error``: what keeps its export from working, as Pub/Sub
+    names it (``NOT_FOUND``); empty when nothing does.
     """
 
     id: int
@@ -81,6 +106,7 @@ class Subscription:
     start_seq: int
     detached: bool
     config: SubscriptionConfig
+    resource_error: str = ""
 
     @property
     def retention_us(self) -> int:

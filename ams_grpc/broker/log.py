@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Final
 
 from ams_grpc.broker.ports import Decoder, LogReader, StoredBatch
@@ -19,22 +20,36 @@ _MESSAGE_OVERHEAD: Final = 96
 class Batch:
     """A stored batch, taken apart when first asked for its messages."""
 
-    __slots__ = ("_messages", "_stored", "cost", "end_seq", "first_seq", "publish_time_us")
+    __slots__ = (
+        "_decode",
+        "_messages",
+        "_stored",
+        "cost",
+        "end_seq",
+        "first_seq",
+        "publish_time_us",
+    )
 
-    def __init__(self, stored: StoredBatch) -> None:
+    is_whole: Final = True
+    failures: Final[Mapping[int, str]] = {}
+    """All can be delivered: see ``views.Window``."""
+
+    def __init__(self, stored: StoredBatch, decode: Decoder) -> None:
         self.first_seq = stored.first_seq
         self.end_seq = stored.first_seq + stored.count
         self.publish_time_us = stored.publish_time_us
         self.cost = len(stored.payload) + stored.count * _MESSAGE_OVERHEAD
         """Bytes of memory, about."""
+        self._decode = decode
         self._stored: StoredBatch | None = stored
         self._messages: list[bytes] = []
 
-    def messages(self, decode: Decoder) -> list[bytes]:
+    @property
+    def messages(self) -> list[bytes]:
         """The serialized messages, in order; the first has seq ``first_seq``."""
         stored = self._stored
         if stored is not None:
-            self._messages = decode(
+            self._messages = self._decode(
                 stored.payload, stored.first_seq, stored.count, stored.publish_time_us
             )
             self._stored = None
@@ -70,16 +85,12 @@ class Log:
         self._batches.move_to_end(key)
         return batch
 
-    def messages(self, batch: Batch) -> list[bytes]:
-        """A batch's serialized messages."""
-        return batch.messages(self._decode)
-
     def add(self, stored: StoredBatch) -> None:
         """Keep a batch, since it is about to be read."""
         key = (stored.topic_id, stored.first_seq)
         if key in self._batches:
             return
-        batch = Batch(stored)
+        batch = Batch(stored, self._decode)
         self._batches[key] = batch
         insort(self._first_seqs.setdefault(stored.topic_id, []), stored.first_seq)
         self.cached_bytes += batch.cost

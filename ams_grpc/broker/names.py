@@ -68,6 +68,13 @@ class SnapshotName(ResourceName):
     kind = "snapshots"
 
 
+class SchemaName(ResourceName):
+    """``projects/{project}/schemas/{id}``, without a revision."""
+
+    __slots__ = ()
+    kind = "schemas"
+
+
 def parse_project(name: str) -> str:
     """The project of ``projects/{project}``. Raises InvalidArgument."""
     match = _PROJECT.fullmatch(name)

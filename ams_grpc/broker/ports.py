@@ -35,10 +35,15 @@ class StoredBatch:
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """Where a publish went: its first seq, and the publish time that its messages share."""
+    """Where a publish went: its first seq, and the publish time that its messages share.
+
+    ``places`` None: all its messages were stored. Otherwise those at these positions were, and
+    the rest was dropped by the topic's transforms.
+    """
 
     first_seq: int
     publish_time_us: int
+    places: Sequence[int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +97,42 @@ class Decoder(Protocol):
         self, payload: bytes, first_seq: int, count: int, publish_time_us: int
     ) -> list[bytes]:
         """``count`` serialized messages, with their ids and publish times, ready to deliver."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """What a topic takes of a publish: ``count`` messages, of which ``places`` were which.
+
+    ``places`` are the positions in the request, ascending; None means all of them, unchanged in
+    number.
+    """
+
+    payload: bytes
+    count: int
+    places: Sequence[int] | None = None
+
+
+class Gate(Protocol):
+    """What a topic does to messages before they are stored: transforms, then its schema."""
+
+    async def admit(self, topic: Topic, payload: bytes, count: int) -> Admitted:
+        """Raises InvalidArgument for a message that the topic does not take: then none is stored.
+
+        Called only for topics that have a schema or transforms.
+        """
+        ...
+
+
+class Workers(Protocol):
+    """Those who deliver the messages of subscriptions that nobody pulls."""
+
+    def changed(self, subscription: Subscription) -> None:
+        """A subscription was created or changed. Its worker may have to start, stop, or adapt."""
+        ...
+
+    def gone(self, subscription_id: int) -> None:
+        """A subscription was deleted or detached. Its worker, if it has one, stops."""
         ...
 
 
@@ -200,6 +241,17 @@ class Catalog(Protocol):
     async def subscriptions(
         self, project: str, after: str, limit: int
     ) -> Sequence[Subscription]: ...
+
+    async def worked(self) -> Sequence[Subscription]:
+        """The attached subscriptions whose messages the service itself delivers."""
+        ...
+
+    async def set_resource_error(self, subscription: Subscription, error: str) -> None:
+        """Show what keeps its worker from working; empty when nothing does.
+
+        Does nothing when ``subscription`` is out of date.
+        """
+        ...
 
     async def cursor(self, subscription: Subscription) -> CursorState: ...
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from ams_grpc.broker.catalog import DAY_US, SECOND_US
+from ams_grpc.broker.policies import DAY_US, SECOND_US
 
 
 @dataclass(frozen=True, slots=True)

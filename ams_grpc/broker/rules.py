@@ -10,16 +10,7 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Final
 
-from ams_grpc.broker.catalog import (
-    DAY_US,
-    DEFAULT_RETENTION_US,
-    HOUR_US,
-    MINUTE_US,
-    SECOND_US,
-    MessageStoragePolicy,
-    SubscriptionConfig,
-    TopicConfig,
-)
+from ams_grpc.broker.catalog import DEFAULT_RETENTION_US, SubscriptionConfig, TopicConfig
 from ams_grpc.broker.errors import (
     InvalidArgument,
     invalid_argument,
@@ -27,6 +18,7 @@ from ams_grpc.broker.errors import (
     too_large,
     too_small,
 )
+from ams_grpc.broker.policies import DAY_US, HOUR_US, MINUTE_US, SECOND_US, MessageStoragePolicy
 from ams_grpc.broker.profiles import Profile
 
 MIN_RETENTION_US: Final = 10 * MINUTE_US

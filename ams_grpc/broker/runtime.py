@@ -35,9 +35,9 @@ from ams_grpc.broker.consumers import Consumer, Delivery, Line
 from ams_grpc.broker.cursor import Cursor
 from ams_grpc.broker.errors import BrokerError, StorageUnavailable
 from ams_grpc.broker.leases import Leases
-from ams_grpc.broker.log import Batch, Log
 from ams_grpc.broker.picked import Picked
 from ams_grpc.broker.ports import Commits, CursorState
+from ams_grpc.broker.views import View, Window
 
 MAX_DELIVERY_MESSAGES: Final = 1000
 MAX_DELIVERY_BYTES: Final = 512 * 1024
@@ -66,7 +66,7 @@ class SubscriptionRuntime:
         subscription: Subscription,
         state: CursorState,
         *,
-        log: Log,
+        view: View,
         commits: Commits,
         clock: Clock,
         secret: bytes,
@@ -85,7 +85,7 @@ class SubscriptionRuntime:
         self._waiting_order: list[int] = []  # heap of seqs, some no longer waiting
         self._line: Line = OrderedDict()
         self._consumers: set[Consumer] = set()
-        self._log = log
+        self._view = view
         self._commits = commits
         self._clock = clock
         self._max_outstanding = max_outstanding
@@ -310,22 +310,23 @@ class SubscriptionRuntime:
         while order and not picked.full:
             seq = order[0]
             if seq in self._waiting:
-                batch = self._log.find(self.subscription.topic_id, seq)
+                batch = self._view.find(seq)
                 if batch is None:
                     self._load(seq)
                     break
                 del self._waiting[seq]
-                if self._has_expired(batch):
+                message = batch.messages[seq - batch.first_seq]
+                if message is None or self._has_expired(batch):
                     self._done([seq])
                 else:
-                    picked.add([seq], [self._log.messages(batch)[seq - batch.first_seq]])
+                    picked.add([seq], [message])
             heappop(order)
 
     def _pick_fresh(self, picked: Picked) -> None:
         """Take messages that were not delivered before, in order."""
         while self._position < self._end and not picked.full and self._loading is None:
             position = self._position
-            batch = self._log.find(self.subscription.topic_id, position)
+            batch = self._view.find(position)
             if batch is None:
                 self._load(position)
             elif self._has_expired(batch):
@@ -333,20 +334,30 @@ class SubscriptionRuntime:
                 self._done(range(position, batch.end_seq))
             else:
                 offset = position - batch.first_seq
-                messages = self._log.messages(batch)[offset : offset + picked.room]
+                messages = batch.messages[offset : offset + picked.room]
                 self._position = position + len(messages)
                 seqs: Sequence[int] = range(position, self._position)
                 if position < self._cursor.top:
                     seqs, messages = self._without_done(seqs, messages)
-                unfit = picked.add(seqs, messages)
+                if not batch.is_whole:
+                    seqs, messages = self._without_missing(seqs, messages)
+                unfit = picked.add(seqs, messages)  # type: ignore[arg-type]
                 if unfit is not None:
                     self._position = unfit
 
     def _without_done(
-        self, seqs: Sequence[int], messages: list[bytes]
-    ) -> tuple[Sequence[int], list[bytes]]:
+        self, seqs: Sequence[int], messages: Sequence[bytes | None]
+    ) -> tuple[Sequence[int], Sequence[bytes | None]]:
         """After a restart or a seek, some of what lies ahead is done already."""
         keep = [i for i, seq in enumerate(seqs) if not self._cursor.is_done(seq)]
+        return [seqs[i] for i in keep], [messages[i] for i in keep]
+
+    def _without_missing(
+        self, seqs: Sequence[int], messages: Sequence[bytes | None]
+    ) -> tuple[Sequence[int], Sequence[bytes | None]]:
+        """What a view leaves out is done."""
+        keep = [i for i, message in enumerate(messages) if message is not None]
+        self._done([seqs[i] for i, message in enumerate(messages) if message is None])
         return [seqs[i] for i in keep], [messages[i] for i in keep]
 
     # --- the parts of the above --------------------------------------------------------------
@@ -402,7 +413,7 @@ class SubscriptionRuntime:
             self._cursor.mark_done(seqs)
             self._commits.save(self._cursor)
 
-    def _has_expired(self, batch: Batch) -> bool:
+    def _has_expired(self, batch: Window) -> bool:
         """Pub/Sub: retention counts from the publish time; a snapshot outlasts it."""
         if batch.publish_time_us + self.subscription.retention_us > self._clock.now_us():
             return False
@@ -453,7 +464,7 @@ class SubscriptionRuntime:
     async def _first_stored(self, seq: int) -> int | None:
         while True:
             try:
-                return await self._log.load(self.subscription.topic_id, seq)
+                return await self._view.load(seq)
             except StorageUnavailable:
                 pass  # the storage has said so in the log
             except Exception:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
-from ams_grpc.broker.catalog import DAY_US, HOUR_US, Snapshot
+from ams_grpc.broker.catalog import Snapshot
 from ams_grpc.broker.clock import Clock
 from ams_grpc.broker.errors import (
     FailedPrecondition,
@@ -16,6 +16,7 @@ from ams_grpc.broker.errors import (
     invalid_argument,
 )
 from ams_grpc.broker.names import DELETED_TOPIC, SnapshotName, SubscriptionName
+from ams_grpc.broker.policies import DAY_US, HOUR_US
 from ams_grpc.broker.ports import Catalog, Commits, LogReader
 from ams_grpc.broker.rules import check_labels
 from ams_grpc.broker.subscriptions import Subscriptions

@@ -24,7 +24,7 @@ from ams_grpc.broker.errors import (
 )
 from ams_grpc.broker.log import Log
 from ams_grpc.broker.names import SubscriptionName, TopicName
-from ams_grpc.broker.ports import Catalog, Commits, LogReader, StoredBatch
+from ams_grpc.broker.ports import Catalog, Commits, LogReader, StoredBatch, Workers
 from ams_grpc.broker.profiles import Profile
 from ams_grpc.broker.rules import (
     check_max_messages,
@@ -33,6 +33,7 @@ from ams_grpc.broker.rules import (
 )
 from ams_grpc.broker.runtime import MAX_DELIVERY_MESSAGES, SubscriptionRuntime
 from ams_grpc.broker.updates import until_unchanged
+from ams_grpc.broker.views import View
 
 Result = TypeVar("Result")
 
@@ -54,6 +55,7 @@ class Subscriptions:
         secret: bytes,
         profile: Profile,
         max_outstanding: int,
+        view_of: Callable[[Log, Subscription], View],
     ) -> None:
         self._catalog = catalog
         self._reader = reader
@@ -63,6 +65,9 @@ class Subscriptions:
         self._secret = secret
         self._profile = profile
         self._max_outstanding = max_outstanding
+        self._view_of = view_of
+        self.workers: Workers | None = None
+        """Whoever delivers what nobody pulls; wants to know of changes."""
         self._runtimes: dict[SubscriptionName, SubscriptionRuntime] = {}
         self._of_topic: dict[int, list[SubscriptionRuntime]] = {}
         self._opening: dict[SubscriptionName, asyncio.Future[SubscriptionRuntime]] = {}
@@ -84,6 +89,7 @@ class Subscriptions:
             name = SubscriptionName(topic.project, f"sub-{uuid.uuid4().hex}")
         created = await self._catalog.create_subscription(name, topic, config)
         self._close(name, not_found(name), unless=created.id)
+        self._tell_workers(created)
         return created
 
     async def get(self, name: SubscriptionName) -> Subscription:
@@ -109,6 +115,7 @@ class Subscriptions:
 
         updated = await until_unchanged(name, attempt)
         self._changed(updated)
+        self._tell_workers(updated)
         self._used.add(updated.id)
         return updated
 
@@ -118,15 +125,16 @@ class Subscriptions:
         Raises NotFound; FailedPrecondition if it is detached already.
         """
 
-        async def attempt() -> None:
+        async def attempt() -> Subscription:
             subscription = await self._catalog.subscription(name)
             if subscription.detached:
                 self._close(name, _detached(), only=subscription.id)
                 raise FailedPrecondition("Subscription already detached.")
-            await self._catalog.detach_subscription(subscription)
+            return await self._catalog.detach_subscription(subscription)
 
-        await until_unchanged(name, attempt)
+        detached = await until_unchanged(name, attempt)
         self._close(name, _detached())
+        self._dismiss_worker(detached)
 
     async def delete(self, name: SubscriptionName) -> None:
         """Its messages go with it; its streams end. Raises NotFound."""
@@ -142,6 +150,7 @@ class Subscriptions:
             self._close(name, not_found(name))
             raise
         self._close(name, not_found(name), only=deleted.id)
+        self._dismiss_worker(deleted)
         self._used.discard(deleted.id)
 
     async def expire(self, unused: Subscription) -> None:
@@ -150,6 +159,7 @@ class Subscriptions:
             with suppress(Aborted):
                 await self._catalog.delete_subscription(unused)
                 self._close(unused.name, not_found(unused.name), only=unused.id)
+                self._dismiss_worker(unused)
 
     async def list(self, project: str, after: str, limit: int) -> Sequence[Subscription]:
         """Subscriptions of a project by name, those after the full name ``after``."""
@@ -338,6 +348,14 @@ class Subscriptions:
         for name in list(self._runtimes):
             self._close(name, error)
 
+    def _tell_workers(self, subscription: Subscription) -> None:
+        if self.workers is not None:
+            self.workers.changed(subscription)
+
+    def _dismiss_worker(self, subscription: Subscription) -> None:
+        if self.workers is not None:
+            self.workers.gone(subscription.id)
+
     # --- runtimes ----------------------------------------------------------------------------
 
     async def _open(self, name: SubscriptionName) -> SubscriptionRuntime:
@@ -359,7 +377,7 @@ class Subscriptions:
         runtime = SubscriptionRuntime(
             subscription,
             state,
-            log=self._log,
+            view=self._view_of(self._log, subscription),
             commits=self._commits,
             clock=self._clock,
             secret=self._secret,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from ams_grpc.broker.catalog import Topic, TopicConfig
 from ams_grpc.broker.errors import Aborted
 from ams_grpc.broker.names import SnapshotName, SubscriptionName, TopicName
-from ams_grpc.broker.ports import Appended, Catalog, Commits
+from ams_grpc.broker.ports import Admitted, Appended, Catalog, Commits, Gate
 from ams_grpc.broker.rules import check_topic
 from ams_grpc.broker.subscriptions import Subscriptions
 from ams_grpc.broker.updates import until_unchanged
@@ -16,10 +17,17 @@ from ams_grpc.broker.updates import until_unchanged
 class Topics:
     """All topics of the service."""
 
-    def __init__(self, catalog: Catalog, commits: Commits, subscriptions: Subscriptions) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        commits: Commits,
+        subscriptions: Subscriptions,
+        gate: Gate | None = None,
+    ) -> None:
         self._catalog = catalog
         self._commits = commits
         self._subscriptions = subscriptions
+        self._gate = gate
         # What publishers need to know of a topic. A stale one is found out by the commit.
         self._known: dict[TopicName, Topic] = {}
 
@@ -78,15 +86,25 @@ class Topics:
     async def publish(self, name: TopicName, payload: bytes, count: int) -> Appended:
         """Append ``count`` valid serialized messages; when this returns they are on disk.
 
-        Raises NotFound, StorageUnavailable (nothing was acknowledged; safe to retry).
+        A topic's transforms may leave some out: see ``Appended.places``. Raises NotFound,
+        InvalidArgument (the topic's schema or transforms), StorageUnavailable (nothing was
+        acknowledged; safe to retry).
         """
 
         async def attempt() -> Appended:
             topic = self._known.get(name)
             if topic is None:
                 topic = self._known[name] = await self._catalog.topic(name)
+            admitted = Admitted(payload, count)
+            if topic.config.is_gated and self._gate is not None:
+                admitted = await self._gate.admit(topic, payload, count)
+                if not admitted.count:
+                    return Appended(0, 0, admitted.places)
             try:
-                return await self._commits.append(topic, payload, count)
+                appended = await self._commits.append(topic, admitted.payload, admitted.count)
+                if admitted.places is None:
+                    return appended
+                return replace(appended, places=admitted.places)
             except Aborted:  # changed or deleted since we looked
                 self._known.pop(name, None)
                 raise

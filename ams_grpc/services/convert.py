@@ -7,53 +7,46 @@ None is dropped without a word; a test walks over all of them.
 
 from __future__ import annotations
 
-from collections.abc import Set as AbstractSet
 from typing import Final
-
-from google.protobuf.duration_pb2 import Duration
-from google.protobuf.message import Message
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from ams_grpc.broker.catalog import (
     DEFAULT_ACK_DEADLINE_S,
     DEFAULT_EXPIRATION_US,
-    SECOND_US,
-    MessageStoragePolicy,
+    EXACTLY_ONCE_ACK_DEADLINE_S,
     Snapshot,
     Subscription,
     SubscriptionConfig,
     Topic,
     TopicConfig,
 )
-from ams_grpc.broker.errors import InvalidArgument, Unimplemented, invalid_argument
+from ams_grpc.broker.errors import InvalidArgument, invalid_argument
 from ams_grpc.broker.names import DELETED_TOPIC, SnapshotName, TopicName
 from ams_grpc.broker.rules import default_retention_us
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
+from ams_grpc.services import policies
+from ams_grpc.services.time import (
+    duration_pb,
+    duration_us,
+    is_moment,
+    moment_us,
+    optional_duration_pb,
+    timestamp_pb,
+    timestamp_us,
+)
 
-_UNSUPPORTED_OF_TOPICS: Final = frozenset(
-    {"schema_settings", "ingestion_data_source_settings", "message_transforms"}
-)
-_UNSUPPORTED_OF_SUBSCRIPTIONS: Final = frozenset(
-    {
-        "push_config",
-        "bigquery_config",
-        "cloud_storage_config",
-        "bigtable_config",
-        "enable_message_ordering",
-        "filter",
-        "dead_letter_policy",
-        "retry_policy",
-        "enable_exactly_once_delivery",
-        "message_transforms",
-    }
-)
+_GOOGLES_OWN: Final = "it needs services of Google that are not here"
+_UNSUPPORTED_OF_TOPICS: Final = {"ingestion_data_source_settings": _GOOGLES_OWN}
+_UNSUPPORTED_OF_SUBSCRIPTIONS: Final = {
+    "bigquery_config": _GOOGLES_OWN,
+    "bigtable_config": _GOOGLES_OWN,
+}
 
 # --- topics -------------------------------------------------------------------------------------
 
 
 def topic_config(topic: pb.Topic) -> TopicConfig:
     """What a caller sets on a topic. Raises InvalidArgument, Unimplemented."""
-    _refuse(topic, _UNSUPPORTED_OF_TOPICS)
+    policies.refuse(topic, _UNSUPPORTED_OF_TOPICS)
     return TopicConfig(
         labels=dict(topic.labels),
         message_retention_us=(
@@ -63,10 +56,16 @@ def topic_config(topic: pb.Topic) -> TopicConfig:
         ),
         kms_key_name=topic.kms_key_name,
         message_storage_policy=(
-            _storage_policy(topic.message_storage_policy)
+            policies.storage_policy(topic.message_storage_policy)
             if topic.HasField("message_storage_policy")
             else None
         ),
+        schema_settings=(
+            policies.schema_settings(topic.schema_settings)
+            if topic.HasField("schema_settings")
+            else None
+        ),
+        transforms=policies.transforms(topic.message_transforms),
     )
 
 
@@ -76,26 +75,19 @@ def topic_pb(topic: Topic) -> pb.Topic:
     return pb.Topic(
         name=str(topic.name),
         labels=config.labels,
-        message_retention_duration=_optional_duration_pb(config.message_retention_us),
+        message_retention_duration=optional_duration_pb(config.message_retention_us),
         kms_key_name=config.kms_key_name,
         message_storage_policy=(
-            _storage_policy_pb(config.message_storage_policy)
+            policies.storage_policy_pb(config.message_storage_policy)
             if config.message_storage_policy is not None
             else None
         ),
-    )
-
-
-def _storage_policy(policy: pb.MessageStoragePolicy) -> MessageStoragePolicy:
-    return MessageStoragePolicy(
-        tuple(policy.allowed_persistence_regions), policy.enforce_in_transit
-    )
-
-
-def _storage_policy_pb(policy: MessageStoragePolicy) -> pb.MessageStoragePolicy:
-    return pb.MessageStoragePolicy(
-        allowed_persistence_regions=policy.allowed_persistence_regions,
-        enforce_in_transit=policy.enforce_in_transit,
+        schema_settings=(
+            policies.schema_settings_pb(config.schema_settings)
+            if config.schema_settings is not None
+            else None
+        ),
+        message_transforms=policies.transforms_pb(config.transforms),
     )
 
 
@@ -107,10 +99,15 @@ def subscription_config(subscription: pb.Subscription) -> SubscriptionConfig:
 
     Raises InvalidArgument, Unimplemented.
     """
-    _refuse(subscription, _UNSUPPORTED_OF_SUBSCRIPTIONS)
+    policies.refuse(subscription, _UNSUPPORTED_OF_SUBSCRIPTIONS)
     expiration_ttl_us = _expiration_ttl_us(subscription)
     return SubscriptionConfig(
-        ack_deadline_s=subscription.ack_deadline_seconds or DEFAULT_ACK_DEADLINE_S,
+        ack_deadline_s=subscription.ack_deadline_seconds
+        or (
+            EXACTLY_ONCE_ACK_DEADLINE_S
+            if subscription.enable_exactly_once_delivery
+            else DEFAULT_ACK_DEADLINE_S
+        ),
         retain_acked_messages=subscription.retain_acked_messages,
         message_retention_us=(
             duration_us(subscription.message_retention_duration, "message_retention_duration")
@@ -119,6 +116,26 @@ def subscription_config(subscription: pb.Subscription) -> SubscriptionConfig:
         ),
         labels=dict(subscription.labels),
         expiration_ttl_us=expiration_ttl_us,
+        filter=subscription.filter,
+        ordered=subscription.enable_message_ordering,
+        exactly_once=subscription.enable_exactly_once_delivery,
+        retry=(
+            policies.retry_policy(subscription.retry_policy)
+            if subscription.HasField("retry_policy")
+            else None
+        ),
+        dead_letter=(
+            policies.dead_letter_policy(subscription.dead_letter_policy)
+            if subscription.HasField("dead_letter_policy")
+            else None
+        ),
+        push=policies.push_config(subscription.push_config),
+        export=(
+            policies.storage_export(subscription.cloud_storage_config)
+            if subscription.HasField("cloud_storage_config")
+            else None
+        ),
+        transforms=policies.transforms(subscription.message_transforms),
     )
 
 
@@ -128,15 +145,34 @@ def subscription_pb(subscription: Subscription) -> pb.Subscription:
     return pb.Subscription(
         name=str(subscription.name),
         topic=_topic_name(subscription.topic_name),
-        push_config=pb.PushConfig(),
+        push_config=policies.push_config_pb(config.push),
         ack_deadline_seconds=config.ack_deadline_s,
         retain_acked_messages=config.retain_acked_messages,
         message_retention_duration=duration_pb(config.message_retention_us),
         labels=config.labels,
-        expiration_policy=pb.ExpirationPolicy(ttl=_optional_duration_pb(config.expiration_ttl_us)),
+        expiration_policy=pb.ExpirationPolicy(ttl=optional_duration_pb(config.expiration_ttl_us)),
         detached=subscription.detached,
-        topic_message_retention_duration=_optional_duration_pb(subscription.topic_retention_us),
-        state=pb.Subscription.ACTIVE,
+        topic_message_retention_duration=optional_duration_pb(subscription.topic_retention_us),
+        state=(
+            pb.Subscription.RESOURCE_ERROR
+            if subscription.resource_error
+            else pb.Subscription.ACTIVE
+        ),
+        filter=config.filter,
+        enable_message_ordering=config.ordered,
+        enable_exactly_once_delivery=config.exactly_once,
+        retry_policy=None if config.retry is None else policies.retry_policy_pb(config.retry),
+        dead_letter_policy=(
+            None
+            if config.dead_letter is None
+            else policies.dead_letter_policy_pb(config.dead_letter)
+        ),
+        cloud_storage_config=(
+            None
+            if config.export is None
+            else policies.storage_export_pb(config.export, subscription.resource_error)
+        ),
+        message_transforms=policies.transforms_pb(config.transforms),
     )
 
 
@@ -174,13 +210,13 @@ def seek_target(request: pb.SeekRequest) -> int | SnapshotName:
         case "snapshot":
             return SnapshotName.parse(request.snapshot)
         case "time":
-            if not _is_moment(request.time):
+            if not is_moment(request.time):
                 raise InvalidArgument(
                     "An invalid time was specified in the SeekRequest. "
                     "See definition of Timestamp.",
                     field="time",
                 )
-            return _moment_us(request.time)
+            return moment_us(request.time)
         case _:
             raise InvalidArgument(
                 "No target was specified in the SeekRequest. "
@@ -188,83 +224,8 @@ def seek_target(request: pb.SeekRequest) -> int | SnapshotName:
             )
 
 
-# --- time ---------------------------------------------------------------------------------------
-
-_MAX_DURATION_S: Final = 315_576_000_000
-_MIN_TIMESTAMP_S: Final = -62_135_596_800
-_MAX_TIMESTAMP_S: Final = 253_402_300_799
-_MAX_NANOS: Final = 999_999_999
-
-
-def duration_us(duration: Duration, field: str) -> int:
-    """A duration in microseconds; finer parts are cut off.
-
-    It may be negative: bounds are the broker's. Raises InvalidArgument, naming ``field``, for what
-    google.protobuf.Duration does not allow.
-    """
-    seconds, nanos = duration.seconds, duration.nanos
-    if abs(seconds) > _MAX_DURATION_S or abs(nanos) > _MAX_NANOS or seconds * nanos < 0:
-        raise invalid_argument(field, field=field)
-    return seconds * SECOND_US + int(nanos / 1_000)
-
-
-def duration_pb(duration_us: int) -> Duration:
-    """``duration_us`` is not negative."""
-    seconds, micros = divmod(duration_us, SECOND_US)
-    return Duration(seconds=seconds, nanos=micros * 1_000)
-
-
-def _optional_duration_pb(duration_us: int | None) -> Duration | None:
-    return None if duration_us is None else duration_pb(duration_us)
-
-
-def timestamp_us(timestamp: Timestamp, field: str) -> int:
-    """A moment in microseconds; finer parts are cut off. Raises InvalidArgument."""
-    if not _is_moment(timestamp):
-        raise invalid_argument(field, field=field)
-    return _moment_us(timestamp)
-
-
-def timestamp_pb(time_us: int) -> Timestamp:
-    seconds, micros = divmod(time_us, SECOND_US)
-    return Timestamp(seconds=seconds, nanos=micros * 1_000)
-
-
-def _is_moment(timestamp: Timestamp) -> bool:
-    """google.protobuf.Timestamp: years 1 to 9999, nanoseconds not negative."""
-    return (
-        _MIN_TIMESTAMP_S <= timestamp.seconds <= _MAX_TIMESTAMP_S
-        and 0 <= timestamp.nanos <= _MAX_NANOS
-    )
-
-
-def _moment_us(timestamp: Timestamp) -> int:
-    return timestamp.seconds * SECOND_US + timestamp.nanos // 1_000
-
-
 # --- what all share -----------------------------------------------------------------------------
 
 
 def _topic_name(name: TopicName | None) -> str:
     return DELETED_TOPIC if name is None else str(name)
-
-
-def check_push_config(config: pb.PushConfig) -> None:
-    """Pub/Sub: an empty one says that subscribers pull. Raises Unimplemented for any other."""
-    for part, _ in config.ListFields():
-        raise _not_supported(f"push_config.{part.name}")
-
-
-def _refuse(message: Message, unsupported: AbstractSet[str]) -> None:
-    """Raises Unimplemented if a field out of ``unsupported`` is set."""
-    for field, value in message.ListFields():
-        if field.name == "push_config":
-            check_push_config(value)
-        elif field.name in unsupported:
-            raise _not_supported(field.name)
-
-
-def _not_supported(path: str) -> Unimplemented:
-    return Unimplemented(
-        f"The field '{path}' is not supported by this version of the service.", field=path
-    )

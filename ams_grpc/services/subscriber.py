@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 from google.protobuf.empty_pb2 import Empty
@@ -11,7 +12,7 @@ from ams_grpc.broker.broker import Broker
 from ams_grpc.broker.catalog import Snapshot, Subscription, SubscriptionConfig
 from ams_grpc.broker.names import SnapshotName, SubscriptionName, TopicName, parse_project
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
-from ams_grpc.services import convert, masks
+from ams_grpc.services import convert, masks, policies
 from ams_grpc.services.frame import Context, parse, raw
 from ams_grpc.services.messages import check_ack_request_size, received_messages
 from ams_grpc.services.pages import Page
@@ -124,8 +125,12 @@ class Subscriber:
         self, request: pb.ModifyPushConfigRequest, _context: Context
     ) -> Empty:
         name = SubscriptionName.parse(request.subscription)
-        convert.check_push_config(request.push_config)
-        await self._subscriptions.get(name)
+        push = policies.push_config(request.push_config)
+
+        def change(subscription: Subscription) -> SubscriptionConfig:
+            return replace(subscription.config, push=push)
+
+        await self._subscriptions.update(name, change)
         return Empty()
 
     # --- snapshots ---------------------------------------------------------------------------

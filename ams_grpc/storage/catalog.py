@@ -115,6 +115,7 @@ class SqlCatalog:
             "version": 1,
             "detached": False,
             "config": records.subscription_config_text(config),
+            "worker": config.worker,
             "active_at_us": now_us,
             "created_us": now_us,
         }
@@ -147,7 +148,10 @@ class SqlCatalog:
             update(subscriptions)
             .where(*_is_version(subscriptions, subscription))
             .values(
-                version=subscription.version + 1, config=records.subscription_config_text(config)
+                version=subscription.version + 1,
+                config=records.subscription_config_text(config),
+                worker=config.worker,
+                resource_error=None,  # what is wrong with the new one will be seen
             )
         )
 
@@ -192,6 +196,20 @@ class SqlCatalog:
             subscriptions.c.project == project
         )
         return [records.subscription(row) for row in await self._all(query)]
+
+    async def worked(self) -> Sequence[Subscription]:
+        query = subscription_rows().where(
+            subscriptions.c.worker.is_not(None), subscriptions.c.detached.is_(False)
+        )
+        return [records.subscription(row) for row in await self._all(query)]
+
+    async def set_resource_error(self, subscription: Subscription, error: str) -> None:
+        change = (
+            update(subscriptions)
+            .where(*_is_version(subscriptions, subscription))
+            .values(resource_error=error or None)
+        )
+        await self._commits.run(lambda connection: connection.execute(change))
 
     async def cursor(self, subscription: Subscription) -> CursorState:
         query = (

@@ -1,7 +1,6 @@
 """Rows to records, and records to rows.
 
-Configurations are JSON text, written by explicit functions from the dataclasses. Reading tolerates
-what a later version wrote: unknown keys are skipped. Keys that are absent, since an earlier version
+Configurations are JSON text, written by pydantic from the dataclasses. Reading tolerates what a later version wrote: unknown keys are skipped. Keys that are absent, since an earlier version
 wrote the text, take their defaults; None is written as null, and so differs from absent.
 """
 
@@ -12,19 +11,16 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final, TypeVar
 
+from pydantic import TypeAdapter
 from sqlalchemy import Row
 
-from ams_grpc.broker.catalog import (
-    MessageStoragePolicy,
-    Snapshot,
-    Subscription,
-    SubscriptionConfig,
-    Topic,
-    TopicConfig,
-)
+from ams_grpc.broker.catalog import Snapshot, Subscription, SubscriptionConfig, Topic, TopicConfig
 from ams_grpc.broker.names import ResourceName, SnapshotName, SubscriptionName, TopicName
 
 Name = TypeVar("Name", bound=ResourceName)
+
+_TOPICS: Final = TypeAdapter(TopicConfig)
+_SUBSCRIPTIONS: Final = TypeAdapter(SubscriptionConfig)
 
 _SAME_TEXTS: Final = 1024
 """Configurations kept in memory; most are alike."""
@@ -36,64 +32,21 @@ def dump(value: Mapping[str, Any]) -> str:
 
 
 def topic_config_text(config: TopicConfig) -> str:
-    policy = config.message_storage_policy
-    return dump(
-        {
-            "labels": dict(config.labels),
-            "message_retention_us": config.message_retention_us,
-            "kms_key_name": config.kms_key_name,
-            "message_storage_policy": None
-            if policy is None
-            else {
-                "allowed_persistence_regions": list(policy.allowed_persistence_regions),
-                "enforce_in_transit": policy.enforce_in_transit,
-            },
-        }
-    )
+    return dump(_TOPICS.dump_python(config, mode="json"))
 
 
 @lru_cache(_SAME_TEXTS)
 def topic_config(text: str) -> TopicConfig:
-    values = _known(
-        text, "labels", "message_retention_us", "kms_key_name", "message_storage_policy"
-    )
-    policy = values.get("message_storage_policy")
-    if policy is not None:
-        values["message_storage_policy"] = MessageStoragePolicy(
-            tuple(policy["allowed_persistence_regions"]), policy.get("enforce_in_transit", False)
-        )
-    return TopicConfig(**values)
+    return _TOPICS.validate_json(text)
 
 
 def subscription_config_text(config: SubscriptionConfig) -> str:
-    return dump(
-        {
-            "ack_deadline_s": config.ack_deadline_s,
-            "retain_acked_messages": config.retain_acked_messages,
-            "message_retention_us": config.message_retention_us,
-            "labels": dict(config.labels),
-            "expiration_ttl_us": config.expiration_ttl_us,
-        }
-    )
+    return dump(_SUBSCRIPTIONS.dump_python(config, mode="json"))
 
 
 @lru_cache(_SAME_TEXTS)
 def subscription_config(text: str) -> SubscriptionConfig:
-    return SubscriptionConfig(
-        **_known(
-            text,
-            "ack_deadline_s",
-            "retain_acked_messages",
-            "message_retention_us",
-            "labels",
-            "expiration_ttl_us",
-        )
-    )
-
-
-def _known(text: str, *keys: str) -> dict[str, Any]:
-    values = json.loads(text)
-    return {key: values[key] for key in keys if key in values}
+    return _SUBSCRIPTIONS.validate_json(text)
 
 
 def topic(row: Row[Any]) -> Topic:
@@ -115,6 +68,7 @@ def subscription(row: Row[Any]) -> Subscription:
         start_seq=row.start_seq,
         detached=row.detached,
         config=subscription_config(row.config),
+        resource_error=row.resource_error or "",
     )
 
 

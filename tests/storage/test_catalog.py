@@ -7,14 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from ams_grpc.broker.catalog import (
-    MessageStoragePolicy,
-    SubscriptionConfig,
-    TopicConfig,
-)
+from ams_grpc.broker.catalog import SubscriptionConfig, TopicConfig
 from ams_grpc.broker.cursor import CHUNK_SEQS
 from ams_grpc.broker.errors import Aborted, AlreadyExists, NotFound
 from ams_grpc.broker.names import SnapshotName, SubscriptionName, TopicName
+from ams_grpc.broker.policies import MessageStoragePolicy
 from ams_grpc.broker.ports import CursorState
 from ams_grpc.storage import Storage
 from tests.storage.world import (

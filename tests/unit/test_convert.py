@@ -13,20 +13,12 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ams_grpc.broker.catalog import (
-    DAY_US,
-    SECOND_US,
-    MessageStoragePolicy,
-    Snapshot,
-    Subscription,
-    SubscriptionConfig,
-    Topic,
-    TopicConfig,
-)
+from ams_grpc.broker.catalog import Snapshot, Subscription, SubscriptionConfig, Topic, TopicConfig
 from ams_grpc.broker.errors import InvalidArgument, Unimplemented
 from ams_grpc.broker.names import SnapshotName, SubscriptionName, TopicName
+from ams_grpc.broker.policies import DAY_US, SECOND_US, MessageStoragePolicy
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
-from ams_grpc.services import convert
+from ams_grpc.services import convert, time
 
 TOPIC = TopicName("p", "orders")
 SUBSCRIPTION = SubscriptionName("p", "billing")
@@ -410,7 +402,7 @@ def test_a_seek_to_no_moment_of_the_calendar_is_refused() -> None:
     ],
 )
 def test_durations_are_microseconds_cut_off(duration: Duration, microseconds: int) -> None:
-    assert convert.duration_us(duration, "ttl") == microseconds
+    assert time.duration_us(duration, "ttl") == microseconds
 
 
 @pytest.mark.parametrize(
@@ -452,9 +444,9 @@ def test_what_is_no_duration_is_refused(duration: Duration) -> None:
 )
 def test_what_is_no_moment_is_refused(timestamp: Timestamp) -> None:
     with pytest.raises(InvalidArgument, match=r"\(argument=expire_time\)"):
-        convert.timestamp_us(timestamp, "expire_time")
+        time.timestamp_us(timestamp, "expire_time")
 
 
 @given(time_us=st.integers(-62_135_596_800 * SECOND_US, 253_402_300_799 * SECOND_US))
 def test_moments_come_back_as_they_were(time_us: int) -> None:
-    assert convert.timestamp_us(convert.timestamp_pb(time_us), "time") == time_us
+    assert time.timestamp_us(time.timestamp_pb(time_us), "time") == time_us

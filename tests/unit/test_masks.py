@@ -8,8 +8,9 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from ams_grpc.broker.catalog import DAY_US, SubscriptionConfig, TopicConfig
+from ams_grpc.broker.catalog import SubscriptionConfig, TopicConfig
 from ams_grpc.broker.errors import InvalidArgument, Unimplemented
+from ams_grpc.broker.policies import DAY_US
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
 from ams_grpc.services import convert, masks
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ams_grpc.broker.catalog import DAY_US, SECOND_US
+from ams_grpc.broker.policies import DAY_US, SECOND_US
 from ams_grpc.broker.profiles import DIFFERENCES, EMULATOR, PROFILES, STRICT, Profile
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -7,16 +7,9 @@ from typing import Any
 import pytest
 
 from ams_grpc.broker import rules
-from ams_grpc.broker.catalog import (
-    DAY_US,
-    HOUR_US,
-    MINUTE_US,
-    SECOND_US,
-    MessageStoragePolicy,
-    SubscriptionConfig,
-    TopicConfig,
-)
+from ams_grpc.broker.catalog import SubscriptionConfig, TopicConfig
 from ams_grpc.broker.errors import InvalidArgument
+from ams_grpc.broker.policies import DAY_US, HOUR_US, MINUTE_US, SECOND_US, MessageStoragePolicy
 from ams_grpc.broker.profiles import EMULATOR, STRICT, Profile
 
 

@@ -16,7 +16,6 @@ from typing import TypeVar
 
 from ams_grpc.broker.catalog import (
     DEFAULT_RETENTION_US,
-    SECOND_US,
     Snapshot,
     Subscription,
     SubscriptionConfig,
@@ -26,6 +25,7 @@ from ams_grpc.broker.catalog import (
 from ams_grpc.broker.cursor import CHUNK_SEQS
 from ams_grpc.broker.errors import Aborted, StorageUnavailable, already_exists, not_found
 from ams_grpc.broker.names import ResourceName, SnapshotName, SubscriptionName, TopicName
+from ams_grpc.broker.policies import SECOND_US
 from ams_grpc.broker.ports import (
     Appended,
     CursorChanges,
@@ -382,6 +382,16 @@ class MemoryCatalog(Port):
     async def subscriptions(self, project: str, after: str, limit: int) -> Sequence[Subscription]:
         await self._visit("subscriptions")
         return _page(self.stored.subscriptions, project, after, limit)
+
+    async def worked(self) -> Sequence[Subscription]:
+        await self._visit("worked")
+        return [s for s in self.stored.subscriptions.values() if s.config.worker and not s.detached]
+
+    async def set_resource_error(self, subscription: Subscription, error: str) -> None:
+        await self._visit("set_resource_error")
+        stored = self.stored.subscriptions.get(subscription.name)
+        if stored is not None and stored.version == subscription.version:
+            self.stored.subscriptions[stored.name] = replace(stored, resource_error=error)
 
     async def cursor(self, subscription: Subscription) -> CursorState:
         await self._visit("cursor")

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from ams_grpc.broker.catalog import DAY_US, SubscriptionConfig, TopicConfig
+from ams_grpc.broker.catalog import SubscriptionConfig, TopicConfig
 from ams_grpc.broker.errors import (
     Aborted,
     AlreadyExists,
@@ -18,6 +18,7 @@ from ams_grpc.broker.errors import (
     StorageUnavailable,
 )
 from ams_grpc.broker.names import SubscriptionName, TopicName
+from ams_grpc.broker.policies import DAY_US
 from tests.unit.broker.fakes import ManualClock, Stored, encode
 from tests.unit.broker.world import ORDERS, TOPIC, Stream, World, begun, eventually
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from ams_grpc.broker.catalog import DAY_US, SubscriptionConfig
+from ams_grpc.broker.catalog import SubscriptionConfig
 from ams_grpc.broker.errors import (
     FailedPrecondition,
     InvalidArgument,
@@ -15,6 +15,7 @@ from ams_grpc.broker.errors import (
     StorageUnavailable,
 )
 from ams_grpc.broker.names import SubscriptionName
+from ams_grpc.broker.policies import DAY_US
 from ams_grpc.broker.runtime import MAX_DELIVERY_MESSAGES
 from tests.unit.broker.fakes import ManualClock, Stored
 from tests.unit.broker.world import ORDERS, TOPIC, Stream, World, begun, eventually

@@ -8,9 +8,10 @@ from dataclasses import replace
 import pytest
 
 from ams_grpc.broker.broker import Broker
-from ams_grpc.broker.catalog import HOUR_US, SubscriptionConfig
+from ams_grpc.broker.catalog import SubscriptionConfig
 from ams_grpc.broker.errors import NotFound, StorageUnavailable
 from ams_grpc.broker.names import SubscriptionName
+from ams_grpc.broker.policies import HOUR_US
 from ams_grpc.broker.retention import Retention
 from tests.unit.broker.fakes import Lagging, ManualClock
 from tests.unit.broker.world import ORDERS, TOPIC, World, eventually, snapshot_name

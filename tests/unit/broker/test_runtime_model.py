@@ -18,13 +18,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from ams_grpc.broker import runtime as runtime_module
-from ams_grpc.broker.catalog import SECOND_US, Subscription, SubscriptionConfig
+from ams_grpc.broker.catalog import Subscription, SubscriptionConfig
 from ams_grpc.broker.consumers import Consumer, Delivery
 from ams_grpc.broker.errors import BrokerError, InvalidArgument, ShuttingDown
 from ams_grpc.broker.log import Log
 from ams_grpc.broker.names import SubscriptionName, TopicName
+from ams_grpc.broker.policies import SECOND_US
 from ams_grpc.broker.ports import CursorState
 from ams_grpc.broker.runtime import SubscriptionRuntime
+from ams_grpc.broker.views import PlainView
 from tests.unit.broker.fakes import ManualClock, MemoryCommits, MemoryLog, Stored, decode, encode
 
 TOPIC = 1
@@ -436,7 +438,7 @@ class SubscriptionMachine(RuleBasedStateMachine):
         self.runtime = SubscriptionRuntime(
             SUBSCRIPTION,
             self.stored.cursors[SUBSCRIPTION.id],
-            log=self.log,
+            view=PlainView(self.log, SUBSCRIPTION.topic_id),
             commits=self.commits,
             clock=self.clock,
             secret=SECRET,

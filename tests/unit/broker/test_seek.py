@@ -7,13 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from ams_grpc.broker.catalog import (
-    DAY_US,
-    HOUR_US,
-    SECOND_US,
-    SubscriptionConfig,
-    TopicConfig,
-)
+from ams_grpc.broker.catalog import SubscriptionConfig, TopicConfig
 from ams_grpc.broker.errors import (
     Aborted,
     AlreadyExists,
@@ -22,6 +16,7 @@ from ams_grpc.broker.errors import (
     NotFound,
 )
 from ams_grpc.broker.names import SubscriptionName, TopicName
+from ams_grpc.broker.policies import DAY_US, HOUR_US, SECOND_US
 from tests.unit.broker.fakes import ManualClock
 from tests.unit.broker.world import ORDERS, TOPIC, World, snapshot_name
 
