@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
+import ssl
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
@@ -18,6 +20,9 @@ from pydantic_settings import (
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+
+from ams_grpc.broker.endpoints import EndpointRules
+from ams_grpc.broker.profiles import PROFILES
 
 CONFIG_FILE_VARIABLE: Final = "AMS_CONFIG"
 _MIB: Final = 1024 * 1024
@@ -70,6 +75,32 @@ class Config(BaseSettings):
     retention_interval_s: float = Field(
         30.0, gt=0, description="Seconds between two passes that delete what has expired"
     )
+    push_max_parallel: int = Field(
+        100, ge=1, le=10_000, description="Push requests of one subscription that may run at once"
+    )
+    push_requests: int = Field(
+        400, ge=1, description="Push requests of all subscriptions together that may run at once"
+    )
+    push_bytes: int = Field(64 * _MIB, ge=_MIB, description="Messages in those requests, in bytes")
+    push_http: bool | None = Field(
+        None, description="Push endpoints may be http://; unset: as the profile says"
+    )
+    push_allowed_hosts: tuple[str, ...] = Field(
+        (),
+        description="Where to push although it is not public: networks (10.0.0.0/8), addresses, "
+        "host names (hooks.internal, *.internal)",
+    )
+    push_ca_file: Path | None = Field(
+        None, description="PEM file: authorities to trust at push endpoints, beside the system's"
+    )
+    push_verify_tls: bool = Field(
+        True, description="False: push to https endpoints whose certificates are not valid, too"
+    )
+    push_issuer: str | None = Field(
+        None,
+        description="URL that receivers verify push tokens by; the service answers below it, on its "
+        "admin address. Unset: http:// and that address",
+    )
     drain_notice_s: float = Field(
         0.5, ge=0, description="Seconds that health says NOT_SERVING before streams and calls end"
     )
@@ -80,6 +111,11 @@ class Config(BaseSettings):
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("tls_cert and tls_key go together")
         mask_url(self.effective_database_url.get_secret_value())
+        EndpointRules(allowed=self.push_allowed_hosts)
+        if self.push_issuer is not None and not re.match("https?://[^/]", self.push_issuer):
+            raise ValueError("push_issuer is no http:// or https:// URL")
+        if self.push_ca_file is not None:
+            ssl.create_default_context(cafile=self.push_ca_file)
         for address in (self.grpc_address, self.admin_address):
             if address is not None and not (is_loopback(address) or self.insecure):
                 raise ValueError(
@@ -101,6 +137,21 @@ class Config(BaseSettings):
         if self.profile is not None:
             return self.profile
         return "emulator" if is_loopback(self.grpc_address) else "strict"
+
+    @property
+    def effective_push_issuer(self) -> str:
+        """What push tokens name as their issuer."""
+        return self.push_issuer or f"http://{self.admin_address or self.grpc_address}"
+
+    @property
+    def endpoint_rules(self) -> EndpointRules:
+        """Where the service may push to."""
+        profile = PROFILES[self.effective_profile]
+        return EndpointRules(
+            http=profile.push_over_http if self.push_http is None else self.push_http,
+            loopback=profile.push_to_loopback and is_loopback(self.grpc_address),
+            allowed=self.push_allowed_hosts,
+        )
 
     @classmethod
     def settings_customise_sources(

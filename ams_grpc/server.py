@@ -22,8 +22,11 @@ from ams_grpc.broker.broker import Broker, BrokerSettings
 from ams_grpc.broker.clock import SystemClock
 from ams_grpc.broker.errors import StorageUnavailable
 from ams_grpc.broker.profiles import PROFILES
+from ams_grpc.broker.workers import Supervisor
 from ams_grpc.config import Config, split_address
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2
+from ams_grpc.push.documents import CERTIFICATES, DISCOVERY
+from ams_grpc.push.push import PushRoom, PushSettings
 from ams_grpc.services.frame import Calls, handlers
 from ams_grpc.services.messages import decode
 from ams_grpc.services.publisher import Publisher
@@ -74,6 +77,7 @@ async def running(config: Config) -> AsyncIterator[Addresses]:
     """
     async with AsyncExitStack() as parts:
         clock = SystemClock()
+        rules = config.endpoint_rules
         storage = await parts.enter_async_context(
             open_storage(
                 config.effective_database_url.get_secret_value(),
@@ -96,11 +100,19 @@ async def running(config: Config) -> AsyncIterator[Addresses]:
                 read_bytes=config.read_bytes,
                 retention_interval_s=config.retention_interval_s,
                 max_outstanding=config.max_outstanding,
+                endpoints=rules,
             ),
         )
         storage.commits.on_appended = broker.appended
         storage.commits.on_uncertain = broker.uncertain
         await parts.enter_async_context(broker)
+        pushes = await parts.enter_async_context(
+            PushRoom(_push_settings(config), rules, broker.subscriptions, storage.secret, clock)
+        )
+        workers = await parts.enter_async_context(
+            Supervisor(storage.catalog, {"push": pushes.worker}, drain_s=config.drain_s)
+        )
+        broker.subscriptions.workers = workers
         calls = Calls()
         health_servicer = health.aio.HealthServicer()
         grpc_address = await parts.enter_async_context(
@@ -110,7 +122,7 @@ async def running(config: Config) -> AsyncIterator[Addresses]:
         admin_address = None
         if config.admin_address is not None:
             admin_address = await parts.enter_async_context(
-                _admin_server(config.admin_address, broker, calls, storage, draining)
+                _admin_server(config.admin_address, broker, calls, storage, pushes, draining)
             )
         try:
             yield Addresses(grpc_address, admin_address)
@@ -120,6 +132,18 @@ async def running(config: Config) -> AsyncIterator[Addresses]:
             await health_servicer.enter_graceful_shutdown()
             await asyncio.sleep(config.drain_notice_s)
             broker.drain()
+            workers.drain()
+
+
+def _push_settings(config: Config) -> PushSettings:
+    return PushSettings(
+        issuer=config.effective_push_issuer,
+        max_parallel=config.push_max_parallel,
+        max_requests=config.push_requests,
+        max_bytes=config.push_bytes,
+        ca_file=config.push_ca_file,
+        verify_tls=config.push_verify_tls,
+    )
 
 
 @asynccontextmanager
@@ -181,7 +205,12 @@ def _listen(server: grpc.aio.Server, config: Config, host: str, port: int) -> in
 
 @asynccontextmanager
 async def _admin_server(
-    address: str, broker: Broker, calls: Calls, storage: Storage, draining: asyncio.Event
+    address: str,
+    broker: Broker,
+    calls: Calls,
+    storage: Storage,
+    pushes: PushRoom,
+    draining: asyncio.Event,
 ) -> AsyncIterator[str]:
     # Imported late: without --admin-address nobody pays for it.
     from ams_grpc.admin import admin_server  # noqa: PLC0415
@@ -189,7 +218,15 @@ async def _admin_server(
 
     async def metrics() -> bytes:
         backlogs = await storage.upkeep.backlogs()
-        return await asyncio.to_thread(render, broker, calls, storage.commits, backlogs)
+        return await asyncio.to_thread(
+            render, broker, calls, storage.commits, backlogs, list(pushes.results())
+        )
+
+    # Who verifies push tokens asks here for the key.
+    documents = {
+        DISCOVERY: lambda: pushes.tokens().discovery(),
+        CERTIFICATES: lambda: pushes.tokens().certificates(),
+    }
 
     async def ready() -> str:
         if draining.is_set():
@@ -202,7 +239,9 @@ async def _admin_server(
 
     host, port = split_address(address)
     try:
-        async with admin_server(host, port, metrics=metrics, ready=ready) as port:
+        async with admin_server(
+            host, port, metrics=metrics, ready=ready, documents=documents
+        ) as port:
             yield f"{host}:{port}"
     except OSError as error:
         raise CannotListenError(f"cannot listen on {address}: {error.strerror}") from None

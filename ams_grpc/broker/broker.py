@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Self
 
 from ams_grpc.broker.catalog import Subscription
 from ams_grpc.broker.clock import Clock
+from ams_grpc.broker.endpoints import EndpointRules
 from ams_grpc.broker.errors import UNABLE, ShuttingDown, StorageUnavailable
 from ams_grpc.broker.log import Log
 from ams_grpc.broker.ports import Catalog, Commits, Decoder, Gate, LogReader, StoredBatch, Upkeep
@@ -39,6 +40,7 @@ class BrokerSettings:
     read_bytes: int = 1024 * 1024
     retention_interval_s: float = 30.0
     max_outstanding: int = 100_000
+    endpoints: EndpointRules = field(default_factory=EndpointRules)
 
 
 def _plain_view(log: Log, subscription: Subscription) -> View:
@@ -74,6 +76,7 @@ class Broker:
             clock,
             secret=secret,
             profile=settings.profile,
+            endpoints=settings.endpoints,
             max_outstanding=settings.max_outstanding,
             view_of=view_of,
         )

@@ -19,6 +19,8 @@ class Profile:
     name: str
     min_ack_deadline_s: int
     min_expiration_us: int
+    push_over_http: bool
+    push_to_loopback: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +31,20 @@ class Difference:
     meaning: str
 
 
-STRICT: Final = Profile("strict", min_ack_deadline_s=10, min_expiration_us=DAY_US)
-EMULATOR: Final = Profile("emulator", min_ack_deadline_s=1, min_expiration_us=SECOND_US)
+STRICT: Final = Profile(
+    "strict",
+    min_ack_deadline_s=10,
+    min_expiration_us=DAY_US,
+    push_over_http=False,
+    push_to_loopback=False,
+)
+EMULATOR: Final = Profile(
+    "emulator",
+    min_ack_deadline_s=1,
+    min_expiration_us=SECOND_US,
+    push_over_http=True,
+    push_to_loopback=True,
+)
 
 PROFILES: Final = {profile.name: profile for profile in (STRICT, EMULATOR)}
 
@@ -38,5 +52,10 @@ DIFFERENCES: Final = (
     Difference("min_ack_deadline_s", "Shortest ack deadline of a subscription, in seconds"),
     Difference(
         "min_expiration_us", "Shortest expiration_policy.ttl of a subscription, in microseconds"
+    ),
+    Difference("push_over_http", "Push endpoints may be `http://`"),
+    Difference(
+        "push_to_loopback",
+        "Push endpoints may be on this machine, if the service listens there only",
     ),
 )

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from ams_grpc.broker.catalog import DEFAULT_RETENTION_US, SubscriptionConfig, TopicConfig
+from ams_grpc.broker.endpoints import EndpointRules
 from ams_grpc.broker.errors import (
     InvalidArgument,
     invalid_argument,
@@ -18,7 +19,14 @@ from ams_grpc.broker.errors import (
     too_large,
     too_small,
 )
-from ams_grpc.broker.policies import DAY_US, HOUR_US, MINUTE_US, SECOND_US, MessageStoragePolicy
+from ams_grpc.broker.policies import (
+    DAY_US,
+    HOUR_US,
+    MINUTE_US,
+    SECOND_US,
+    MessageStoragePolicy,
+    PushConfig,
+)
 from ams_grpc.broker.profiles import Profile
 
 MIN_RETENTION_US: Final = 10 * MINUTE_US
@@ -26,6 +34,10 @@ MAX_RETENTION_US: Final = 31 * DAY_US
 MAX_EXPIRATION_US: Final = 365 * DAY_US
 MIN_STREAM_ACK_DEADLINE_S: Final = 10
 MAX_ACK_DEADLINE_S: Final = 600
+
+PUSH_VERSION: Final = "x-goog-version"
+PUSH_VERSIONS: Final = ("v1", "v1beta2", "v1beta1")
+"""Pub/Sub: values of that attribute of a push config; all mean the same form here."""
 
 MAX_LABELS: Final = 64
 MAX_LABEL_LENGTH: Final = 63
@@ -54,8 +66,25 @@ def check_subscription(config: SubscriptionConfig, profile: Profile) -> None:
     check_labels(config.labels)
     _check_ack_deadline(config.ack_deadline_s, profile.min_ack_deadline_s)
     _check_retention(config.message_retention_us)
+    _check_conflicts(config)
     if config.expiration_ttl_us is not None:
         _check_expiration(config.expiration_ttl_us, config.message_retention_us, profile)
+
+
+def check_push(push: PushConfig, endpoints: EndpointRules) -> None:
+    """Raises InvalidArgument unless messages may be pushed so."""
+    endpoints.check(push.endpoint)
+    version = push.attributes.get(PUSH_VERSION, PUSH_VERSIONS[0])
+    if version not in PUSH_VERSIONS:
+        raise InvalidArgument(
+            f"Invalid push endpoint version given in push config (version={version}).",
+            field="push_config.attributes",
+        )
+    if push.oidc_token is not None and not push.oidc_token.service_account_email:
+        raise invalid_argument(
+            "PushConfig::oidc_token::service_account_email",
+            field="push_config.oidc_token.service_account_email",
+        )
 
 
 def default_retention_us(expiration_ttl_us: int | None) -> int:
@@ -66,6 +95,20 @@ def default_retention_us(expiration_ttl_us: int | None) -> int:
     if expiration_ttl_us is None:
         return DEFAULT_RETENTION_US
     return min(max(expiration_ttl_us, MIN_RETENTION_US), DEFAULT_RETENTION_US)
+
+
+def _check_conflicts(config: SubscriptionConfig) -> None:
+    """Pub/Sub: messages go one way, and exactly once only to those who pull."""
+    if config.push is not None and config.export is not None:
+        raise invalid_argument(
+            "push_config and cloud_storage_config: at most one of them",
+            field="push_config.push_endpoint",
+        )
+    if config.exactly_once and config.worker is not None:
+        raise invalid_argument(
+            "enable_exactly_once_delivery: only for subscriptions that are pulled from",
+            field="enable_exactly_once_delivery",
+        )
 
 
 def _check_retention(retention_us: int) -> None:

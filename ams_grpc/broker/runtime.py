@@ -115,6 +115,9 @@ class SubscriptionRuntime:
 
     @property
     def open_streams(self) -> int:
+        """Streams of subscribers; the service's own worker is none."""
+        if self.subscription.config.worker is not None:
+            return 0
         return sum(not consumer.once for consumer in self._consumers)
 
     @property
@@ -238,14 +241,18 @@ class SubscriptionRuntime:
         self._cursor.replace(state.floor, state.chunks)
         self._restart()
 
+    def dismiss(self, error: BrokerError) -> None:
+        """End all consumers with ``error``; others may come."""
+        for consumer in list(self._consumers):
+            self.remove(consumer)
+            consumer.close(error)
+
     def close(self, error: BrokerError) -> None:
         """End all consumers with ``error``; nothing happens here any more. Idempotent."""
         if self._closed is not None:
             return
         self._closed = error
-        for consumer in list(self._consumers):
-            self.remove(consumer)
-            consumer.close(error)
+        self.dismiss(error)
         if self._alarm is not None:
             self._alarm.cancel()
         if self._loading is not None:

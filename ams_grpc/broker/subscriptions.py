@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 from ams_grpc.broker.catalog import Subscription, SubscriptionConfig
 from ams_grpc.broker.clock import Clock
 from ams_grpc.broker.consumers import Consumer, Delivery
+from ams_grpc.broker.endpoints import EndpointRules
 from ams_grpc.broker.errors import (
     UNABLE,
     Aborted,
@@ -29,6 +30,7 @@ from ams_grpc.broker.profiles import Profile
 from ams_grpc.broker.rules import (
     check_max_messages,
     check_modify_ack_deadline,
+    check_push,
     check_subscription,
 )
 from ams_grpc.broker.runtime import MAX_DELIVERY_MESSAGES, SubscriptionRuntime
@@ -54,6 +56,7 @@ class Subscriptions:
         *,
         secret: bytes,
         profile: Profile,
+        endpoints: EndpointRules,
         max_outstanding: int,
         view_of: Callable[[Log, Subscription], View],
     ) -> None:
@@ -64,6 +67,7 @@ class Subscriptions:
         self._clock = clock
         self._secret = secret
         self._profile = profile
+        self._endpoints = endpoints
         self._max_outstanding = max_outstanding
         self._view_of = view_of
         self.workers: Workers | None = None
@@ -84,7 +88,7 @@ class Subscriptions:
 
         Raises AlreadyExists, InvalidArgument; NotFound for the topic.
         """
-        check_subscription(config, self._profile)
+        self._check(config)
         if name is None:
             name = SubscriptionName(topic.project, f"sub-{uuid.uuid4().hex}")
         created = await self._catalog.create_subscription(name, topic, config)
@@ -110,7 +114,7 @@ class Subscriptions:
         async def attempt() -> Subscription:
             subscription = await self._catalog.subscription(name)
             config = change(subscription)
-            check_subscription(config, self._profile)
+            self._check(config, subscription.config)
             return await self._catalog.update_subscription(subscription, config)
 
         updated = await until_unchanged(name, attempt)
@@ -178,7 +182,7 @@ class Subscriptions:
         Pub/Sub: Pull, PullRequest.return_immediately.
         """
         check_max_messages(max_messages)
-        runtime = await self.runtime(name)
+        runtime = await self.runtime_to_pull(name)
         answer: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
         consumer = Consumer(
             answer.set_result,
@@ -216,7 +220,7 @@ class Subscriptions:
         """
         if not ack_ids:
             raise _no_ack_ids()
-        runtime = await self.runtime(name)
+        runtime = await self.runtime_to_pull(name)
         runtime.acknowledge(ack_ids)
         await self._commits.flushed()
 
@@ -233,8 +237,18 @@ class Subscriptions:
         check_modify_ack_deadline(ack_deadline_s)
         if not ack_ids:
             raise _no_ack_ids()
-        runtime = await self.runtime(name)
+        runtime = await self.runtime_to_pull(name)
         runtime.modify_ack_deadline(ack_ids, ack_deadline_s)
+
+    async def runtime_to_pull(self, name: SubscriptionName) -> SubscriptionRuntime:
+        """The running subscription, for those who pull and acknowledge.
+
+        Raises what ``runtime`` does, and FailedPrecondition if a worker delivers its messages.
+        """
+        runtime = await self.runtime(name)
+        if runtime.subscription.config.worker is not None:
+            raise _not_pulled()
+        return runtime
 
     async def runtime(self, name: SubscriptionName, *, use: bool = True) -> SubscriptionRuntime:
         """The running subscription; started if need be. That counts as activity if it is ``use``.
@@ -348,6 +362,12 @@ class Subscriptions:
         for name in list(self._runtimes):
             self._close(name, error)
 
+    def _check(self, config: SubscriptionConfig, old: SubscriptionConfig | None = None) -> None:
+        """Raises InvalidArgument. What was accepted once does not block other changes."""
+        check_subscription(config, self._profile)
+        if config.push is not None and (old is None or config.push != old.push):
+            check_push(config.push, self._endpoints)
+
     def _tell_workers(self, subscription: Subscription) -> None:
         if self.workers is not None:
             self.workers.changed(subscription)
@@ -411,7 +431,9 @@ class Subscriptions:
         if runtime is None or runtime.subscription.id != subscription.id:
             return
         if runtime.subscription.version <= subscription.version:
-            runtime.subscription = subscription
+            before, runtime.subscription = runtime.subscription.config.worker, subscription
+            if subscription.config.worker != before:
+                runtime.dismiss(_not_pulled())
 
     def _close(
         self,
@@ -438,6 +460,10 @@ class Subscriptions:
 
 def _no_ack_ids() -> InvalidArgument:
     return InvalidArgument("You have not specified an ack ID in the request.", field="ack_ids")
+
+
+def _not_pulled() -> FailedPrecondition:
+    return FailedPrecondition("This method is not supported for this subscription type.")
 
 
 def _detached() -> FailedPrecondition:

@@ -28,6 +28,7 @@ from ams_grpc.broker.policies import (
     StorageExport,
     Transform,
 )
+from ams_grpc.broker.rules import PUSH_VERSION, PUSH_VERSIONS
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
 from ams_grpc.pb.google.pubsub.v1 import schema_pb2
 from ams_grpc.services.time import duration_pb, duration_us
@@ -174,16 +175,21 @@ def dead_letter_policy_pb(policy: DeadLetterPolicy) -> pb.DeadLetterPolicy:
     )
 
 
-_DEFAULT_ATTRIBUTES: Final = {"x-goog-version": "v1"}
+def push_config(config: pb.PushConfig, before: PushConfig | None = None) -> PushConfig | None:
+    """Pub/Sub: without an endpoint, subscribers pull; whatever else is set then means nothing.
 
-
-def push_config(config: pb.PushConfig) -> PushConfig | None:
-    """Pub/Sub: without an endpoint, subscribers pull; whatever else is set then means nothing."""
+    A version that is not given stays as it was ``before``, which at first is v1.
+    """
     if not config.push_endpoint:
         return None
+    version = (
+        PUSH_VERSIONS[0]
+        if before is None
+        else before.attributes.get(PUSH_VERSION, PUSH_VERSIONS[0])
+    )
     return PushConfig(
         endpoint=config.push_endpoint,
-        attributes=dict(config.attributes) or _DEFAULT_ATTRIBUTES,
+        attributes={PUSH_VERSION: version} | dict(config.attributes),
         oidc_token=(
             OidcToken(config.oidc_token.service_account_email, config.oidc_token.audience)
             if config.HasField("oidc_token")

@@ -58,7 +58,10 @@ meta: Final = Table(
     Column("key", NAME, primary_key=True),
     Column("value", LargeBinary, nullable=False),
 )
-"""``server_secret``: 32 random bytes, for ever. ``alive_us``: when the service last ran."""
+"""``server_secret``: 32 random bytes, for ever. ``alive_us``: when the service last ran.
+
+Other secrets are made when they are first needed (``Storage.secret``).
+"""
 
 topics: Final = Table(
     "topics",
