@@ -115,7 +115,10 @@ class Config(BaseSettings):
         if self.push_issuer is not None and not re.match("https?://[^/]", self.push_issuer):
             raise ValueError("push_issuer is no http:// or https:// URL")
         if self.push_ca_file is not None:
-            ssl.create_default_context(cafile=self.push_ca_file)
+            try:
+                ssl.create_default_context(cafile=self.push_ca_file)
+            except OSError:
+                raise ValueError(f"{self.push_ca_file} has no certificates to read") from None
         for address in (self.grpc_address, self.admin_address):
             if address is not None and not (is_loopback(address) or self.insecure):
                 raise ValueError(

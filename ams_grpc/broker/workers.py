@@ -79,6 +79,7 @@ class Supervisor:
         traceback: TracebackType | None,
     ) -> None:
         self.drain()
+        await asyncio.sleep(0)  # what is closing only since now must have begun to be cancelled
         if self._closing and self._drain_until is not None:
             left_s = self._drain_until - asyncio.get_running_loop().time()
             await asyncio.wait(self._closing, timeout=max(0.0, left_s))

@@ -11,15 +11,16 @@ import socket
 import ssl
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
-from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
+from yarl import URL
 
 from ams_grpc.broker.endpoints import EndpointRules
 from ams_grpc.push.outcome import Outcome
@@ -31,7 +32,7 @@ ACCEPTED: Final = frozenset({102, 200, 201, 202, 204})
 _PROCESSING: Final = 102
 _FINAL_PROCESSING: Final = 1102  # 102 where the answer ends with it
 _NOT_PUBLIC: Final = "is not a public address"
-_KEEPALIVE_S: Final = 15.0
+_KEEPALIVE_S: Final = 1.0  # sooner than any server ends an idle connection, and a request with it
 _MAX_ANSWER_BYTES: Final = 65_536
 _ANSWER_S: Final = 1.0
 _LARGE_BYTES: Final = 262_144
@@ -66,11 +67,11 @@ class Sender:
         headers: Mapping[str, str] = request.headers
         if token is not None:
             headers = {**headers, "Authorization": f"Bearer {token}"}
-        host = urlsplit(endpoint).hostname or ""
-        session = self._trusted if self._rules.trusts(host) else self._checked
         try:
+            url = _url(endpoint)
+            session = self._trusted if self._rules.trusts(url.host or "") else self._checked
             response = await session.post(
-                endpoint,
+                url,
                 # Larger ones in parts, so that they do not hold up the event loop.
                 data=request.body if len(request.body) < _LARGE_BYTES else BytesIO(request.body),
                 headers=headers,
@@ -93,6 +94,12 @@ class Sender:
         if not self._rules.permits(address[0]):
             raise OSError(f"{address[0]} {_NOT_PUBLIC}")
         return socket.socket(family, kind, protocol)
+
+
+@lru_cache(maxsize=1024)
+def _url(endpoint: str) -> URL:
+    """As it was given, unless it has to be made ASCII."""
+    return URL(endpoint, encoded=endpoint.isascii())
 
 
 def _session(tls: ssl.SSLContext | bool, socket_factory: Any) -> aiohttp.ClientSession:

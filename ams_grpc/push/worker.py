@@ -111,17 +111,19 @@ class PushWorker:
         self._go_on()
 
     async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
-        self._end_pause()
-        self._tools.budget.forget(self._go_on)
         try:
+            if self._task is not None:
+                self._task.cancel()
+                await asyncio.wait([self._task])
             if self._requests:
                 await asyncio.wait(self._requests)
         finally:
             for request in self._requests:
                 request.cancel()
+            if self._requests:
+                await asyncio.wait(self._requests)
+            self._end_pause()
+            self._tools.budget.forget(self._go_on)
             self._on_end()
 
     # --- as a consumer -----------------------------------------------------------------------

@@ -31,7 +31,6 @@ OF_SUBSCRIPTIONS: dict[str, Any] = {
         "max_delivery_attempts": 5,
     },
     "retry_policy": {"minimum_backoff": {"seconds": 1}},
-    "push_config": {"push_endpoint": "https://example.com/push"},
     "bigquery_config": {"table": "p.d.t"},
     "cloud_storage_config": {"bucket": "bucket"},
     "message_transforms": [TRANSFORM],
@@ -100,18 +99,6 @@ def test_a_subscription_cannot_be_given_an_unsupported_feature(
         )
 
     assert pubsub.subscriber.get_subscription(subscription=warehouse) == before
-
-
-def test_a_subscription_cannot_become_a_push_subscription(pubsub: PubSub) -> None:
-    warehouse = pubsub.subscription(pubsub.topic())
-
-    with pytest.raises(
-        exceptions.MethodNotImplemented, match=r"'push_config\.push_endpoint' is not supported"
-    ):
-        pubsub.subscriber.modify_push_config(
-            subscription=warehouse,
-            push_config=types.PushConfig(push_endpoint="https://example.com/push"),
-        )
 
 
 def test_schemas_and_policies_are_not_there(pubsub: PubSub) -> None:
