@@ -27,6 +27,8 @@ _looks_like_a_number: Final = re.compile(r"\d+|0[xX][0-9a-fA-F]*", re.ASCII).ful
 _NAT64: Final = IPv6Network("64:ff9b::/96")
 _LOCAL_THOUGH_GLOBAL: Final = (
     IPv4Network("168.63.129.16/32"),  # Azure's own services, seen from inside of it
+    IPv4Network("192.0.0.0/24"),  # for protocols; Oracle's own services
+    IPv4Network("192.88.99.0/24"),  # relays to IPv6, whoever runs them
     IPv6Network("64:ff9b:1::/48"),  # translated to IPv4 addresses, whichever
     IPv6Network("2001::/32"),  # the same (Teredo)
     IPv6Network("::/96"),  # IPv4 addresses in a form that was given up

@@ -281,7 +281,7 @@ class EndlessAnswer:
         self.was_cut_off = False
 
     def __enter__(self) -> EndlessAnswer:
-            self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/"
         threading.Thread(target=self._serve, daemon=True).start()
         return self
@@ -859,6 +859,7 @@ def test_an_idle_server_with_push_subscriptions_does_nothing(
 
 def is_idle(pid: int) -> bool:
     """True if a process uses next to no CPU for two seconds."""
+
     def ticks() -> int:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return int(fields[11]) + int(fields[12])

@@ -310,16 +310,6 @@ def test_a_snapshot_can_be_told_when_to_expire() -> None:
     "update, path, named",
     [
         (
-            pb.Subscription(push_config=pb.PushConfig(push_endpoint="https://example.com")),
-            "push_config",
-            "push_config.push_endpoint",
-        ),
-        (
-            pb.Subscription(push_config=pb.PushConfig(push_endpoint="https://example.com")),
-            "push_config.push_endpoint",
-            "push_config.push_endpoint",
-        ),
-        (
             pb.Subscription(retry_policy=pb.RetryPolicy(minimum_backoff=Duration(seconds=1))),
             "retry_policy.minimum_backoff",
             "retry_policy",

@@ -8,8 +8,18 @@ import pytest
 
 from ams_grpc.broker import rules
 from ams_grpc.broker.catalog import SubscriptionConfig, TopicConfig
+from ams_grpc.broker.endpoints import EndpointRules
 from ams_grpc.broker.errors import InvalidArgument
-from ams_grpc.broker.policies import DAY_US, HOUR_US, MINUTE_US, SECOND_US, MessageStoragePolicy
+from ams_grpc.broker.policies import (
+    DAY_US,
+    HOUR_US,
+    MINUTE_US,
+    SECOND_US,
+    MessageStoragePolicy,
+    OidcToken,
+    PushConfig,
+    StorageExport,
+)
 from ams_grpc.broker.profiles import EMULATOR, STRICT, Profile
 
 
@@ -340,3 +350,49 @@ def test_other_labels_are_refused(labels: dict[str, str], fault: str) -> None:
 )
 def test_durations_are_written_as_go_does(seconds: float, text: str) -> None:
     assert rules.duration_text(round(seconds * SECOND_US)) == text
+
+
+# --- pushing --------------------------------------------------------------------------------------
+
+ENDPOINT = "https://example.com/push"
+
+
+def push_refusal(push: PushConfig) -> InvalidArgument:
+    with pytest.raises(InvalidArgument) as caught:
+        rules.check_push(push, EndpointRules())
+    return caught.value
+
+
+@pytest.mark.parametrize("attributes", [{}, {"x-goog-version": "v1"}, {"other": "x"}])
+def test_a_push_config_may_name_a_version(attributes: dict[str, str]) -> None:
+    rules.check_push(PushConfig(ENDPOINT, attributes, OidcToken("a@b.c")), EndpointRules())
+
+
+def test_an_unknown_version_of_pushing_is_refused() -> None:
+    refusal = push_refusal(PushConfig(ENDPOINT, {"x-goog-version": "v3"}))
+
+    assert refusal.message == "Invalid push endpoint version given in push config (version=v3)."
+
+
+def test_a_token_needs_an_identity() -> None:
+    refusal = push_refusal(PushConfig(ENDPOINT, oidc_token=OidcToken("", "audience")))
+
+    assert refusal.message == (
+        "You have passed an invalid argument to the service "
+        "(argument=PushConfig::oidc_token::service_account_email)."
+    )
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        SubscriptionConfig(push=PushConfig(ENDPOINT), export=StorageExport("bucket")),
+        SubscriptionConfig(push=PushConfig(ENDPOINT), exactly_once=True),
+        SubscriptionConfig(export=StorageExport("bucket"), exactly_once=True),
+    ],
+)
+def test_messages_go_one_way_and_exactly_once_only_to_those_who_pull(
+    config: SubscriptionConfig,
+) -> None:
+    with pytest.raises(InvalidArgument):
+        rules.check_subscription(config, STRICT)

@@ -46,6 +46,7 @@ class Endpoint:
         self.pushed: list[Pushed] = []
         self.always: Outcome | None = None
         self.error: Exception | None = None
+        self.came = asyncio.Event()
 
     async def __call__(
         self, subscription: Subscription, config: PushConfig, message: bytes, attempt: int | None
@@ -54,6 +55,7 @@ class Endpoint:
             raise self.error
         request = Pushed(message, config, attempt, asyncio.get_running_loop().create_future())
         self.pushed.append(request)
+        self.came.set()
         if self.always is not None:
             return self.always
         self.running.append(request)
@@ -539,8 +541,8 @@ async def test_a_database_that_does_not_answer_at_the_start_is_asked_again(
     pushing.endpoint.always = ACCEPTED
 
     async with asyncio.timeout(20), pushing.supervisor:
-        while pushing.endpoint.data != [b"1"]:
-            await asyncio.sleep(0.01)
+        await pushing.endpoint.came.wait()
+    assert pushing.endpoint.data == [b"1"]
 
 
 async def test_the_end_waits_for_requests_that_run_and_begins_no_others(
