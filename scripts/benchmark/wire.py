@@ -12,6 +12,7 @@ DELETE_TOPIC: Final = "/google.pubsub.v1.Publisher/DeleteTopic"
 CREATE_SUBSCRIPTION: Final = "/google.pubsub.v1.Subscriber/CreateSubscription"
 DELETE_SUBSCRIPTION: Final = "/google.pubsub.v1.Subscriber/DeleteSubscription"
 STREAMING_PULL: Final = "/google.pubsub.v1.Subscriber/StreamingPull"
+MODIFY_PUSH_CONFIG: Final = "/google.pubsub.v1.Subscriber/ModifyPushConfig"
 ACKNOWLEDGE: Final = "/google.pubsub.v1.Subscriber/Acknowledge"
 
 STREAM_ACK_DEADLINE_S: Final = 60
@@ -78,6 +79,7 @@ __all__ = [
     "CREATE_TOPIC",
     "DELETE_SUBSCRIPTION",
     "DELETE_TOPIC",
+    "MODIFY_PUSH_CONFIG",
     "PROJECT",
     "PUBLISH",
     "STREAMING_PULL",

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import grpc
 import pytest
@@ -280,7 +280,7 @@ class EndlessAnswer:
     def __init__(self) -> None:
         self.was_cut_off = False
 
-    def __enter__(self) -> EndlessAnswer:
+    def __enter__(self) -> Self:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/"
         threading.Thread(target=self._serve, daemon=True).start()
@@ -786,8 +786,7 @@ def test_a_stopped_server_finishes_the_requests_that_run(
     let_go = threading.Event()
 
     async def slow(_: Push) -> int:
-        while not let_go.is_set():
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(let_go.wait, PATIENCE_S)
         return 200
 
     receiver.answer = slow

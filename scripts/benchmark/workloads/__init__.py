@@ -12,6 +12,7 @@ from scripts.benchmark.workloads import (
     mixed,
     official,
     publish,
+    push,
     start,
 )
 
@@ -22,6 +23,7 @@ ALL: Final[tuple[Workload, ...]] = (
     *latency.WORKLOADS,
     *official.WORKLOADS,
     *fanout.WORKLOADS,
+    *push.WORKLOADS,
     *backlog.WORKLOADS,
     *idle.WORKLOADS,
     *start.WORKLOADS,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from ams_grpc.broker.catalog import Subscription, SubscriptionConfig
-from ams_grpc.broker.errors import FailedPrecondition
+from ams_grpc.broker.errors import FailedPrecondition, InvalidArgument
 from ams_grpc.broker.policies import DeadLetterPolicy, PushConfig
 from ams_grpc.broker.workers import Supervisor
 from ams_grpc.push.budget import Budget
@@ -516,6 +516,19 @@ async def test_a_deleted_subscription_is_not_pushed_and_its_namesake_is_another(
 
     assert pushing.endpoint.data[3:] == [b"new"]
     assert len(pushing.workers) == 1
+
+
+async def test_an_endpoint_that_was_accepted_once_does_not_block_other_changes(
+    pushing: Pushing,
+) -> None:
+    stored = pushing.stored.subscriptions
+    old = replace(PUSHED, push=PushConfig("https://10.0.0.1/"))
+    stored[ORDERS] = replace(stored[ORDERS], config=old)
+
+    await pushing.change(replace(old, ack_deadline_s=20))
+
+    with pytest.raises(InvalidArgument):
+        await pushing.change(replace(old, push=PushConfig("https://10.0.0.1/other")))
 
 
 # --- start and end ----------------------------------------------------------------------------------
