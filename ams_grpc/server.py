@@ -25,7 +25,7 @@ from ams_grpc.broker.profiles import PROFILES
 from ams_grpc.config import Config, split_address
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2
 from ams_grpc.services.frame import Calls, handlers
-from ams_grpc.services.messages import decode
+from ams_grpc.services.messages import annotated, decode, ordering_key
 from ams_grpc.services.publisher import Publisher
 from ams_grpc.services.subscriber import Subscriber
 from ams_grpc.storage.storage import Storage, open_storage
@@ -88,6 +88,8 @@ async def running(config: Config) -> AsyncIterator[Addresses]:
             commits=storage.commits,
             upkeep=storage.upkeep,
             decode=decode,
+            read_key=ordering_key,
+            annotate=annotated,
             clock=clock,
             secret=storage.server_secret,
             settings=BrokerSettings(
