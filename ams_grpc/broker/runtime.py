@@ -31,7 +31,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
@@ -388,6 +388,10 @@ class SubscriptionRuntime:
             await asyncio.wait([self._loading])
         elif self._unsent:
             await self._commits.flushed()
+
+    def written(self) -> Awaitable[None]:
+        """Resolves when all that happened until now is on disk. Raises StorageUnavailable."""
+        return self._commits.flushed()
 
     # --- for the group commit ----------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    false,
 )
 from sqlalchemy.types import TypeEngine
 
@@ -176,6 +177,7 @@ snapshots: Final = Table(
     _number("expire_us", index=True),
     Column("labels", Text, nullable=False),
     _number("floor"),
+    Column("ordered", Boolean, nullable=False, server_default=false()),  # as its subscription
     Index(None, "project", "name"),
     Index(None, "topic_id", "name"),
     sqlite_autoincrement=True,
