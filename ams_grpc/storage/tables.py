@@ -190,3 +190,24 @@ snapshot_chunks: Final = Table(
     _number("chunk_no", primary_key=True),
     Column("bits", LargeBinary, nullable=False),
 )
+
+
+def _policies_of(resources: Table) -> Table:
+    """IAM policies of one kind of resources: a row goes with its resource."""
+    return Table(
+        f"{resources.name.removesuffix('s')}_policies",
+        metadata,
+        _number(
+            "resource_id",
+            ForeignKey(resources.c.id, ondelete="CASCADE"),
+            primary_key=True,
+            autoincrement=False,
+        ),
+        Column("etag", LargeBinary, nullable=False),
+        Column("bindings", Text, nullable=False),  # JSON
+    )
+
+
+topic_policies: Final = _policies_of(topics)
+subscription_policies: Final = _policies_of(subscriptions)
+snapshot_policies: Final = _policies_of(snapshots)
