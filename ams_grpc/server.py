@@ -65,6 +65,7 @@ class Addresses:
 
     grpc: str
     admin: str | None
+    google_rest: str | None = None
 
 
 class CannotListenError(Exception):
@@ -126,6 +127,11 @@ async def running(config: Config) -> AsyncIterator[Addresses]:
         grpc_address = await parts.enter_async_context(
             _grpc_server(config, services, calls, health_servicer)
         )
+        google_rest_address = None
+        if config.google_rest_address is not None:
+            google_rest_address = await parts.enter_async_context(
+                _google_rest_server(config.google_rest_address, services, calls)
+            )
         draining = asyncio.Event()
         admin_address = None
         if config.admin_address is not None:
@@ -133,7 +139,7 @@ async def running(config: Config) -> AsyncIterator[Addresses]:
                 _admin_server(config.admin_address, broker, calls, storage, draining)
             )
         try:
-            yield Addresses(grpc_address, admin_address)
+            yield Addresses(grpc_address, admin_address, google_rest_address)
         finally:
             _log.info("draining")
             draining.set()
@@ -196,6 +202,21 @@ def _listen(server: grpc.aio.Server, config: Config, host: str, port: int) -> in
         ) from None
     except OSError as error:
         raise CannotListenError(f"cannot read the certificate or key: {error}") from None
+
+
+@asynccontextmanager
+async def _google_rest_server(
+    address: str, services: Iterable[tuple[ServiceDescriptor, object]], calls: Calls
+) -> AsyncIterator[str]:
+    # Imported late: without it nobody pays for it.
+    from ams_grpc.bridge import google_rest_server  # noqa: PLC0415
+
+    host, port = split_address(address)
+    try:
+        async with google_rest_server(host, port, services, calls) as port:
+            yield f"{host}:{port}"
+    except OSError as error:
+        raise CannotListenError(f"cannot listen on {address}: {error.strerror}") from None
 
 
 @asynccontextmanager
