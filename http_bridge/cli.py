@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 import grpc
-from google.iam.v1 import iam_policy_pb2
+from google.iam.v1 import iam_policy_pb2  # type: ignore[import-untyped]
 
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2, schema_pb2
 from http_bridge.app import GoogleRest, serving
@@ -32,12 +32,13 @@ def main(target: str, ca: Path | None, google_rest_address: str) -> None:
     if not host or not port.isdecimal():
         raise click.BadParameter(f"{google_rest_address!r} is not HOST:PORT")
     try:
-        asyncio.run(_serve(target, ca, host.strip("[]"), int(port)))
+        root = None if ca is None else ca.read_bytes()
+        asyncio.run(_serve(target, root, host.strip("[]"), int(port)))
     except OSError as error:
         raise click.ClickException(f"cannot listen: {error.strerror}") from None
 
 
-async def _serve(target: str, ca: Path | None, host: str, port: int) -> None:
+async def _serve(target: str, ca: bytes | None, host: str, port: int) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -45,7 +46,7 @@ async def _serve(target: str, ca: Path | None, host: str, port: int) -> None:
     channel = (
         grpc.aio.insecure_channel(target, options)
         if ca is None
-        else grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(ca.read_bytes()), options)
+        else grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(ca), options)
     )
     async with channel:
         rest = GoogleRest(ChannelCaller(channel), _SERVICES)
