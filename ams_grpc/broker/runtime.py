@@ -378,6 +378,8 @@ class SubscriptionRuntime:
                 deadline = now + (self._book.deadline_us(grant) - now_us) / SECOND_US
                 self._leases.grant(grant, _NOBODY, deadline, seqs, [0] * len(seqs))
                 self._known_below = max(self._known_below, seqs[-1] + 1)
+        if held:
+            self._commits.save(self)  # some may have ended
         if self._keys is not None:
             for seq in sorted(seq for seqs in held.values() for seq in seqs):
                 await self._restore_key(self._keys, seq)
@@ -388,6 +390,7 @@ class SubscriptionRuntime:
             await asyncio.wait([self._loading])
         elif self._unsent:
             await self._commits.flushed()
+            await asyncio.sleep(0)  # what was written is sent in the meantime
 
     def written(self) -> Awaitable[None]:
         """Resolves when all that happened until now is on disk. Raises StorageUnavailable."""
@@ -474,11 +477,9 @@ class SubscriptionRuntime:
         """Lease up to ``max_messages`` to a consumer and send them. False if there are none."""
         picked = Picked(max_messages, min(consumer.free_bytes, MAX_DELIVERY_BYTES))
         self._pick_waiting(picked)
-        if self._keys is None:
-            self._pick_fresh(picked)
-        else:
+        if self._keys is not None:
             self._pick_held_back(picked, consumer, self._keys)
-            self._pick_fresh_in_order(picked, consumer, self._keys)
+        self._pick_fresh(picked, consumer)
         self._fail_unsent(picked)
         if not picked.messages:
             return False
@@ -542,7 +543,7 @@ class SubscriptionRuntime:
             else:
                 picked.add([seq], [message])
 
-    def _pick_fresh(self, picked: Picked) -> None:
+    def _pick_fresh(self, picked: Picked, consumer: Consumer) -> None:
         """Take messages that were not delivered before, in order."""
         while self._position < self._end and not picked.full and self._loading is None:
             if not self._may_read:
@@ -551,39 +552,49 @@ class SubscriptionRuntime:
             window = self._fresh_window(position)
             if window is None:
                 continue
-            offset = position - window.first_seq
-            messages = window.messages[offset : offset + picked.room]
-            self._position = position + len(messages)
-            seqs: Sequence[int] = range(position, self._position)
-            if position < max(self._known_below, self._cursor.top) or not window.is_whole:
-                seqs, messages = self._sort_out(picked, window, seqs)
-            unfit = picked.add(seqs, messages)  # type: ignore[arg-type]  # none is missing now
-            if unfit is not None:
-                self._position = unfit
-
-    def _pick_fresh_in_order(self, picked: Picked, consumer: Consumer, keys: Keys) -> None:
-        """``_pick_fresh``, where the messages of a key wait for each other."""
-        while self._position < self._end and not picked.full and self._loading is None:
-            if not self._may_read:
-                return
-            position = self._position
-            window = self._fresh_window(position)
-            if window is None:
+            end = min(window.end_seq, position + picked.room)
+            known_below = max(self._known_below, self._cursor.top)
+            if self._keys is not None or position < known_below or not window.is_whole:
+                self._position = self._pick_one_by_one(picked, window, end, consumer)
                 continue
-            seqs: Sequence[int] = range(position, min(window.end_seq, position + picked.room))
-            self._position = seqs[-1] + 1
-            seqs, messages = self._sort_out(picked, window, seqs)
-            for seq, message in zip(seqs, messages, strict=True):
-                if picked.full:
-                    self._position = seq
-                    break
-                key = self._read_key(message)
-                if key and not keys.admits(key, seq, consumer):
-                    self._end_leases(keys.hold_back(key, seq))
-                    continue
-                if key:
+            offset = position - window.first_seq
+            messages = window.messages[offset : end - window.first_seq]
+            unfit = picked.add(range(position, end), messages)  # type: ignore[arg-type]
+            self._position = end if unfit is None else unfit
+
+    def _pick_one_by_one(self, picked: Picked, window: Window, end: int, consumer: Consumer) -> int:
+        """``_pick_fresh`` where there is more to it, up to ``end``. Returns how far it came.
+
+        Messages of a key wait for each other. After a restart or a seek, some of what lies ahead is
+        done, leased, or out of attempts; a view leaves messages out, or fails.
+        """
+        keys, policy = self._keys, self.subscription.config.dead_letter
+        messages, failures, first = window.messages, window.failures, window.first_seq
+        missing: list[int] = []
+        seq = self._position
+        while seq < end and not picked.full:
+            message = messages[seq - first]
+            if self._cursor.is_done(seq) or seq in self._leases:
+                pass
+            elif seq in failures:
+                self._hold_back_failed(seq, message)
+                picked.failed(seq, failures[seq])
+            elif message is None:
+                missing.append(seq)
+            elif is_due(policy, self._attempts.failures(seq)):
+                self._hold_back_failed(seq, message)
+                self._die(seq)
+            elif keys is not None and (key := self._read_key(message)):
+                if keys.admits(key, seq, consumer):
                     keys.deliver(key, seq, consumer)
+                    picked.add([seq], [message])
+                else:
+                    self._end_leases(keys.hold_back(key, seq))
+            else:
                 picked.add([seq], [message])
+            seq += 1
+        self._done(missing)
+        return seq
 
     def _fresh_window(self, position: int) -> Window | None:
         """The window that holds ``position``; None if it has to be read, or has expired."""
@@ -595,36 +606,6 @@ class SubscriptionRuntime:
             self._done(range(position, window.end_seq))
             return None
         return window
-
-    def _sort_out(
-        self, picked: Picked, window: Window, seqs: Sequence[int]
-    ) -> tuple[Sequence[int], list[bytes]]:
-        """Out of what was read, what is to be delivered now.
-
-        After a restart or a seek, some of what lies ahead is done, leased, or out of attempts; a
-        view leaves messages out, or fails.
-        """
-        policy = self.subscription.config.dead_letter
-        kept: list[int] = []
-        messages: list[bytes] = []
-        missing: list[int] = []
-        for seq in seqs:
-            message = window.messages[seq - window.first_seq]
-            if self._cursor.is_done(seq) or seq in self._leases:
-                continue
-            if seq in window.failures:
-                self._hold_back_failed(seq, message)
-                picked.failed(seq, window.failures[seq])
-            elif message is None:
-                missing.append(seq)
-            elif is_due(policy, self._attempts.failures(seq)):
-                self._hold_back_failed(seq, message)
-                self._die(seq)
-            else:
-                kept.append(seq)
-                messages.append(message)
-        self._done(missing)
-        return kept, messages
 
     def _hold_back_failed(self, seq: int, message: bytes | None) -> None:
         """What comes after it in its key has to wait for it."""
