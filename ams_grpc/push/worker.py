@@ -1,14 +1,12 @@
 """Pushes the messages of one subscription.
 
 To the runtime it is a consumer like a stream, whose credit is the number of requests that may begin
-now. Each message is one request; its end is an ack or a nack.
+now. Each message is one request; its end settles the message, or fails it. What failed rests for
+itself (see ``broker.retry``); when failures prevail, the pace pauses for all. New messages and those
+that failed take turns, so that what the endpoint never accepts keeps nothing else from going out.
 
     credit = window of the pace - running requests, within the budget of the service;
              none while the pace pauses
-
-A failed message goes back at once when a policy says what becomes of it (retry, dead letter).
-Without one it rests for a second first, leased to nobody else: the runtime delivers what failed
-before what is new, so messages that the endpoint never takes would keep all others from going out.
 
 Nothing here is written: after a crash, what was not acknowledged is pushed again.
 """
@@ -18,9 +16,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from itertools import repeat
 from typing import Final, Protocol
 from urllib.parse import urlsplit
 
@@ -37,7 +36,6 @@ from ams_grpc.push.pace import Pace
 
 _LEASE_OUTLASTS_S: Final = 2
 """So that it is the end of a request that counts, and not the end of its lease."""
-_REST_S: Final = 1
 _OPEN_RETRY_S: Final = 0.5
 _LOG_EVERY_S: Final = 60.0
 _logger = logging.getLogger(__name__)
@@ -173,12 +171,13 @@ class PushWorker:
 
     def begin(self, runtime: SubscriptionRuntime, consumer: Consumer, delivery: Delivery) -> None:
         """Begin a request for each message."""
+        consumer.prefers_new = not consumer.prefers_new
         loop = asyncio.get_running_loop()
-        attempts = getattr(delivery, "attempts", ()) or [None] * len(delivery.seqs)
-        head = delivery.ack_id_head.decode()
-        for seq, message, attempt in zip(delivery.seqs, delivery.messages, attempts, strict=True):
+        attempts: Iterable[int | None] = delivery.attempts or repeat(None)
+        # The attempts may be endless.
+        for seq, message, attempt in zip(delivery.seqs, delivery.messages, attempts, strict=False):
             request = loop.create_task(
-                self._request(runtime, consumer, f"{head}{seq:012x}", message, attempt)
+                self._request(runtime, consumer, delivery.grant, seq, message, attempt)
             )
             self._running += 1
             self._tools.budget.take(len(message))
@@ -191,7 +190,8 @@ class PushWorker:
         self,
         runtime: SubscriptionRuntime,
         consumer: Consumer,
-        ack_id: str,
+        grant: int,
+        seq: int,
         message: bytes,
         attempt: int | None,
     ) -> None:
@@ -211,9 +211,9 @@ class PushWorker:
         consumer.stand_in_line()  # also if its lease was ended meanwhile, by a seek
         if outcome.accepted:
             self._tools.runtimes.used((subscription.id,))
-            runtime.acknowledge([ack_id])
+            runtime.settle(grant, (seq,))
         else:
-            runtime.modify_ack_deadline([ack_id], self._rest_s)
+            runtime.fail(grant, (seq,), outcome.reason)
 
     def _note(self, outcome: Outcome, pace: Pace, begun_at: float) -> None:
         """Count it, and go faster or slower."""
@@ -226,11 +226,6 @@ class PushWorker:
         pace.failed(begun_at, now)
         if pace is self._pace and self._pause is None and pace.paused_until > now:
             self._pause = self._tools.clock.call_at(pace.paused_until, self._after_pause)
-
-    @property
-    def _rest_s(self) -> int:
-        config = self.subscription.config
-        return _REST_S if config.retry is None and config.dead_letter is None else 0
 
     @property
     def _lease_s(self) -> int:
@@ -280,7 +275,10 @@ class _Slots(Consumer):
         close: Callable[[BrokerError], None],
         lease_s: int,
     ) -> None:
-        super().__init__(partial(worker.begin, runtime, self), close, ack_deadline_s=lease_s)
+        # Pub/Sub: of an ordering key, one message is out at a time.
+        super().__init__(
+            partial(worker.begin, runtime, self), close, ack_deadline_s=lease_s, one_per_key=True
+        )
         self._worker = worker
 
     @property

@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from ams_grpc.broker.catalog import Subscription, SubscriptionConfig
+from ams_grpc.broker.catalog import Subscription, SubscriptionConfig, TopicConfig
 from ams_grpc.broker.errors import FailedPrecondition, InvalidArgument
-from ams_grpc.broker.policies import DeadLetterPolicy, PushConfig
+from ams_grpc.broker.names import SubscriptionName, TopicName
+from ams_grpc.broker.policies import SECOND_US, DeadLetterPolicy, PushConfig, RetryPolicy
 from ams_grpc.broker.workers import Supervisor
 from ams_grpc.push.budget import Budget
 from ams_grpc.push.outcome import Outcome
@@ -223,30 +224,30 @@ async def test_an_idle_subscription_has_no_timer(pushing: Pushing, clock: Manual
 # --- what is not accepted ---------------------------------------------------------------------------
 
 
-async def test_a_refused_message_rests_a_second_and_is_pushed_again(
+async def test_a_refused_message_rests_longer_each_time_and_is_pushed_again(
     pushing: Pushing, clock: ManualClock
 ) -> None:
     await pushing.publish(b"1")
-    [request] = await pushing.running(1)
 
-    request.end(REFUSED)
-    await settle()
-    clock.advance(0.9)
-    await settle()
-    assert pushing.endpoint.data == [b"1"]
-    clock.advance(0.2)
-    await settle()
-
-    assert pushing.endpoint.data == [b"1", b"1"]
+    for attempt, rest_s in enumerate((0.1, 0.2, 0.4), start=1):
+        [request] = await pushing.running(1)
+        request.end(REFUSED)
+        await settle()
+        clock.advance(rest_s - 0.01)
+        await settle()
+        assert len(pushing.endpoint.pushed) == attempt
+        clock.advance(1)
+        await settle()
+        assert len(pushing.endpoint.pushed) == attempt + 1
 
 
 async def test_messages_that_are_never_accepted_keep_no_others_from_going_out(
     pushing: Pushing, clock: ManualClock
 ) -> None:
-    bad = [b"bad-%d" % number for number in range(10)]
+    bad = [b"bad-%d" % number for number in range(12)]
     await pushing.publish(*bad, *(b"good-%d" % number for number in range(100)))
 
-    for _ in range(2000):
+    for _ in range(4000):
         for request in list(pushing.endpoint.running):
             request.end(REFUSED if request.data in bad else ACCEPTED)
         await asyncio.sleep(0)
@@ -259,18 +260,55 @@ async def test_messages_that_are_never_accepted_keep_no_others_from_going_out(
     assert (await pushing.runtime()).counters.acked == 100
 
 
-async def test_with_a_dead_letter_policy_a_refused_message_goes_back_at_once(
-    pushing: Pushing,
+async def test_with_a_retry_policy_a_message_rests_as_long_as_that_says(
+    pushing: Pushing, clock: ManualClock
 ) -> None:
-    await pushing.change(replace(PUSHED, dead_letter=DeadLetterPolicy(TOPIC)))
+    await pushing.change(replace(PUSHED, retry=RetryPolicy(20 * SECOND_US, 600 * SECOND_US)))
     await pushing.publish(b"1")
     [request] = await pushing.running(1)
 
     request.end(REFUSED)
     await settle()
+    clock.advance(19)
+    await settle()
+    assert len(pushing.endpoint.pushed) == 1
+    clock.advance(2)
+    await settle()
 
-    assert pushing.endpoint.data == [b"1", b"1"]
-    assert (await pushing.runtime()).counters.nacked == 1
+    assert len(pushing.endpoint.pushed) == 2
+
+
+async def test_with_a_dead_letter_policy_attempts_are_told_and_are_not_endless(
+    pushing: Pushing, clock: ManualClock
+) -> None:
+    dead = TopicName("project", "dead")
+    await pushing.topics.create(dead, TopicConfig())
+    await pushing.change(replace(PUSHED, dead_letter=DeadLetterPolicy(dead)))
+    pushing.endpoint.always = REFUSED
+    await pushing.publish(b"1")
+
+    for _ in range(20):
+        await settle()
+        clock.advance(10)
+
+    assert [request.attempt for request in pushing.endpoint.pushed] == [1, 2, 3, 4, 5]
+    [batch] = pushing.stored.from_seq((await pushing.topics.get(dead)).id, 0)
+    assert b"status 503" in batch.payload
+
+
+async def test_of_an_ordering_key_one_message_is_out_at_a_time(pushing: Pushing) -> None:
+    ordered = SubscriptionName("project", "ordered")
+    await pushing.subscriptions.delete(ORDERS)
+    await pushing.subscriptions.create(ordered, TOPIC, replace(PUSHED, ordered=True))
+    await pushing.publish(b"a:1", b"a:2", b"b:1", b"a:3")
+
+    await pushing.running(2)
+    await settle()
+    assert pushing.endpoint.data == [b"a:1", b"b:1"]
+    for expected in (b"a:2", b"a:3"):
+        next(each for each in pushing.endpoint.running if each.data[:1] == b"a").end(ACCEPTED)
+        await settle()
+        assert pushing.endpoint.data[-1] == expected
 
 
 async def test_when_all_is_refused_pushing_pauses_longer_and_longer(
@@ -299,7 +337,7 @@ async def test_after_the_pause_an_endpoint_that_works_again_gets_everything(
     pushing.endpoint.always = ACCEPTED
     clock.advance(61)
     await settle()
-    clock.advance(2)
+    clock.advance(61)
     await eventually(lambda: len(set(pushing.endpoint.data)) == 50)
     await settle()
 
