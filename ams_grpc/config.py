@@ -39,7 +39,8 @@ class Config(BaseSettings):
         "127.0.0.1:8085", description="HOST:PORT of the gRPC API; port 0: any"
     )
     admin_address: str | None = Field(
-        None, description="HOST:PORT of /metrics, /healthz and /readyz; unset: off"
+        None,
+        description="HOST:PORT of /metrics, /healthz, /readyz and the keys of push tokens; unset: off",
     )
     google_rest_address: str | None = Field(
         None, description="HOST:PORT of Google's REST API of Pub/Sub, over HTTP; unset: off"

@@ -301,6 +301,58 @@ class EndlessAnswer:
                 self.was_cut_off = True
 
 
+# --- policies -----------------------------------------------------------------------------------------
+
+
+def test_a_message_that_is_never_accepted_becomes_a_dead_letter_that_tells_why(
+    lenient_pubsub: PubSub, receiver: Receiver
+) -> None:
+    receiver.answer = lambda _: 418
+    orders, dead = lenient_pubsub.topic(), lenient_pubsub.topic("dead")
+    morgue = lenient_pubsub.subscription(dead, "morgue")
+    lenient_pubsub.subscription(
+        orders, push_config=push_to(receiver), dead_letter_policy={"dead_letter_topic": dead}
+    )
+
+    lenient_pubsub.publish(orders, b"1")
+
+    [letter] = lenient_pubsub.pull(morgue)
+    assert letter.message.data == b"1"
+    attributes = letter.message.attributes
+    assert attributes["CloudPubSubDeadLetterSourceDeliveryErrorMessage"] == "status 418"
+    assert [push.json["deliveryAttempt"] for push in receiver.pushes] == [1, 2, 3, 4, 5]
+
+
+def test_messages_of_a_key_come_one_after_the_other_whatever_fails(
+    lenient_pubsub: PubSub, receiver: Receiver
+) -> None:
+    running: Counter[str] = Counter()
+    overlaps: list[str] = []
+
+    async def sometimes(push: Push) -> int:
+        key = push.json["message"]["orderingKey"]
+        if running[key]:
+            overlaps.append(key)
+        running[key] += 1
+        await asyncio.sleep(0.01)
+        running[key] -= 1
+        return 200 if random.random() < 0.8 else 500
+
+    receiver.answer = sometimes
+    orders = lenient_pubsub.topic()
+    lenient_pubsub.subscription(orders, push_config=push_to(receiver), enable_message_ordering=True)
+    for number in range(10):
+        for key in "abc":
+            message = types.PubsubMessage(data=b"%s-%d" % (key.encode(), number), ordering_key=key)
+            lenient_pubsub.publish_messages(orders, message)
+
+    for key in "abc":
+        data = [b"%s-%d" % (key.encode(), number) for number in range(10)]
+        receiver.wait_until_accepted(data, timeout_s=2 * PATIENCE_S)
+        assert [each for each in receiver.accepted if each[:1] == key.encode()] == data
+    assert overlaps == []
+
+
 # --- push, pull, and back -----------------------------------------------------------------------------
 
 
