@@ -37,6 +37,7 @@ from ams_grpc.push.pace import Pace
 _LEASE_OUTLASTS_S: Final = 2
 """So that it is the end of a request that counts, and not the end of its lease."""
 _OPEN_RETRY_S: Final = 0.5
+_REFUSALS: Final = 10  # so often a subscription may seem to be gone before it counts as gone
 _LOG_EVERY_S: Final = 60.0
 _logger = logging.getLogger(__name__)
 
@@ -148,26 +149,32 @@ class PushWorker:
             finally:
                 runtime.remove(consumer)
                 self._runtime = self._consumer = None
-            if not _may_pass(error):
+            if isinstance(error, ShuttingDown) or not isinstance(error, Unavailable):
                 return
 
     async def _open(self) -> SubscriptionRuntime | None:
         """The runtime; None when there is nothing to push any more."""
         name = self.subscription.name
-        while True:
+        refusals = 0
+        while refusals < _REFUSALS:
             try:
                 async with self._tools.opening:
                     runtime = await self._tools.runtimes.runtime(name, use=False)
-            except BrokerError as error:
-                if not _may_pass(error):
-                    return None
+            except ShuttingDown:
+                return None
+            except Unavailable:
+                pass
+            except BrokerError:
+                refusals += 1
             except Exception:
                 _logger.exception("cannot push the messages of %s", name)
             else:
-                of = runtime.subscription
-                is_ours = of.id == self.subscription.id and of.config.push is not None
-                return runtime if is_ours else None
+                if runtime.subscription.id == self.subscription.id:
+                    return None if runtime.subscription.config.push is None else runtime
+                # One of the same name went or came just now: look again.
+                refusals += 1
             await asyncio.sleep(_OPEN_RETRY_S)
+        return None
 
     def begin(self, runtime: SubscriptionRuntime, consumer: Consumer, delivery: Delivery) -> None:
         """Begin a request for each message."""
@@ -296,10 +303,6 @@ def _push_config(subscription: Subscription) -> PushConfig:
 def _resolve(closed: asyncio.Future[BrokerError], error: BrokerError) -> None:
     if not closed.done():  # the worker may be closing just now
         closed.set_result(error)
-
-
-def _may_pass(error: BrokerError) -> bool:
-    return isinstance(error, Unavailable) and not isinstance(error, ShuttingDown)
 
 
 def _place(endpoint: str) -> str:

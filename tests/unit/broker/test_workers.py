@@ -109,6 +109,8 @@ async def test_news_that_comes_late_is_no_news(office: Office) -> None:
     office.supervisor.changed(subscription(PUSHED, 3))
 
     office.supervisor.changed(subscription(PULLED, 2))
+    for _ in range(10):
+        await asyncio.sleep(0)
 
     assert office.states == [("push", "started")]
     assert len(office.workers[0].told) == 1

@@ -117,9 +117,6 @@ class Pushing(World):
         await eventually(lambda: len(self.endpoint.running) >= count)
         return list(self.endpoint.running)
 
-    async def outstanding(self) -> int:
-        return (await self.runtime()).outstanding
-
 
 @pytest.fixture
 async def pushing(clock: ManualClock) -> AsyncIterator[Pushing]:
@@ -204,8 +201,11 @@ async def test_the_budget_of_the_service_bounds_all_subscriptions(pushing: Pushi
 
     pushing.budget.give(0)
     await settle()
-
     assert len(pushing.endpoint.running) == 3
+    pushing.endpoint.running[0].end(ACCEPTED)
+    await settle()
+
+    assert len(pushing.endpoint.pushed) == 4
 
 
 async def test_an_idle_subscription_has_no_timer(pushing: Pushing, clock: ManualClock) -> None:
@@ -400,8 +400,10 @@ async def test_the_lease_outlasts_the_request(pushing: Pushing, clock: ManualClo
     await pushing.running(1)
 
     clock.advance(PUSHED.ack_deadline_s + 1)
+    await settle()
 
-    assert await pushing.outstanding() == 1
+    assert pushing.endpoint.data == [b"1"]
+    assert (await pushing.runtime()).counters.expired == 0
 
 
 async def test_a_seek_while_requests_run_leaves_all_the_credit(pushing: Pushing) -> None:
@@ -567,6 +569,41 @@ async def test_an_endpoint_that_was_accepted_once_does_not_block_other_changes(
 
     with pytest.raises(InvalidArgument):
         await pushing.change(replace(old, push=PushConfig("https://10.0.0.1/other")))
+
+
+async def test_a_worker_that_starts_too_late_takes_nothing(pushing: Pushing) -> None:
+    late = await pushing.subscriptions.get(ORDERS)
+    await pushing.change(PULLED)
+
+    worker = pushing._worker(late)
+    worker.start()
+    await settle()
+    await pushing.publish(b"1")
+    await settle()
+
+    assert pushing.endpoint.pushed == []
+    assert await pushing.pull_data() == [b"1"]
+    await worker.close()
+
+
+async def test_a_worker_takes_nothing_of_another_subscription_of_the_same_name(
+    pushing: Pushing,
+) -> None:
+    old = await pushing.subscriptions.get(ORDERS)
+    await pushing.subscriptions.delete(ORDERS)
+    await pushing.subscriptions.create(ORDERS, TOPIC, PUSHED)
+    [own] = [worker for worker in pushing.workers if worker.subscription.id != old.id]
+
+    worker = pushing._worker(old)
+    worker.start()
+    pushing.endpoint.always = ACCEPTED
+    await pushing.publish(*(b"%d" % number for number in range(50)))
+    async with asyncio.timeout(20):
+        await pushing.endpoint.came.wait()
+    await eventually(lambda: own.results["ack"] == 50)
+
+    assert worker.results == {}
+    await worker.close()
 
 
 # --- start and end ----------------------------------------------------------------------------------
