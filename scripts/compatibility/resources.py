@@ -22,6 +22,7 @@ from scripts.compatibility.fates import (
     REFUSED,
     WORKS,
     Fate,
+    UnknownFateError,
     is_output_only,
     leaves,
     values,
@@ -270,7 +271,8 @@ class Unimplemented(Exception):
 async def fates_of_resources(service: Service) -> dict[str, Fate]:
     """The fate of each field of each kind of resource, by its path.
 
-    Raises UnknownFateError for fields that no example sets, and that are not told.
+    That of a field that no example sets has an empty word. Raises UnknownFateError for an example that
+    is refused without naming a field.
     """
     resources = Resources(service)
     await resources.prepare()
@@ -295,11 +297,12 @@ async def _fates(resources: Resources, given: Message) -> dict[str, Fate]:
     except Unimplemented:
         return dict.fromkeys(paths, Fate(REFUSED, "the method is not there"))
     except grpc.aio.AioRpcError as error:
-        if not is_unimplemented(error):
-            raise
-        refusal = _REFUSAL.fullmatch(error.details() or "")
+        refusal = _REFUSAL.fullmatch(error.details() or "") if is_unimplemented(error) else None
         if refusal is None:
-            raise
+            raise UnknownFateError(
+                f"an example of a {given.DESCRIPTOR.name} was to be right: "
+                f"{error.code().name}: {error.details()}\n{given}"
+            ) from None
         at, why = refusal["path"], refusal["why"] or ""
         return {path: Fate(REFUSED, why) for path in paths if f"{path}.".startswith(f"{at}.")}
     return {

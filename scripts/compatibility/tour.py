@@ -55,7 +55,7 @@ class Tour:
             if error.code() is _EXISTS:  # a call that was to be wrong was right
                 return None
             if not is_unimplemented(error):
-                raise
+                raise _not_right(error, f"{name}({request})") from None
             self.methods[name] = _NOT_THERE
             for field in request.DESCRIPTOR.fields:
                 self.fields[f"{request.DESCRIPTOR.name}.{field.name}"] = _NOT_THERE
@@ -82,6 +82,10 @@ class Tour:
             return error.code()
         self.methods[name] = Fate(WORKS)
         return reply
+
+
+def _not_right(error: grpc.aio.AioRpcError, what: str) -> UnknownFateError:
+    return UnknownFateError(f"{what} was to be right: {error.code().name}: {error.details()}")
 
 
 def _wrong(request: Message, field: FieldDescriptor, depth: int = 1) -> Iterator[Message]:
@@ -225,24 +229,22 @@ async def _schemas(tour: Tour) -> None:
     avro = schemas.Schema(type=schemas.Schema.AVRO, definition=_AVRO)
     create = schemas.CreateSchemaRequest(parent=_P, schema=avro, schema_id="schema")
     await tour.call("CreateSchema", create)
-    await tour.call("GetSchema", schemas.GetSchemaRequest(name=_SCHEMA, view=schemas.FULL))
+    get = schemas.GetSchemaRequest(name=_SCHEMA, view=schemas.FULL)
+    first = (await tour.call("GetSchema", get)).revision_id
     await tour.call("ListSchemas", schemas.ListSchemasRequest(parent=_P, view=schemas.FULL))
     named = schemas.Schema(name=_SCHEMA, type=schemas.Schema.AVRO, definition=_AVRO)
-    second = await tour.call(
-        "CommitSchema", schemas.CommitSchemaRequest(name=_SCHEMA, schema=named)
-    )
+    await tour.call("CommitSchema", schemas.CommitSchemaRequest(name=_SCHEMA, schema=named))
     await tour.call(
         "ListSchemaRevisions",
         schemas.ListSchemaRevisionsRequest(name=_SCHEMA, view=schemas.FULL),
     )
-    await tour.call(
-        "RollbackSchema",
-        schemas.RollbackSchemaRequest(name=_SCHEMA, revision_id=second.revision_id or "0"),
-    )
-    await tour.call(
-        "DeleteSchemaRevision",
-        schemas.DeleteSchemaRevisionRequest(name=f"{_SCHEMA}@{second.revision_id or '0'}"),
-    )
+    rollback = schemas.RollbackSchemaRequest(name=_SCHEMA, revision_id=first)
+    third = (await tour.call("RollbackSchema", rollback)).revision_id
+    for name, revision_id in ((f"{_SCHEMA}@{first}", ""), (_SCHEMA, third)):
+        await tour.call(
+            "DeleteSchemaRevision",
+            schemas.DeleteSchemaRevisionRequest(name=name, revision_id=revision_id),
+        )
     await tour.call("ValidateSchema", schemas.ValidateSchemaRequest(parent=_P, schema=avro))
     message: dict[str, Any] = {"parent": _P, "message": b'{"a": "x"}', "encoding": schemas.JSON}
     await tour.call("ValidateMessage", schemas.ValidateMessageRequest(name=_SCHEMA, **message))
