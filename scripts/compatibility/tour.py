@@ -240,7 +240,7 @@ async def _schemas(tour: Tour) -> None:
     )
     rollback = schemas.RollbackSchemaRequest(name=_SCHEMA, revision_id=first)
     third = (await tour.call("RollbackSchema", rollback)).revision_id
-    for name, revision_id in ((f"{_SCHEMA}@{first}", ""), (_SCHEMA, third)):
+    for name, revision_id in ((_SCHEMA, third), (f"{_SCHEMA}@{first}", "")):
         await tour.call(
             "DeleteSchemaRevision",
             schemas.DeleteSchemaRevisionRequest(name=name, revision_id=revision_id),
