@@ -30,7 +30,7 @@ from ams_grpc.config import Config, split_address
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2
 from ams_grpc.services.frame import Calls, handlers
 from ams_grpc.services.iam import IamPolicy
-from ams_grpc.services.messages import decode
+from ams_grpc.services.messages import annotated, decode, ordering_key
 from ams_grpc.services.publisher import Publisher
 from ams_grpc.services.subscriber import Subscriber
 from ams_grpc.storage.storage import Storage, open_storage
@@ -65,6 +65,7 @@ class Addresses:
 
     grpc: str
     admin: str | None
+    google_rest: str | None = None
 
 
 class CannotListenError(Exception):
@@ -93,6 +94,8 @@ async def running(config: Config) -> AsyncIterator[Addresses]:
             commits=storage.commits,
             upkeep=storage.upkeep,
             decode=decode,
+            read_key=ordering_key,
+            annotate=annotated,
             clock=clock,
             secret=storage.server_secret,
             settings=BrokerSettings(
@@ -124,6 +127,11 @@ async def running(config: Config) -> AsyncIterator[Addresses]:
         grpc_address = await parts.enter_async_context(
             _grpc_server(config, services, calls, health_servicer)
         )
+        google_rest_address = None
+        if config.google_rest_address is not None:
+            google_rest_address = await parts.enter_async_context(
+                _google_rest_server(config.google_rest_address, services, calls)
+            )
         draining = asyncio.Event()
         admin_address = None
         if config.admin_address is not None:
@@ -131,7 +139,7 @@ async def running(config: Config) -> AsyncIterator[Addresses]:
                 _admin_server(config.admin_address, broker, calls, storage, draining)
             )
         try:
-            yield Addresses(grpc_address, admin_address)
+            yield Addresses(grpc_address, admin_address, google_rest_address)
         finally:
             _log.info("draining")
             draining.set()
@@ -194,6 +202,21 @@ def _listen(server: grpc.aio.Server, config: Config, host: str, port: int) -> in
         ) from None
     except OSError as error:
         raise CannotListenError(f"cannot read the certificate or key: {error}") from None
+
+
+@asynccontextmanager
+async def _google_rest_server(
+    address: str, services: Iterable[tuple[ServiceDescriptor, object]], calls: Calls
+) -> AsyncIterator[str]:
+    # Imported late: without it nobody pays for it.
+    from ams_grpc.bridge import google_rest_server  # noqa: PLC0415
+
+    host, port = split_address(address)
+    try:
+        async with google_rest_server(host, port, services, calls) as port:
+            yield f"{host}:{port}"
+    except OSError as error:
+        raise CannotListenError(f"cannot listen on {address}: {error.strerror}") from None
 
 
 @asynccontextmanager

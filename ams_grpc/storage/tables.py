@@ -21,6 +21,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    false,
 )
 from sqlalchemy.types import TypeEngine
 
@@ -123,6 +124,34 @@ ack_chunks: Final = Table(
     Column("bits", LargeBinary, nullable=False),
 )
 
+
+def _of_cursor() -> Column[int]:
+    return _number(
+        "subscription_id",
+        ForeignKey("cursors.subscription_id", ondelete="CASCADE"),
+        primary_key=True,
+    )
+
+
+failures: Final = Table(
+    "failures",
+    metadata,
+    _of_cursor(),
+    _number("seq", primary_key=True),
+    _number("count"),
+)
+"""Failed deliveries of messages that have any, where a dead-letter policy counts them."""
+
+leases: Final = Table(
+    "leases",
+    metadata,
+    _of_cursor(),
+    _number("grant_no", primary_key=True),
+    _number("deadline_us"),
+    Column("seqs", LargeBinary, nullable=False),
+)
+"""Deliveries under exactly-once delivery: a message is not sent again before the deadline."""
+
 batches: Final = Table(
     "batches",
     metadata,
@@ -148,6 +177,7 @@ snapshots: Final = Table(
     _number("expire_us", index=True),
     Column("labels", Text, nullable=False),
     _number("floor"),
+    Column("ordered", Boolean, nullable=False, server_default=false()),  # as its subscription
     Index(None, "project", "name"),
     Index(None, "topic_id", "name"),
     sqlite_autoincrement=True,
