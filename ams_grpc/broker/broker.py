@@ -18,7 +18,16 @@ from ams_grpc.broker.catalog import Subscription
 from ams_grpc.broker.clock import Clock
 from ams_grpc.broker.errors import UNABLE, ShuttingDown, StorageUnavailable
 from ams_grpc.broker.log import Log
-from ams_grpc.broker.ports import Catalog, Commits, Decoder, Gate, LogReader, StoredBatch, Upkeep
+from ams_grpc.broker.ports import (
+    Catalog,
+    Commits,
+    Decoder,
+    Gate,
+    LogReader,
+    StoredBatch,
+    TransformCheck,
+    Upkeep,
+)
 from ams_grpc.broker.profiles import Profile
 from ams_grpc.broker.retention import Retention
 from ams_grpc.broker.snapshots import Snapshots
@@ -61,6 +70,7 @@ class Broker:
         settings: BrokerSettings,
         gate: Gate | None = None,
         view_of: Callable[[Log, Subscription], View] = _plain_view,
+        check_transforms: TransformCheck | None = None,
     ) -> None:
         self.clock = clock
         self.log = Log(
@@ -76,8 +86,9 @@ class Broker:
             profile=settings.profile,
             max_outstanding=settings.max_outstanding,
             view_of=view_of,
+            check_transforms=check_transforms,
         )
-        self.topics = Topics(catalog, commits, self.subscriptions, gate)
+        self.topics = Topics(catalog, commits, self.subscriptions, gate, check_transforms)
         self.snapshots = Snapshots(catalog, reader, commits, self.subscriptions, clock)
         self.retention = Retention(
             upkeep, self.subscriptions, clock, interval_s=settings.retention_interval_s

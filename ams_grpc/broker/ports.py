@@ -17,6 +17,7 @@ from ams_grpc.broker.catalog import (
     TopicConfig,
 )
 from ams_grpc.broker.names import SnapshotName, SubscriptionName, TopicName
+from ams_grpc.broker.policies import Transform
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +122,14 @@ class Gate(Protocol):
 
         Called only for topics that have a schema or transforms.
         """
+        ...
+
+
+class TransformCheck(Protocol):
+    """Tells whether transforms can be carried out, as far as that shows before the first message."""
+
+    async def __call__(self, transforms: Sequence[Transform]) -> None:
+        """Raises InvalidArgument: a function's code does not work, or defines no such function."""
         ...
 
 

@@ -161,6 +161,10 @@ class SubscriptionRuntime:
             self._end = end
             self.dispatch()
 
+    def use_view(self, view: View) -> None:
+        """Read the topic's log in another way from the next delivery on."""
+        self._view = view
+
     def acknowledge(self, ack_ids: Iterable[str], *, lenient: bool = False) -> None:
         """These deliveries are done; the group commit is to write it.
 

@@ -24,7 +24,14 @@ from ams_grpc.broker.errors import (
 )
 from ams_grpc.broker.log import Log
 from ams_grpc.broker.names import SubscriptionName, TopicName
-from ams_grpc.broker.ports import Catalog, Commits, LogReader, StoredBatch, Workers
+from ams_grpc.broker.ports import (
+    Catalog,
+    Commits,
+    LogReader,
+    StoredBatch,
+    TransformCheck,
+    Workers,
+)
 from ams_grpc.broker.profiles import Profile
 from ams_grpc.broker.rules import (
     check_max_messages,
@@ -56,6 +63,7 @@ class Subscriptions:
         profile: Profile,
         max_outstanding: int,
         view_of: Callable[[Log, Subscription], View],
+        check_transforms: TransformCheck | None = None,
     ) -> None:
         self._catalog = catalog
         self._reader = reader
@@ -66,6 +74,7 @@ class Subscriptions:
         self._profile = profile
         self._max_outstanding = max_outstanding
         self._view_of = view_of
+        self._check_transforms = check_transforms
         self.workers: Workers | None = None
         """Whoever delivers what nobody pulls; wants to know of changes."""
         self._runtimes: dict[SubscriptionName, SubscriptionRuntime] = {}
@@ -85,6 +94,8 @@ class Subscriptions:
         Raises AlreadyExists, InvalidArgument; NotFound for the topic.
         """
         check_subscription(config, self._profile)
+        if config.transforms and self._check_transforms is not None:
+            await self._check_transforms(config.transforms)
         if name is None:
             name = SubscriptionName(topic.project, f"sub-{uuid.uuid4().hex}")
         created = await self._catalog.create_subscription(name, topic, config)
@@ -111,6 +122,9 @@ class Subscriptions:
             subscription = await self._catalog.subscription(name)
             config = change(subscription)
             check_subscription(config, self._profile)
+            is_new = config.transforms != subscription.config.transforms
+            if is_new and self._check_transforms is not None:
+                await self._check_transforms(config.transforms)
             return await self._catalog.update_subscription(subscription, config)
 
         updated = await until_unchanged(name, attempt)
@@ -411,7 +425,9 @@ class Subscriptions:
         if runtime is None or runtime.subscription.id != subscription.id:
             return
         if runtime.subscription.version <= subscription.version:
-            runtime.subscription = subscription
+            before, runtime.subscription = runtime.subscription, subscription
+            if before.config.transforms != subscription.config.transforms:
+                runtime.use_view(self._view_of(self._log, subscription))
 
     def _close(
         self,
