@@ -21,7 +21,7 @@ from grpc_reflection.v1alpha import reflection
 
 from ams_grpc.broker.broker import Broker, BrokerSettings
 from ams_grpc.broker.catalog import Subscription
-from ams_grpc.broker.clock import SystemClock
+from ams_grpc.broker.clock import Clock, SystemClock
 from ams_grpc.broker.errors import StorageUnavailable
 from ams_grpc.broker.filters import parse_filter
 from ams_grpc.broker.log import Log
@@ -110,7 +110,7 @@ async def running(config: Config) -> AsyncIterator[Addresses]:
                 max_outstanding=config.max_outstanding,
             ),
             gate=TransformGate(lanes, clock),
-            view_of=partial(_view_of, lanes),
+            view_of=partial(_view_of, lanes, clock),
             check_transforms=TransformCheck(lanes),
         )
         storage.commits.on_appended = broker.appended
@@ -137,14 +137,15 @@ async def running(config: Config) -> AsyncIterator[Addresses]:
             broker.drain()
 
 
-def _view_of(lanes: Lanes, log: Log, subscription: Subscription) -> View:
+def _view_of(lanes: Lanes, clock: Clock, log: Log, subscription: Subscription) -> View:
     """What a subscription sees of its topic's log: the filter comes first, then the transforms."""
     config, topic_id = subscription.config, subscription.topic_id
     view: View = PlainView(log, topic_id)
     if config.filter:
         view = FilteredView(log, topic_id, parse_filter(config.filter), attributes_of)
     if transforms := enabled(config.transforms):
-        view = TransformedView(view, transforms, lanes, ("subscription", subscription.id))
+        whose = ("subscription", subscription.id)
+        view = TransformedView(view, transforms, lanes=lanes, whose=whose, clock=clock)
     return view
 
 

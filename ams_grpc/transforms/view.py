@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import Final
 
+from ams_grpc.broker.clock import Clock
 from ams_grpc.broker.policies import Transform
 from ams_grpc.broker.views import Recent, Stretch, View, Window
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
@@ -14,6 +15,8 @@ from ams_grpc.transforms.worker import Worker
 
 _MAX_MESSAGES: Final = 256
 _MAX_BYTES: Final = 1 << 20
+_MAX_FAILED: Final = 4 * _MAX_MESSAGES
+_FAILED_FOR_S: Final = 1.0
 
 
 class TransformedView:
@@ -21,19 +24,30 @@ class TransformedView:
 
     ``load`` does the work, for a short stretch at a time; ``find`` knows the stretches of late. A
     message for which a transform fails is one of the window's failures, and stands in its place as
-    it is stored.
+    it is stored. After a second it is worth another try.
     """
 
     def __init__(
-        self, inner: View, transforms: Sequence[Transform], lanes: Lanes, whose: Hashable
+        self,
+        inner: View,
+        transforms: Sequence[Transform],
+        *,
+        lanes: Lanes,
+        whose: Hashable,
+        clock: Clock,
     ) -> None:
         self._inner = inner
+        self._clock = clock
         self._transforms = transforms
         self._lanes = lanes
         self._whose = whose
         self._recent = Recent()
+        self._failed_at: dict[int, float] = {}  # by seq
 
     def find(self, seq: int) -> Window | None:
+        failed_at = self._failed_at.get(seq)
+        if failed_at is not None and failed_at + _FAILED_FOR_S <= self._clock.monotonic():
+            return None
         return self._recent.find(seq)
 
     async def load(self, seq: int) -> int | None:
@@ -48,8 +62,16 @@ class TransformedView:
         outcomes: list[Outcome] = []
         if live:
             outcomes = await self._lanes.run(self._whose, lambda worker: self._apply(live, worker))
-        self._recent.add(_stretch(window, seq, messages, outcomes))
+        self._add(_stretch(window, seq, messages, outcomes))
         return seq
+
+    def _add(self, stretch: Stretch) -> None:
+        self._recent.add(stretch)
+        for seq in range(stretch.first_seq, stretch.end_seq):
+            self._failed_at.pop(seq, None)
+        if len(self._failed_at) > _MAX_FAILED:
+            self._failed_at.clear()
+        self._failed_at.update(dict.fromkeys(stretch.failures, self._clock.monotonic()))
 
     def _apply(self, messages: Sequence[bytes], worker: Worker) -> list[Outcome]:
         """In a thread."""

@@ -235,6 +235,12 @@ def test_compression_goes_both_ways(pubsub: PubSub) -> None:
 # --- what is refused --------------------------------------------------------------------------------
 
 
+TOO_MANY = (
+    "The request exceeds the maximum number of enabled message transforms. Maximum enabled "
+    "transforms: 5. Enabled transforms: 6"
+)
+
+
 def named(count: int, **fields: Any) -> list[dict[str, Any]]:
     return [javascript("return message", f"f{i}", **fields) for i in range(count)]
 
@@ -244,8 +250,7 @@ def named(count: int, **fields: Any) -> list[dict[str, Any]]:
     [
         (
             named(6),
-            "The request exceeds the maximum number of enabled message transforms. Maximum enabled "
-            "transforms: 5. Enabled transforms: 6",
+            TOO_MANY,
         ),
         ([UPPER, UPPER], "two functions have the name transform"),
         ([javascript("return (", "f")], "function f: SyntaxError"),
