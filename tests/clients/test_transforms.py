@@ -156,7 +156,7 @@ def test_a_function_knows_the_id_and_the_time_of_a_message(pubsub: PubSub) -> No
     [received] = pubsub.pull(warehouse)
     assert json.loads(received.message.data) == {
         "message_id": message_id,
-        "publish_time": received.message.publish_time.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "publish_time": f"{received.message.publish_time:%Y-%m-%dT%H:%M:%SZ}",
         "ordering_key": "key",
     }
     assert received.message.message_id == message_id
