@@ -112,6 +112,7 @@ async def running(config: Config) -> AsyncIterator[Addresses]:
             gate=TransformGate(lanes, clock),
             view_of=partial(_view_of, lanes, clock),
             check_transforms=TransformCheck(lanes),
+            attributes_of=attributes_of,
         )
         storage.commits.on_appended = broker.appended
         storage.commits.on_uncertain = broker.uncertain

@@ -323,6 +323,10 @@ class Upkeep(Protocol):
 
     async def expired_floors(self, now_us: int) -> Sequence[ExpiredFloor]: ...
 
+    async def filtered_backlogs(self) -> Sequence[SubscriptionName]:
+        """The attached subscriptions with a filter whose floor is not at their topic's end."""
+        ...
+
     async def delete_expired_snapshots(self, now_us: int) -> int:
         """How many it were."""
         ...

@@ -114,6 +114,16 @@ class SubscriptionRuntime:
         return len(self._waiting) + max(0, self._end - self._position)
 
     @property
+    def unread(self) -> range:
+        """What it has not looked at since it started or was sought."""
+        return range(self._position, self._end)
+
+    @property
+    def epoch(self) -> int:
+        """Counts the seeks."""
+        return self._cursor.epoch
+
+    @property
     def open_streams(self) -> int:
         return sum(not consumer.once for consumer in self._consumers)
 
@@ -164,6 +174,11 @@ class SubscriptionRuntime:
     def use_view(self, view: View) -> None:
         """Read the topic's log in another way from the next delivery on."""
         self._view = view
+
+    def pass_over(self, seqs: Sequence[int]) -> None:
+        """These are not for this subscription, and never will be."""
+        self._done(seqs)
+        self._position = max(self._position, self._cursor.floor)
 
     def acknowledge(self, ack_ids: Iterable[str], *, lenient: bool = False) -> None:
         """These deliveries are done; the group commit is to write it.

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+from pathlib import Path
 
 import pytest
 from google.api_core import exceptions
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.pubsub_v1 import types
 
-from tests.clients.pubsub import Inbox, PubSub, data_of
+from tests.clients.pubsub import Inbox, PubSub, data_of, project_on
+from tests.server import Server, eventually
 
 MESSAGES: dict[str, dict[str, str]] = {
     "A": {"lang": "en", "name": "com"},
@@ -19,6 +21,7 @@ MESSAGES: dict[str, dict[str, str]] = {
     "E": {"iana.org/language_tag": "en", "name": ""},
     "F": {"name": "company", "a-b_c": "1"},
 }
+UNDELIVERED = "pubsub_subscription_num_undelivered_messages"
 LONG_AGO = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 
 
@@ -116,6 +119,24 @@ def test_a_snapshot_of_another_subscription_is_filtered_too(pubsub: PubSub) -> N
     assert sorted(data_of(received)) == [b"A", b"B", b"C"]
     pubsub.acknowledge(warehouse, *received)
     assert pubsub.pull_now(warehouse) == []
+
+
+def test_what_does_not_match_leaves_the_backlog_though_nobody_reads(
+    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"RETENTION_INTERVAL_S": "0.1"}
+    with (
+        Server(tmp_path, database_url, admin=True, settings=settings) as server,
+        project_on(server, monkeypatch) as pubsub,
+    ):
+        orders = pubsub.topic()
+        warehouse = pubsub.subscription(orders, filter='attributes.lang = "en"')
+        publish_all(pubsub, orders)
+        publish_all(pubsub, orders)
+
+        eventually(lambda: server.metric(UNDELIVERED) == 4)
+
+        assert sorted(data_of(pubsub.pull_all(warehouse, 4))) == [b"A", b"A", b"B", b"B"]
 
 
 def test_a_filter_is_shown_as_it_was_written(pubsub: PubSub) -> None:
