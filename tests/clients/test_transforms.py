@@ -301,3 +301,16 @@ def test_an_ai_inference_is_refused(pubsub: PubSub) -> None:
 
     with pytest.raises(exceptions.MethodNotImplemented, match="ai_inference"):
         pubsub.topic(message_transforms=[transform])
+
+
+def test_what_a_caller_says_of_enabled_is_shown_and_means_nothing(pubsub: PubSub) -> None:
+    transforms = [{**UPPER, "enabled": True}, {**COMPRESS, "disabled": True, "enabled": True}]
+    orders = pubsub.topic(message_transforms=transforms)
+    warehouse = pubsub.subscription(orders, message_transforms=transforms)
+    asked = types.Topic(name=orders, message_transforms=transforms)
+
+    assert pubsub.publisher.get_topic(topic=orders) == asked
+    shown = pubsub.subscriber.get_subscription(subscription=warehouse)
+    assert shown.message_transforms == asked.message_transforms
+    pubsub.publish(orders, b"a")
+    assert data_of(pubsub.pull(warehouse)) == [b"A"]

@@ -13,13 +13,17 @@ from google.pubsub_v1.services.schema_service.transports import SchemaServiceGrp
 
 from tests.clients.pubsub import PubSub
 
+TRANSFORM = {"javascript_udf": {"function_name": "f", "code": "function f(m) { return m; }"}}
+
 OF_TOPICS: dict[str, Any] = {
     "schema_settings": {"schema": "projects/p/schemas/order", "encoding": "JSON"},
     "ingestion_data_source_settings": {
         "cloud_storage": {"bucket": "b", "text_format": {"delimiter": "\n"}}
     },
+    "message_transforms": [TRANSFORM],
 }
 OF_SUBSCRIPTIONS: dict[str, Any] = {
+    "filter": "attributes:name",
     "enable_message_ordering": True,
     "enable_exactly_once_delivery": True,
     "dead_letter_policy": {
@@ -30,6 +34,7 @@ OF_SUBSCRIPTIONS: dict[str, Any] = {
     "push_config": {"push_endpoint": "https://example.com/push"},
     "bigquery_config": {"table": "p.d.t"},
     "cloud_storage_config": {"bucket": "bucket"},
+    "message_transforms": [TRANSFORM],
 }
 
 
@@ -77,7 +82,7 @@ def test_a_subscription_with_an_unsupported_feature_is_refused(
     [
         (field, value)
         for field, value in OF_SUBSCRIPTIONS.items()
-        if field != "enable_message_ordering"  # immutable anyway
+        if field not in {"filter", "enable_message_ordering"}  # immutable anyway
     ],
 )
 def test_a_subscription_cannot_be_given_an_unsupported_feature(
