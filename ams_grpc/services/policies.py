@@ -136,8 +136,10 @@ def _transform_pb(transform: Transform) -> pb.MessageTransform:
             shown.javascript_udf.function_name = function_name
             shown.javascript_udf.code = code
         case CompressionTransform(mode):
-            shown.compression.compression_algorithm = pb.Compression.ZLIB
-            shown.compression.compression_mode = pb.Compression.CompressionMode.Value(str(mode))
+            compression = pb.Compression(
+                compression_algorithm=pb.Compression.ZLIB, compression_mode=str(mode)
+            )
+            shown.compression.CopyFrom(compression)
     return shown
 
 
