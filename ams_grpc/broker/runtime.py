@@ -1,21 +1,20 @@
 """One subscription at work: an event in, one dispatch step, effects out.
 
-Each seq of the topic is, for this subscription, in exactly one place:
-
-    fresh     at or above ``_position``: not delivered since the runtime started or was sought
-    leased    at a consumer, until a deadline (``Leases``)
-    waiting   was delivered, and is to be delivered again (``_waiting``)
-    done      acknowledged, expired, or gone (``Cursor``)
+Each seq of the topic is, for this subscription, in exactly one place: fresh, which is at or above
+``_position`` and not read since the runtime started or was sought, or in one of ``Places``:
 
     fresh --deliver--> leased --ack--> done
                         |   ^
            nack, expiry v   | deliver
                        waiting --late ack (after an expiry)--> done
+                          |
+           last attempt   +--> dying --forwarded--> done
 
 Everything happens on the event loop, without locks. Whatever changes the picture (new messages,
 credit, acks, expiries, seeks) ends in ``dispatch``. The only timer is the one for the next ack
-deadline. Leases live in memory: losing them in a crash means redelivery. The cursor is written
-by the group commit.
+deadline or the end of the next backoff. Leases live in memory: losing them in a crash means
+redelivery; but those of exactly-once delivery are written before their messages are sent. The
+cursor is written by the group commit.
 """
 
 from __future__ import annotations
@@ -23,28 +22,31 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from heapq import heappop, heappush
+from functools import partial
 from typing import Final
 
 from ams_grpc.broker.ack_ids import AckIds, Delivered
 from ams_grpc.broker.catalog import Subscription
 from ams_grpc.broker.clock import Alarm, Clock
 from ams_grpc.broker.consumers import Consumer, Delivery, Line
-from ams_grpc.broker.cursor import Cursor
+from ams_grpc.broker.dead_letters import Forwarding
 from ams_grpc.broker.errors import BrokerError, StorageUnavailable
-from ams_grpc.broker.leases import Leases
+from ams_grpc.broker.exact_acks import ExactAcks
+from ams_grpc.broker.exactly_once import Confirmation
+from ams_grpc.broker.forwarder import Forwarder
+from ams_grpc.broker.ordering import FOREVER, Keys
 from ams_grpc.broker.picked import Picked
-from ams_grpc.broker.ports import Commits, CursorState
+from ams_grpc.broker.places import NOBODY, Places
+from ams_grpc.broker.policies import SECOND_US
+from ams_grpc.broker.ports import Commits, CursorState, Deliveries
 from ams_grpc.broker.views import View, Window
 
 MAX_DELIVERY_MESSAGES: Final = 1000
 MAX_DELIVERY_BYTES: Final = 512 * 1024
 _NEAR_TAIL: Final = 20_000  # so few messages behind, new ones are worth keeping in the cache
 _LOAD_RETRY_S: Final = 0.25
-_STALE_ENTRIES: Final = 1000  # so many seqs in the heap that no longer wait do no harm
-_NACKED: Final = 0  # no grant has this number
 _logger = logging.getLogger(__name__)
 
 
@@ -59,7 +61,10 @@ class Counters:
 
 
 class SubscriptionRuntime:
-    """An active subscription. It learns by ``appended`` how far its topic goes."""
+    """An active subscription. It learns by ``appended`` how far its topic goes.
+
+    ``read_key`` finds the ordering key in a serialized message.
+    """
 
     def __init__(
         self,
@@ -71,21 +76,24 @@ class SubscriptionRuntime:
         clock: Clock,
         secret: bytes,
         max_outstanding: int,
+        read_key: Callable[[bytes], str],
+        forwarding: Forwarding,
+        deliveries: Deliveries | None = None,
     ) -> None:
-        self.subscription = subscription
         self.counters = Counters()
         self.kept_from: int | None = None
         """The lowest floor of the topic's snapshots: from there on nothing expires."""
+        self._places = Places(subscription, state, deliveries or Deliveries(), clock, self._save)
         self._ack_ids = AckIds(secret, subscription.id)
-        self._cursor = Cursor(subscription.id, state)
+        self._exact_acks = ExactAcks(self._places, self._ack_ids, clock)
+        self._forwarder = Forwarder(self._places, forwarding, self.dispatch)
         self._position = state.floor
         self._end = state.floor
-        self._leases = Leases()
-        self._waiting: dict[int, int] = {}  # seq -> the grant that expired, or _NACKED
-        self._waiting_order: list[int] = []  # heap of seqs, some no longer waiting
+        self._unsent = 0  # deliveries that are being written before they are sent
         self._line: Line = OrderedDict()
         self._consumers: set[Consumer] = set()
         self._view = view
+        self._read_key = read_key
         self._commits = commits
         self._clock = clock
         self._max_outstanding = max_outstanding
@@ -99,19 +107,27 @@ class SubscriptionRuntime:
     # --- what there is -----------------------------------------------------------------------
 
     @property
+    def subscription(self) -> Subscription:
+        return self._places.subscription
+
+    @property
     def floor(self) -> int:
-        return self._cursor.floor
+        return self._places.cursor.floor
+
+    @property
+    def exactly_once(self) -> bool:
+        """Whether acks are confirmed, and refused when they come too late."""
+        return self.subscription.config.exactly_once
 
     @property
     def outstanding(self) -> int:
         """Messages at consumers."""
-        return len(self._leases)
+        return len(self._places.leases)
 
     @property
     def undelivered(self) -> int:
         """Messages that could be delivered now, or soon."""
-        # What retention or a seek passed over may not even have been heard of.
-        return len(self._waiting) + max(0, self._end - self._position)
+        return len(self._places.waiting) + self._places.held_back + self._fresh
 
     @property
     def unread(self) -> range:
@@ -121,16 +137,16 @@ class SubscriptionRuntime:
     @property
     def epoch(self) -> int:
         """Counts the seeks."""
-        return self._cursor.epoch
+        return self._places.cursor.epoch
 
     @property
     def open_streams(self) -> int:
         return sum(not consumer.once for consumer in self._consumers)
 
     @property
-    def loading(self) -> bool:
-        """True while messages are being read from storage."""
-        return self._loading is not None
+    def busy(self) -> bool:
+        """True while messages are being read from storage, or written as leased."""
+        return self._loading is not None or self._unsent > 0
 
     @property
     def near_tail(self) -> bool:
@@ -139,7 +155,7 @@ class SubscriptionRuntime:
 
     def cursor_state(self) -> CursorState:
         """What is done at this moment; what consumers hold is not."""
-        return self._cursor.state()
+        return self._places.cursor.state()
 
     # --- events ------------------------------------------------------------------------------
 
@@ -155,9 +171,8 @@ class SubscriptionRuntime:
 
         Pub/Sub: the end of a stream does not return its messages.
         """
-        self._consumers.discard(consumer)
-        self._line.pop(consumer, None)
-        consumer.line = None
+        consumer.left = True
+        self._dismiss(consumer)
 
     def wake(self, consumer: Consumer) -> None:
         """A consumer can take more."""
@@ -177,8 +192,8 @@ class SubscriptionRuntime:
 
     def pass_over(self, seqs: Sequence[int]) -> None:
         """These are not for this subscription, and never will be."""
-        self._done(seqs)
-        self._position = max(self._position, self._cursor.floor)
+        self._places.done(seqs)
+        self._position = max(self._position, self._places.cursor.floor)
 
     def acknowledge(self, ack_ids: Iterable[str], *, lenient: bool = False) -> None:
         """These deliveries are done; the group commit is to write it.
@@ -187,13 +202,12 @@ class SubscriptionRuntime:
         was not delivered again. Raises InvalidArgument for a malformed id, having done nothing,
         unless ``lenient``.
         """
-        done: set[int] = set()  # two ids may name one message
+        settled: set[int] = set()  # two ids may name one message
         for delivered in self._parse(ack_ids, lenient=lenient):
-            if delivered.epoch == self._cursor.epoch:
-                done.update(self._settle(delivered))
-        self._done(list(done))
-        self.counters.acked += len(done)
-        self.dispatch()
+            if delivered.epoch == self._places.cursor.epoch:
+                settled.update(self._places.settle(delivered))
+                settled.update(self._of_earlier_run(delivered))
+        self._acknowledged(settled)
 
     def modify_ack_deadline(
         self, ack_ids: Iterable[str], seconds: int, *, lenient: bool = False
@@ -203,22 +217,52 @@ class SubscriptionRuntime:
         Stale ids are skipped; those of leases which have expired lease the message again, if it
         was not delivered since. Raises InvalidArgument like ``acknowledge``.
         """
-        deadline = self._clock.monotonic() + seconds
         for delivered in self._parse(ack_ids, lenient=lenient):
-            if delivered.epoch != self._cursor.epoch:
+            if delivered.epoch != self._places.cursor.epoch:
                 continue
             if seconds > 0:
-                self._leases.extend(delivered.grant, delivered.seqs, deadline)
-                self._lease_again(delivered, deadline)
+                self._places.extend(delivered.grant, delivered.seqs, seconds)
+                self._places.lease_again(delivered, seconds)
             else:
-                released = self._leases.release(delivered.grant, delivered.seqs)
-                self._wait(released, _NACKED)
-                self.counters.nacked += len(released)
+                self.counters.nacked += self._places.nack(delivered.grant, delivered.seqs)
         self.dispatch()
+
+    def acknowledge_exactly(self, ack_ids: Iterable[str]) -> Confirmation:
+        """``acknowledge`` for exactly-once delivery: only the latest id of a valid lease counts.
+
+        What is accepted holds once the group commit has written it. With ordering, an ack is
+        refused while an earlier message of the key is not acknowledged.
+        """
+        self._expire()
+        answer, settled = self._exact_acks.acknowledge(ack_ids)
+        self.counters.acked += settled
+        self.dispatch()
+        return answer
+
+    def modify_ack_deadline_exactly(self, ack_ids: Iterable[str], seconds: int) -> Confirmation:
+        """``modify_ack_deadline`` for exactly-once delivery; see ``acknowledge_exactly``."""
+        self._expire()
+        answer, nacked = self._exact_acks.modify_ack_deadline(ack_ids, seconds)
+        self.counters.nacked += nacked
+        self.dispatch()
+        return answer
+
+    def settle(self, grant: int, seqs: Sequence[int]) -> None:
+        """A worker of the service has delivered these of what it holds under ``grant``."""
+        self._acknowledged(set(self._places.release(grant, seqs)))
+
+    def fail(self, grant: int, seqs: Sequence[int], reason: str) -> None:
+        """A worker of the service could not deliver these; dead letters carry the reason."""
+        self.counters.nacked += self._places.nack(grant, seqs, reason)
+        self.dispatch()
+
+    def extend(self, grant: int, seqs: Iterable[int], seconds: float) -> None:
+        """Whoever holds these under ``grant`` has them for ``seconds`` from now."""
+        self._places.extend(grant, seqs, seconds)
 
     def give_back(self, delivery: Delivery) -> None:
         """A delivery did not reach its consumer: as if it had not been made."""
-        self._wait(self._leases.release(delivery.grant, delivery.seqs), _NACKED)
+        self._places.give_back(delivery)
         self.counters.sent -= len(delivery.seqs)
         self.dispatch()
 
@@ -229,13 +273,10 @@ class SubscriptionRuntime:
         """
         if self.kept_from is not None:
             seq = min(seq, self.kept_from)
-        if seq <= self._cursor.floor or retention_us < self.subscription.retention_us:
+        if seq <= self.floor or retention_us < self.subscription.retention_us:
             return
-        self._cursor.raise_floor(seq)
+        self._places.raise_floor(seq)
         self._position = max(self._position, seq)
-        for waiting in [waiting for waiting in self._waiting if waiting < seq]:
-            del self._waiting[waiting]
-        self._commits.save(self._cursor)
         self.dispatch()
 
     def seek(self, start: int, replay_from: int) -> None:
@@ -245,7 +286,7 @@ class SubscriptionRuntime:
         the runtime was closed with.
         """
         self._check_open()
-        self._cursor.rewind(start, replay_from)
+        self._places.cursor.rewind(start, replay_from)
         self._restart()
 
     def seek_to_snapshot(self, state: CursorState) -> None:
@@ -254,8 +295,16 @@ class SubscriptionRuntime:
         Raises what the runtime was closed with.
         """
         self._check_open()
-        self._cursor.replace(state.floor, state.chunks)
+        self._places.cursor.replace(state.floor, state.chunks)
         self._restart()
+
+    def use(self, subscription: Subscription) -> None:
+        """Its configuration has changed."""
+        self._places.subscription = subscription
+        if not subscription.config.exactly_once and self._places.book:
+            self._places.book.clear()
+            self._save()
+        self.dispatch()
 
     def close(self, error: BrokerError) -> None:
         """End all consumers with ``error``; nothing happens here any more. Idempotent."""
@@ -270,11 +319,28 @@ class SubscriptionRuntime:
         if self._loading is not None:
             self._loading.cancel()
             self._loading = None
+        self._forwarder.close()
+
+    async def restore(self) -> None:
+        """At the start: leases of exactly-once delivery that are still valid go on.
+
+        Raises StorageUnavailable.
+        """
+        for seq in self._places.restore():
+            if self._places.keys is not None:
+                await self._restore_key(self._places.keys, seq)
 
     async def settled(self) -> None:
-        """Wait until the messages that are now being read from storage have arrived."""
+        """Wait until what is being read has arrived, and what is being written is written."""
         if self._loading is not None:
             await asyncio.wait([self._loading])
+        elif self._unsent:
+            await self._commits.flushed()
+            await asyncio.sleep(0)  # what was written is sent in the meantime
+
+    def written(self) -> Awaitable[None]:
+        """Resolves when all that happened until now is on disk. Raises StorageUnavailable."""
+        return self._commits.flushed()
 
     # --- the dispatch step -------------------------------------------------------------------
 
@@ -282,102 +348,210 @@ class SubscriptionRuntime:
         """Give what can be delivered to whoever has credit, in turn and in equal shares."""
         line = self._line
         turns = share = 0
-        while line and self._loading is None and self.undelivered and self._free_leases > 0:
+        in_vain = 0  # so many consumers, one after the other, found nothing that is for them
+        while line and in_vain < len(line) and self._loading is None and self._free_leases > 0:
+            available = self._available
+            if not available:
+                break
             if turns == 0:
                 turns = len(line)
-                share = -(-self.undelivered // turns)
+                share = -(-available // turns)
             consumer = next(iter(line))
             credit = consumer.free_messages
-            if credit > 0:
-                delivered = self._deliver(
-                    consumer, min(credit, share, self._free_leases, MAX_DELIVERY_MESSAGES)
-                )
-                if not delivered:
-                    continue  # nothing was left, or it is being loaded now
             turns -= 1
+            if credit > 0:
+                limit = min(credit, share, self._free_leases, MAX_DELIVERY_MESSAGES)
+                if not self._deliver(consumer, limit):
+                    in_vain += 1
+                    if consumer in line:
+                        line.move_to_end(consumer)
+                    continue
+            in_vain = 0
             line.pop(consumer, None)
             if consumer.once and credit > 0:
-                self.remove(consumer)
+                self._dismiss(consumer)
             consumer.stand_in_line()
+        self._forwarder.wake()
         self._set_alarm()
+
+    @property
+    def _fresh(self) -> int:
+        # What retention or a seek passed over may not even have been heard of.
+        return max(0, self._end - self._position)
+
+    @property
+    def _available(self) -> int:
+        """About how many messages somebody might get now."""
+        return self._places.ready + self._fresh
 
     @property
     def _free_leases(self) -> int:
         """Leases take memory, so there is a limit to them however much consumers ask for."""
-        return self._max_outstanding - len(self._leases)
+        return self._max_outstanding - len(self._places.leases) - self._places.provisional
 
     def _deliver(self, consumer: Consumer, max_messages: int) -> bool:
         """Lease up to ``max_messages`` to a consumer and send them. False if there are none."""
+        places = self._places
         picked = Picked(max_messages, min(consumer.free_bytes, MAX_DELIVERY_BYTES))
         self._pick_waiting(picked)
-        self._pick_fresh(picked)
+        if places.keys is not None:
+            self._pick_held_back(picked, consumer, places.keys)
+        self._pick_fresh(picked, consumer)
+        if picked.failures:
+            places.fail_unsent(picked.failures)
         if not picked.messages:
             return False
         grant = self._next_grant
         self._next_grant += 1
         consumer.take(len(picked.messages), picked.size)
-        deadline = self._clock.monotonic() + consumer.ack_deadline_s
-        self._leases.grant(grant, consumer, deadline, picked.seqs, picked.sizes)
+        config = self.subscription.config
+        seconds = consumer.ack_deadline_s
+        deadline = self._clock.monotonic() + seconds
+        places.leases.grant(grant, consumer, deadline, picked.seqs, picked.sizes)
         self.counters.sent += len(picked.messages)
-        head = self._ack_ids.head(self._cursor.epoch, grant)
-        consumer.send(Delivery(grant, head, picked.seqs, picked.messages))
+        delivery = Delivery(
+            grant,
+            self._ack_ids.head(places.cursor.epoch, grant),
+            picked.seqs,
+            picked.messages,
+            () if config.dead_letter is None else places.attempts.of_deliveries(picked.seqs),
+        )
+        if config.exactly_once:
+            places.book.grant(grant, self._clock.now_us() + seconds * SECOND_US, picked.seqs)
+            self._send_once_written(consumer, delivery)
+        else:
+            consumer.send(delivery)
         return True
+
+    def _send_once_written(self, consumer: Consumer, delivery: Delivery) -> None:
+        """Send a delivery when its lease is on disk."""
+        self._save()
+        self._unsent += 1
+        written = asyncio.ensure_future(self._commits.flushed())
+        written.add_done_callback(partial(self._send_written, consumer, delivery))
+
+    def _send_written(
+        self, consumer: Consumer, delivery: Delivery, written: asyncio.Future[None]
+    ) -> None:
+        self._unsent -= 1
+        if written.cancelled() or self._closed is not None:
+            return
+        leases = self._places.leases
+        is_valid = all(leases.grant_of(seq) == delivery.grant for seq in delivery.seqs)
+        if written.exception() is None and is_valid and not consumer.left:
+            consumer.send(delivery)
+        else:
+            self.give_back(delivery)
+
+    # --- picking -----------------------------------------------------------------------------
 
     def _pick_waiting(self, picked: Picked) -> None:
         """Take messages that are to be delivered again, oldest first."""
-        order = self._waiting_order
-        while order and not picked.full:
-            seq = order[0]
-            if seq in self._waiting:
-                batch = self._view.find(seq)
-                if batch is None:
-                    self._load(seq)
-                    break
-                del self._waiting[seq]
-                message = batch.messages[seq - batch.first_seq]
-                if message is None or self._has_expired(batch):
-                    self._done([seq])
-                else:
-                    picked.add([seq], [message])
-            heappop(order)
-
-    def _pick_fresh(self, picked: Picked) -> None:
-        """Take messages that were not delivered before, in order."""
-        while self._position < self._end and not picked.full and self._loading is None:
-            position = self._position
-            batch = self._view.find(position)
-            if batch is None:
-                self._load(position)
-            elif self._has_expired(batch):
-                self._position = batch.end_seq
-                self._done(range(position, batch.end_seq))
+        waiting = self._places.waiting
+        while not picked.full and (seq := waiting.first_ready()) is not None:
+            window = self._view.find(seq)
+            if window is None:
+                self._load(seq)
+                break
+            waiting.discard(seq)
+            message = window.messages[seq - window.first_seq]
+            if seq in window.failures:
+                picked.failed(seq, window.failures[seq])
+            elif message is None or self._has_expired(window):
+                self._places.done([seq])
             else:
-                offset = position - batch.first_seq
-                messages = batch.messages[offset : offset + picked.room]
-                self._position = position + len(messages)
-                seqs: Sequence[int] = range(position, self._position)
-                if position < self._cursor.top:
-                    seqs, messages = self._without_done(seqs, messages)
-                if not batch.is_whole:
-                    seqs, messages = self._without_missing(seqs, messages)
-                unfit = picked.add(seqs, messages)  # type: ignore[arg-type]
-                if unfit is not None:
-                    self._position = unfit
+                picked.add([seq], [message])
 
-    def _without_done(
-        self, seqs: Sequence[int], messages: Sequence[bytes | None]
-    ) -> tuple[Sequence[int], Sequence[bytes | None]]:
-        """After a restart or a seek, some of what lies ahead is done already."""
-        keep = [i for i, seq in enumerate(seqs) if not self._cursor.is_done(seq)]
-        return [seqs[i] for i in keep], [messages[i] for i in keep]
+    def _pick_held_back(self, picked: Picked, consumer: Consumer, keys: Keys) -> None:
+        """Take messages whose turn has come in their ordering key."""
+        while not picked.full and (key := keys.next_for(consumer)) is not None:
+            seq = key.held_back[0]
+            window = self._view.find(seq)
+            if window is None:
+                self._load(seq)
+                break
+            message = window.messages[seq - window.first_seq]
+            if seq in self._places.dying:
+                keys.rest(key, FOREVER)  # until it is forwarded
+            elif seq in window.failures:
+                keys.rest(key, FOREVER)  # until it is counted
+                picked.failed(seq, window.failures[seq])
+            elif message is None or self._has_expired(window):
+                self._places.done(keys.discard([seq]))
+            else:
+                keys.deliver(key.name, seq, consumer)
+                picked.add([seq], [message])
 
-    def _without_missing(
-        self, seqs: Sequence[int], messages: Sequence[bytes | None]
-    ) -> tuple[Sequence[int], Sequence[bytes | None]]:
-        """What a view leaves out is done."""
-        keep = [i for i, message in enumerate(messages) if message is not None]
-        self._done([seqs[i] for i, message in enumerate(messages) if message is None])
-        return [seqs[i] for i in keep], [messages[i] for i in keep]
+    def _pick_fresh(self, picked: Picked, consumer: Consumer) -> None:
+        """Take messages that were not delivered before, in order."""
+        places = self._places
+        while self._position < self._end and not picked.full and self._loading is None:
+            if places.in_memory >= self._max_outstanding:
+                return
+            position = self._position
+            window = self._fresh_window(position)
+            if window is None:
+                continue
+            end = min(window.end_seq, position + picked.room)
+            known_below = max(places.known_below, places.cursor.top)
+            if places.keys is not None or position < known_below or not window.is_whole:
+                self._position = self._pick_one_by_one(picked, window, end, consumer)
+                continue
+            offset = position - window.first_seq
+            messages = window.messages[offset : end - window.first_seq]
+            unfit = picked.add(range(position, end), messages)  # type: ignore[arg-type]
+            self._position = end if unfit is None else unfit
+
+    def _pick_one_by_one(self, picked: Picked, window: Window, end: int, consumer: Consumer) -> int:
+        """``_pick_fresh`` where there is more to it, up to ``end``. Returns how far it came.
+
+        Messages of a key wait for each other. After a restart or a seek, some of what lies ahead is
+        done, leased, or out of attempts; a view leaves messages out, or fails.
+        """
+        places, keys = self._places, self._places.keys
+        messages, failures, first = window.messages, window.failures, window.first_seq
+        missing: list[int] = []
+        seq = self._position
+        while seq < end and not picked.full:
+            message = messages[seq - first]
+            if places.is_taken(seq):
+                pass
+            elif seq in failures:
+                self._hold_back_failed(seq, message)
+                picked.failed(seq, failures[seq])
+            elif message is None:
+                missing.append(seq)
+            elif places.is_due(seq):
+                self._hold_back_failed(seq, message)
+                places.die(seq)
+            elif keys is not None and (key := self._read_key(message)):
+                if keys.admits(key, seq, consumer):
+                    keys.deliver(key, seq, consumer)
+                    picked.add([seq], [message])
+                else:
+                    places.end_leases(keys.hold_back(key, seq))
+            else:
+                picked.add([seq], [message])
+            seq += 1
+        places.done(missing)
+        return seq
+
+    def _hold_back_failed(self, seq: int, message: bytes | None) -> None:
+        """What comes after it in its key has to wait for it."""
+        keys = self._places.keys
+        if keys is not None and message is not None and (key := self._read_key(message)):
+            self._places.end_leases(keys.hold_back(key, seq))
+
+    def _fresh_window(self, position: int) -> Window | None:
+        """The window that holds ``position``; None if it has to be read, or has expired."""
+        window = self._view.find(position)
+        if window is None:
+            self._load(position)
+        elif self._has_expired(window):
+            self._position = window.end_seq
+            self._places.done(range(position, window.end_seq))
+            return None
+        return window
 
     # --- the parts of the above --------------------------------------------------------------
 
@@ -385,87 +559,78 @@ class SubscriptionRuntime:
         if self._closed is not None:
             raise self._closed
 
+    def _save(self) -> None:
+        self._commits.save(self._places)
+
+    def _dismiss(self, consumer: Consumer) -> None:
+        self._consumers.discard(consumer)
+        self._line.pop(consumer, None)
+        consumer.line = None
+
     def _parse(self, ack_ids: Iterable[str], *, lenient: bool) -> list[Delivered]:
         return self._ack_ids.parse_valid(ack_ids) if lenient else self._ack_ids.parse(ack_ids)
 
-    def _settle(self, delivered: Delivered) -> list[int]:
-        """Take what an ack id still stands for out of its place."""
-        grant, seqs = delivered.grant, delivered.seqs
-        settled = self._leases.release(grant, seqs)
-        if len(settled) == len(seqs):
-            return settled
-        for seq in set(seqs).difference(settled):
-            if self._waiting.get(seq) == grant:  # expired, and not delivered again
-                del self._waiting[seq]
-                settled.append(seq)
-            elif self._is_of_earlier_run(grant, seq):
-                settled.append(seq)
-        return settled
+    def _acknowledged(self, settled: set[int]) -> None:
+        self._places.done(list(self._places.final(settled)))
+        self.counters.acked += len(settled)
+        self.dispatch()
 
-    def _is_of_earlier_run(self, grant: int, seq: int) -> bool:
-        """True if it was delivered before a restart, and not since, and is not done."""
-        return (
-            grant < self._first_grant
-            and self._position <= seq < self._end
-            and not self._cursor.is_done(seq)
-        )
+    def _of_earlier_run(self, delivered: Delivered) -> list[int]:
+        """What was delivered before a restart, and not since, and is not done.
 
-    def _lease_again(self, delivered: Delivered, deadline: float) -> None:
-        grant = delivered.grant
-        seqs = [seq for seq in set(delivered.seqs) if self._waiting.get(seq) == grant]
-        if seqs:
-            for seq in seqs:
-                del self._waiting[seq]
-            # Whoever holds them paid for them once, until they expired.
-            self._leases.grant(grant, _NOBODY, deadline, seqs, [0] * len(seqs))
+        With ordering that does not count: it might be out of order.
+        """
+        if delivered.grant >= self._first_grant or self._places.keys is not None:
+            return []
+        return [
+            seq
+            for seq in delivered.seqs
+            if self._position <= seq < self._end and not self._places.cursor.is_done(seq)
+        ]
 
-    def _wait(self, seqs: Iterable[int], grant: int) -> None:
-        for seq in seqs:
-            if seq >= self._cursor.floor:
-                self._waiting[seq] = grant
-                heappush(self._waiting_order, seq)
-        if len(self._waiting_order) > 2 * len(self._waiting) + _STALE_ENTRIES:
-            self._waiting_order = sorted(self._waiting)
-
-    def _done(self, seqs: Sequence[int]) -> None:
-        if seqs:
-            self._cursor.mark_done(seqs)
-            self._commits.save(self._cursor)
-
-    def _has_expired(self, batch: Window) -> bool:
+    def _has_expired(self, window: Window) -> bool:
         """Pub/Sub: retention counts from the publish time; a snapshot outlasts it."""
-        if batch.publish_time_us + self.subscription.retention_us > self._clock.now_us():
+        if window.publish_time_us + self.subscription.retention_us > self._clock.now_us():
             return False
-        return self.kept_from is None or batch.end_seq <= self.kept_from
+        return self.kept_from is None or window.end_seq <= self.kept_from
 
     def _restart(self) -> None:
         """After a seek: nothing is leased or waiting, and reading starts at the floor."""
-        self._leases.clear()
-        self._waiting.clear()
-        self._waiting_order.clear()
-        self._position = self._cursor.floor
+        self._places.clear()
+        self._exact_acks.clear()
+        self._position = self.floor
         self._end = max(self._end, self._position)
-        self._commits.save(self._cursor)
         self.dispatch()
 
+    async def _restore_key(self, keys: Keys, seq: int) -> None:
+        window = self._view.find(seq)
+        if window is None:
+            await self._view.load(seq)
+            window = self._view.find(seq)
+        message = None if window is None else window.messages[seq - window.first_seq]
+        if message is not None and (key := self._read_key(message)):
+            keys.deliver(key, seq, NOBODY)
+
     def _set_alarm(self) -> None:
-        """Be called at the next ack deadline; an alarm that is early anyway stays."""
-        deadline = self._leases.next_deadline()
-        if deadline is None or self._closed is not None:
+        """Be called when the next thing is due; an alarm that is early anyway stays."""
+        due = self._places.next_time()
+        if due is None or self._closed is not None:
             return
         if self._alarm is not None:
-            if self._alarm_at <= deadline:
+            if self._alarm_at <= due:
                 return
             self._alarm.cancel()
-        self._alarm_at = deadline
-        self._alarm = self._clock.call_at(deadline, self._on_alarm)
+        self._alarm_at = due
+        self._alarm = self._clock.call_at(due, self._on_alarm)
 
     def _on_alarm(self) -> None:
         self._alarm = None
-        for grant, seqs in self._leases.expire(self._clock.monotonic()):
-            self._wait(seqs, grant)
-            self.counters.expired += len(seqs)
+        self._expire()
+        self._places.wake(self._clock.monotonic())
         self.dispatch()
+
+    def _expire(self) -> None:
+        self.counters.expired += self._places.expire(self._clock.monotonic())
 
     def _load(self, seq: int) -> None:
         """Read on from ``seq`` in the background; ``dispatch`` waits for it."""
@@ -494,13 +659,7 @@ class SubscriptionRuntime:
         """Nothing from ``seq`` up to ``first`` is stored any more: retention took it."""
         if first <= seq:
             return
-        gone = [waiting for waiting in self._waiting if seq <= waiting < first]
-        for waiting in gone:
-            del self._waiting[waiting]
-        self._done(gone)
+        self._places.done(self._places.forget_between(seq, first))
         if seq <= self._position < first:
             position, self._position = self._position, first
-            self._done(range(position, first))
-
-
-_NOBODY: Final = Consumer(lambda _delivery: None, lambda _error: None, ack_deadline_s=0)
+            self._places.done(range(position, first))

@@ -14,6 +14,7 @@ from ams_grpc.broker.ports import (
     Catalog,
     Commits,
     Gate,
+    Settled,
     TransformCheck,
 )
 from ams_grpc.broker.rules import check_topic
@@ -96,8 +97,12 @@ class Topics:
         topic = await self._catalog.topic(name)
         return await self._catalog.topic_snapshots(topic, after, limit)
 
-    async def publish(self, name: TopicName, payload: bytes, count: int) -> Appended:
+    async def publish(
+        self, name: TopicName, payload: bytes, count: int, settled: Settled | None = None
+    ) -> Appended:
         """Append ``count`` valid serialized messages; when this returns they are on disk.
+
+        With it ``settled`` is done, in one transaction.
 
         A topic's transforms may leave some out: see ``Appended.places``. Raises NotFound,
         InvalidArgument (the topic's schema or transforms), StorageUnavailable (nothing was
@@ -112,9 +117,13 @@ class Topics:
             if topic.config.is_gated and self._gate is not None:
                 admitted = await self._gate.admit(topic, payload, count)
                 if not admitted.count:
+                    if settled is not None:
+                        settled.then()
                     return Appended(0, 0, admitted.places)
             try:
-                appended = await self._commits.append(topic, admitted.payload, admitted.count)
+                appended = await self._commits.append(
+                    topic, admitted.payload, admitted.count, settled
+                )
                 if admitted.places is None:
                     return appended
                 return replace(appended, places=admitted.places)

@@ -21,6 +21,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    false,
 )
 from sqlalchemy.types import TypeEngine
 
@@ -88,10 +89,10 @@ subscriptions: Final = Table(
     _number("start_seq"),
     Column("detached", Boolean, nullable=False),
     Column("config", Text, nullable=False),
-    Column("worker", NAME, index=True),  # who delivers: push, export; NULL: subscribers pull
-    Column("resource_error", NAME),  # what keeps the worker from working
     _number("active_at_us"),
     _number("created_us"),
+    Column("worker", NAME, index=True),  # who delivers: push, export; NULL: subscribers pull
+    Column("resource_error", NAME),  # what keeps the worker from working
     Index(None, "project", "name"),
     Index(None, "topic_id", "name"),
     sqlite_autoincrement=True,
@@ -123,6 +124,34 @@ ack_chunks: Final = Table(
     Column("bits", LargeBinary, nullable=False),
 )
 
+
+def _of_cursor() -> Column[int]:
+    return _number(
+        "subscription_id",
+        ForeignKey("cursors.subscription_id", ondelete="CASCADE"),
+        primary_key=True,
+    )
+
+
+failures: Final = Table(
+    "failures",
+    metadata,
+    _of_cursor(),
+    _number("seq", primary_key=True),
+    _number("count"),
+)
+"""Failed deliveries of messages that have any, where a dead-letter policy counts them."""
+
+leases: Final = Table(
+    "leases",
+    metadata,
+    _of_cursor(),
+    _number("grant_no", primary_key=True),
+    _number("deadline_us"),
+    Column("seqs", LargeBinary, nullable=False),
+)
+"""Deliveries under exactly-once delivery: a message is not sent again before the deadline."""
+
 batches: Final = Table(
     "batches",
     metadata,
@@ -148,6 +177,7 @@ snapshots: Final = Table(
     _number("expire_us", index=True),
     Column("labels", Text, nullable=False),
     _number("floor"),
+    Column("ordered", Boolean, nullable=False, server_default=false()),  # as its subscription
     Index(None, "project", "name"),
     Index(None, "topic_id", "name"),
     sqlite_autoincrement=True,
@@ -160,3 +190,24 @@ snapshot_chunks: Final = Table(
     _number("chunk_no", primary_key=True),
     Column("bits", LargeBinary, nullable=False),
 )
+
+
+def _policies_of(resources: Table) -> Table:
+    """IAM policies of one kind of resources: a row goes with its resource."""
+    return Table(
+        f"{resources.name.removesuffix('s')}_policies",
+        metadata,
+        _number(
+            "resource_id",
+            ForeignKey(resources.c.id, ondelete="CASCADE"),
+            primary_key=True,
+            autoincrement=False,
+        ),
+        Column("etag", LargeBinary, nullable=False),
+        Column("bindings", Text, nullable=False),  # JSON
+    )
+
+
+topic_policies: Final = _policies_of(topics)
+subscription_policies: Final = _policies_of(subscriptions)
+snapshot_policies: Final = _policies_of(snapshots)
