@@ -314,3 +314,61 @@ def test_what_a_caller_says_of_enabled_is_shown_and_means_nothing(pubsub: PubSub
     assert shown.message_transforms == asked.message_transforms
     pubsub.publish(orders, b"a")
     assert data_of(pubsub.pull(warehouse)) == [b"A"]
+
+
+# --- functions that fail on the way out -------------------------------------------------------------
+
+FAIL_B = javascript("if (message.data === 'b') throw new Error('no b'); return message", "failB")
+
+
+def test_a_message_that_cannot_be_transformed_does_not_hold_up_the_others(pubsub: PubSub) -> None:
+    orders = pubsub.topic()
+    warehouse = pubsub.subscription(orders, message_transforms=[FAIL_B])
+    inbox = Inbox()
+
+    with pubsub.subscribe(warehouse, inbox):
+        pubsub.publish(orders, b"a", b"b", b"c")
+        inbox.wait_for_data([b"a", b"c"])
+
+    assert inbox.times == {b"a": 1, b"c": 1}
+
+
+def test_it_comes_when_the_function_is_mended(pubsub: PubSub) -> None:
+    orders = pubsub.topic()
+    warehouse = pubsub.subscription(orders, message_transforms=[FAIL_B])
+    pubsub.publish(orders, b"a", b"b")
+    pubsub.acknowledge(warehouse, *pubsub.pull_all(warehouse, 1))
+
+    pubsub.subscriber.update_subscription(
+        request={
+            "subscription": {"name": warehouse, "message_transforms": [UPPER]},
+            "update_mask": FieldMask(paths=["message_transforms"]),
+        }
+    )
+
+    assert data_of(pubsub.pull_all(warehouse, 1)) == [b"B"]
+
+
+def test_a_dead_letter_is_as_it_was_published_and_says_why(pubsub: PubSub) -> None:
+    dead = pubsub.topic("dead")
+    orders = pubsub.topic()
+    letters = pubsub.subscription(dead, "letters")
+    warehouse = pubsub.subscription(
+        orders,
+        message_transforms=[FAIL_B],
+        dead_letter_policy={"dead_letter_topic": dead, "max_delivery_attempts": 5},
+        retry_policy={"minimum_backoff": {"seconds": 0}, "maximum_backoff": {"seconds": 0}},
+    )
+    inbox = Inbox()
+
+    with pubsub.subscribe(warehouse, inbox):
+        pubsub.publish_messages(orders, types.PubsubMessage(data=b"b", attributes={"mine": "1"}))
+        [letter] = pubsub.pull_all(letters, 1)
+
+    assert letter.message.data == b"b"
+    attributes = dict(letter.message.attributes)
+    assert attributes["mine"] == "1"
+    assert attributes["CloudPubSubDeadLetterSourceDeliveryErrorMessage"] == (
+        "function failB: Error: no b"
+    )
+    assert inbox.messages == []
