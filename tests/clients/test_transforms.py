@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import zlib
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +14,8 @@ from google.api_core import exceptions
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.pubsub_v1 import types
 
-from tests.clients.pubsub import Inbox, PubSub, data_of
+from tests.clients.pubsub import Inbox, PubSub, data_of, project_on
+from tests.server import Server, eventually
 
 COMPRESS = {"compression": {"compression_algorithm": "ZLIB", "compression_mode": "COMPRESS"}}
 DECOMPRESS = {"compression": {"compression_algorithm": "ZLIB", "compression_mode": "DECOMPRESS"}}
@@ -372,3 +375,38 @@ def test_a_dead_letter_is_as_it_was_published_and_says_why(pubsub: PubSub) -> No
         "function failB: Error: no b"
     )
     assert inbox.messages == []
+
+
+# --- the processes of functions ----------------------------------------------------------------------
+
+
+def javascript_processes(server: Server) -> list[Path]:
+    """The entries in /proc of the server's JavaScript processes."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                command = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue  # it has just ended
+            if parent == server.pid and b"sandbox.py" in command:
+                found.append(entry)
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc")
+@pytest.mark.parametrize("end", [Server.kill, Server.stop])
+def test_javascript_processes_end_with_the_service(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: Callable[[Server], object]
+) -> None:
+    """Whatever storage it has."""
+    with Server(tmp_path) as server, project_on(server, monkeypatch) as pubsub:
+        orders = pubsub.topic(message_transforms=[UPPER])
+        pubsub.publish(orders, b"a")
+        processes = javascript_processes(server)
+        assert processes
+
+        end(server)
+
+        eventually(lambda: not any(process.exists() for process in processes))
