@@ -147,6 +147,30 @@ def test_a_filter_nests_as_deeply_as_its_length_allows(before: str, after: str) 
     assert matches({"a": ""}) is not negated
 
 
+@pytest.mark.parametrize(
+    "text, needles",
+    [
+        ("attributes:name", {b"name"}),
+        ('attributes:"n\u00e4me"', {"näme".encode()}),
+        ('attributes.name = "com"', {b"com"}),
+        ('attributes.name = ""', {b"name"}),
+        ('hasPrefix(attributes.name, "co")', {b"co"}),
+        ('attributes.name != "com"', set()),
+        ("NOT attributes:name", set()),
+        ("attributes:a OR attributes:b", {b"a", b"b"}),
+        ("attributes:a OR NOT attributes:b", set()),
+        ("attributes:a AND NOT attributes:b", {b"a"}),
+        ('attributes.a = "x" AND attributes.b = "longer"', {b"longer"}),
+        ('attributes.a = "xyz" AND (attributes:b OR attributes:cdef)', {b"xyz"}),
+        ('attributes:""', set()),
+    ],
+)
+def test_a_message_that_matches_has_one_of_the_filters_needles(
+    text: str, needles: set[bytes]
+) -> None:
+    assert set(parse_filter(text).needles) == needles
+
+
 # --- any filter ---------------------------------------------------------------------------------
 
 Meaning = tuple[str, Callable[[Attributes], bool]]
