@@ -130,6 +130,16 @@ class SubscriptionRuntime:
         return len(self._places.waiting) + self._places.held_back + self._fresh
 
     @property
+    def unread(self) -> range:
+        """What it has not looked at since it started or was sought."""
+        return range(self._position, self._end)
+
+    @property
+    def epoch(self) -> int:
+        """Counts the seeks."""
+        return self._places.cursor.epoch
+
+    @property
     def open_streams(self) -> int:
         return sum(not consumer.once for consumer in self._consumers)
 
@@ -175,6 +185,15 @@ class SubscriptionRuntime:
         if end > self._end:
             self._end = end
             self.dispatch()
+
+    def use_view(self, view: View) -> None:
+        """Read the topic's log in another way from the next delivery on."""
+        self._view = view
+
+    def pass_over(self, seqs: Sequence[int]) -> None:
+        """These are not for this subscription, and never will be."""
+        self._places.done(seqs)
+        self._position = max(self._position, self._places.cursor.floor)
 
     def acknowledge(self, ack_ids: Iterable[str], *, lenient: bool = False) -> None:
         """These deliveries are done; the group commit is to write it.
