@@ -12,6 +12,7 @@ import logging
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import grpc
@@ -22,10 +23,14 @@ from grpc_reflection.v1alpha import reflection
 
 from ams_grpc.broker.access import Policies
 from ams_grpc.broker.broker import Broker, BrokerSettings
-from ams_grpc.broker.clock import SystemClock
+from ams_grpc.broker.catalog import Subscription
+from ams_grpc.broker.clock import Clock, SystemClock
 from ams_grpc.broker.errors import StorageUnavailable
+from ams_grpc.broker.filters import parse_filter
+from ams_grpc.broker.log import Log
 from ams_grpc.broker.names import SnapshotName, SubscriptionName, TopicName
 from ams_grpc.broker.profiles import PROFILES
+from ams_grpc.broker.views import FilteredView, PlainView, View
 from ams_grpc.broker.workers import Supervisor
 from ams_grpc.config import Config, split_address
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2
@@ -33,10 +38,15 @@ from ams_grpc.push.documents import CERTIFICATES, DISCOVERY
 from ams_grpc.push.push import PushRoom, PushSettings
 from ams_grpc.services.frame import Calls, handlers
 from ams_grpc.services.iam import IamPolicy
-from ams_grpc.services.messages import annotated, decode, ordering_key
+from ams_grpc.services.messages import annotated, attributes_of, decode, ordering_key
 from ams_grpc.services.publisher import Publisher
 from ams_grpc.services.subscriber import Subscriber
 from ams_grpc.storage.storage import Storage, open_storage
+from ams_grpc.transforms.chain import enabled
+from ams_grpc.transforms.check import TransformCheck
+from ams_grpc.transforms.gate import TransformGate
+from ams_grpc.transforms.lanes import Lanes
+from ams_grpc.transforms.view import TransformedView
 
 _MIB: Final = 1024 * 1024
 _log = logging.getLogger(__name__)
@@ -92,6 +102,8 @@ async def running(config: Config) -> AsyncIterator[Addresses]:
                 queue_timeout_s=config.queue_timeout_s,
             )
         )
+        lanes = Lanes()
+        parts.callback(lanes.close)
         broker = Broker(
             catalog=storage.catalog,
             reader=storage.log,
@@ -110,6 +122,10 @@ async def running(config: Config) -> AsyncIterator[Addresses]:
                 max_outstanding=config.max_outstanding,
                 endpoints=rules,
             ),
+            gate=TransformGate(lanes, clock),
+            view_of=partial(_view_of, lanes, clock),
+            check_transforms=TransformCheck(lanes),
+            attributes_of=attributes_of,
         )
         storage.commits.on_appended = broker.appended
         storage.commits.on_uncertain = broker.uncertain
@@ -170,6 +186,18 @@ def _push_settings(config: Config) -> PushSettings:
         ca_file=config.push_ca_file,
         verify_tls=config.push_verify_tls,
     )
+
+
+def _view_of(lanes: Lanes, clock: Clock, log: Log, subscription: Subscription) -> View:
+    """What a subscription sees of its topic's log: the filter comes first, then the transforms."""
+    config, topic_id = subscription.config, subscription.topic_id
+    view: View = PlainView(log, topic_id)
+    if config.filter:
+        view = FilteredView(log, topic_id, parse_filter(config.filter), attributes_of)
+    if transforms := enabled(config.transforms):
+        whose = ("subscription", subscription.id)
+        view = TransformedView(view, transforms, lanes=lanes, whose=whose, clock=clock)
+    return view
 
 
 @asynccontextmanager

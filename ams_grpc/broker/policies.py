@@ -58,11 +58,15 @@ class SchemaSettings:
 
 @dataclass(frozen=True, slots=True)
 class JavaScriptTransform:
-    """A function of the user's that is called with each message."""
+    """A function of the user's that is called with each message.
+
+    ``enabled`` of any transform means nothing any more, and is shown as it was set.
+    """
 
     function_name: str
     code: str
     disabled: bool = False
+    enabled: bool = False
 
 
 class CompressionMode(StrEnum):
@@ -76,6 +80,7 @@ class CompressionTransform:
 
     mode: CompressionMode
     disabled: bool = False
+    enabled: bool = False
 
 
 Transform: TypeAlias = JavaScriptTransform | CompressionTransform

@@ -18,6 +18,7 @@ from ams_grpc.broker.catalog import (
 )
 from ams_grpc.broker.iam import Policy
 from ams_grpc.broker.names import SnapshotName, SubscriptionName, TopicName
+from ams_grpc.broker.policies import Transform
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +167,14 @@ class Gate(Protocol):
 
         Called only for topics that have a schema or transforms.
         """
+        ...
+
+
+class TransformCheck(Protocol):
+    """Tells whether transforms can be carried out, as far as that shows before the first message."""
+
+    async def __call__(self, transforms: Sequence[Transform]) -> None:
+        """Raises InvalidArgument: a function's code does not work, or defines no such function."""
         ...
 
 
@@ -381,6 +390,10 @@ class Upkeep(Protocol):
         ...
 
     async def expired_floors(self, now_us: int) -> Sequence[ExpiredFloor]: ...
+
+    async def filtered_backlogs(self) -> Sequence[SubscriptionName]:
+        """The attached subscriptions with a filter whose floor is not at their topic's end."""
+        ...
 
     async def delete_expired_snapshots(self, now_us: int) -> int:
         """How many it were."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from ams_grpc.broker.catalog import DEFAULT_RETENTION_US, SubscriptionConfig, TopicConfig
@@ -20,15 +20,18 @@ from ams_grpc.broker.errors import (
     too_large,
     too_small,
 )
+from ams_grpc.broker.filters import parse_filter
 from ams_grpc.broker.policies import (
     DAY_US,
     HOUR_US,
     MINUTE_US,
     SECOND_US,
     DeadLetterPolicy,
+    JavaScriptTransform,
     MessageStoragePolicy,
     PushConfig,
     RetryPolicy,
+    Transform,
 )
 from ams_grpc.broker.profiles import Profile
 
@@ -65,6 +68,7 @@ def check_topic(config: TopicConfig) -> None:
         _check_kms_key_name(config.kms_key_name)
     if config.message_storage_policy is not None:
         _check_storage_policy(config.message_storage_policy)
+    _check_transforms(config.transforms)
 
 
 def check_subscription(config: SubscriptionConfig, profile: Profile) -> None:
@@ -79,6 +83,9 @@ def check_subscription(config: SubscriptionConfig, profile: Profile) -> None:
     if config.dead_letter is not None:
         _check_dead_letter(config.dead_letter)
     _check_receivers(config)
+    if config.filter:
+        parse_filter(config.filter)
+    _check_transforms(config.transforms)
 
 
 def check_push(push: PushConfig, endpoints: EndpointRules) -> None:
@@ -199,6 +206,51 @@ def _check_storage_policy(policy: MessageStoragePolicy) -> None:
     ):
         path = "message_storage_policy.allowed_persistence_regions"
         raise invalid_argument(path, field=path)
+
+
+# --- transforms ---------------------------------------------------------------------------------
+
+MAX_ENABLED_TRANSFORMS: Final = 5
+MAX_TRANSFORMS: Final = 20
+MAX_CODE_BYTES: Final = 20 * 1024
+_FUNCTION_NAME: Final = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]{0,254}")
+
+
+def _check_transforms(transforms: Sequence[Transform]) -> None:
+    """Pub/Sub: at most 5 enabled ones. Whether code works is for ``ports.TransformCheck``."""
+    enabled = sum(not transform.disabled for transform in transforms)
+    if enabled > MAX_ENABLED_TRANSFORMS:
+        raise InvalidArgument(
+            "The request exceeds the maximum number of enabled message transforms. Maximum enabled "
+            f"transforms: {MAX_ENABLED_TRANSFORMS}. Enabled transforms: {enabled}",
+            field="message_transforms",
+        )
+    if len(transforms) > MAX_TRANSFORMS:
+        raise too_large("message_transforms", len(transforms), MAX_TRANSFORMS)
+    names: set[str] = set()
+    for transform in transforms:
+        if isinstance(transform, JavaScriptTransform):
+            _check_function(transform)
+            if transform.function_name in names:
+                raise _bad_function(
+                    "function_name", f"two functions have the name {transform.function_name}"
+                )
+            names.add(transform.function_name)
+
+
+def _check_function(transform: JavaScriptTransform) -> None:
+    if _FUNCTION_NAME.fullmatch(transform.function_name) is None:
+        raise _bad_function("function_name", "function_name is not the name of a function")
+    if not transform.code:
+        raise _bad_function("code", "code is empty")
+    size = len(transform.code.encode())
+    if size > MAX_CODE_BYTES:
+        raise _bad_function("code", f"code has {size} bytes; the maximum is {MAX_CODE_BYTES}")
+
+
+def _bad_function(field: str, detail: str) -> InvalidArgument:
+    path = f"message_transforms.javascript_udf.{field}"
+    return invalid_argument(f"message_transforms: {detail}", field=path)
 
 
 # --- labels -------------------------------------------------------------------------------------

@@ -31,7 +31,15 @@ from ams_grpc.broker.errors import (
 from ams_grpc.broker.exactly_once import Confirmation
 from ams_grpc.broker.log import Log
 from ams_grpc.broker.names import SubscriptionName, TopicName
-from ams_grpc.broker.ports import Catalog, Commits, Deliveries, LogReader, StoredBatch, Workers
+from ams_grpc.broker.ports import (
+    Catalog,
+    Commits,
+    Deliveries,
+    LogReader,
+    StoredBatch,
+    TransformCheck,
+    Workers,
+)
 from ams_grpc.broker.profiles import Profile
 from ams_grpc.broker.rules import (
     check_max_messages,
@@ -66,6 +74,7 @@ class Subscriptions:
         max_outstanding: int,
         view_of: Callable[[Log, Subscription], View],
         read_key: Callable[[bytes], str],
+        check_transforms: TransformCheck | None = None,
     ) -> None:
         self._catalog = catalog
         self._reader = reader
@@ -80,6 +89,7 @@ class Subscriptions:
         self._read_key = read_key
         self.forwarding: Forwarding
         """How dead letters are forwarded; set before anything runs."""
+        self._check_transforms = check_transforms
         self.workers: Workers | None = None
         """Whoever delivers what nobody pulls; wants to know of changes."""
         self._runtimes: dict[SubscriptionName, SubscriptionRuntime] = {}
@@ -100,6 +110,8 @@ class Subscriptions:
         of its dead letters.
         """
         self._check(config)
+        if config.transforms and self._check_transforms is not None:
+            await self._check_transforms(config.transforms)
         if name is None:
             name = SubscriptionName(topic.project, f"sub-{uuid.uuid4().hex}")
         if config.dead_letter is not None:
@@ -135,6 +147,9 @@ class Subscriptions:
             dead_letter = config.dead_letter
             if dead_letter is not None and dead_letter != subscription.config.dead_letter:
                 await self._catalog.topic(dead_letter.topic)
+            is_new = config.transforms != subscription.config.transforms
+            if is_new and self._check_transforms is not None:
+                await self._check_transforms(config.transforms)
             return await self._catalog.update_subscription(subscription, config)
 
         updated = await until_unchanged(name, attempt)
@@ -472,9 +487,12 @@ class Subscriptions:
         if runtime is None or runtime.subscription.id != subscription.id:
             return
         if runtime.subscription.version <= subscription.version:
-            if subscription.config.worker != runtime.subscription.config.worker:
+            before = runtime.subscription
+            if subscription.config.worker != before.config.worker:
                 runtime.end_consumers(_not_pulled())
             runtime.use(subscription)
+            if before.config.transforms != subscription.config.transforms:
+                runtime.use_view(self._view_of(self._log, subscription))
 
     def _close(
         self,

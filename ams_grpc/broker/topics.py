@@ -8,7 +8,15 @@ from dataclasses import replace
 from ams_grpc.broker.catalog import Topic, TopicConfig
 from ams_grpc.broker.errors import Aborted
 from ams_grpc.broker.names import SnapshotName, SubscriptionName, TopicName
-from ams_grpc.broker.ports import Admitted, Appended, Catalog, Commits, Gate, Settled
+from ams_grpc.broker.ports import (
+    Admitted,
+    Appended,
+    Catalog,
+    Commits,
+    Gate,
+    Settled,
+    TransformCheck,
+)
 from ams_grpc.broker.rules import check_topic
 from ams_grpc.broker.subscriptions import Subscriptions
 from ams_grpc.broker.updates import until_unchanged
@@ -23,17 +31,21 @@ class Topics:
         commits: Commits,
         subscriptions: Subscriptions,
         gate: Gate | None = None,
+        check_transforms: TransformCheck | None = None,
     ) -> None:
         self._catalog = catalog
         self._commits = commits
         self._subscriptions = subscriptions
         self._gate = gate
+        self._check_transforms = check_transforms
         # What publishers need to know of a topic. A stale one is found out by the commit.
         self._known: dict[TopicName, Topic] = {}
 
     async def create(self, name: TopicName, config: TopicConfig) -> Topic:
         """Raises AlreadyExists, InvalidArgument."""
         check_topic(config)
+        if config.transforms and self._check_transforms is not None:
+            await self._check_transforms(config.transforms)
         return await self._catalog.create_topic(name, config)
 
     async def get(self, name: TopicName) -> Topic:
@@ -51,6 +63,8 @@ class Topics:
             topic = await self._catalog.topic(name)
             config = change(topic)
             check_topic(config)
+            if config.transforms != topic.config.transforms and self._check_transforms is not None:
+                await self._check_transforms(config.transforms)
             return await self._catalog.update_topic(topic, config)
 
         topic = await until_unchanged(name, attempt)

@@ -14,6 +14,7 @@ ReceivedMessage.ack_id 1, .message 2, .delivery_attempt 3; PullResponse and Stre
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -29,6 +30,7 @@ from ams_grpc.broker.errors import (
     too_small,
 )
 from ams_grpc.broker.names import TopicName
+from ams_grpc.broker.ports import Appended
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
 from ams_grpc.services.frame import parse
 
@@ -174,7 +176,7 @@ def _check_messages(messages: Iterable[pb.PubsubMessage]) -> None:
     ordering_keys = set()
     for message in messages:
         if message.attributes:
-            _check_attributes(message.attributes)
+            check_attributes(message.attributes)
         elif not message.data:
             raise InvalidArgument("Some messages are empty", field="messages")
         ordering_keys.add(message.ordering_key)
@@ -190,7 +192,8 @@ def _check_messages(messages: Iterable[pb.PubsubMessage]) -> None:
         )
 
 
-def _check_attributes(attributes: Mapping[str, str]) -> None:
+def check_attributes(attributes: Mapping[str, str]) -> None:
+    """Pub/Sub: limits of attributes. Raises InvalidArgument."""
     if len(attributes) > MAX_ATTRIBUTES:
         raise invalid_argument(
             f"attributes: at most {MAX_ATTRIBUTES} per message", field="messages.attributes"
@@ -215,9 +218,23 @@ def _check_attributes(attributes: Mapping[str, str]) -> None:
             )
 
 
-def publish_response(first_seq: int, count: int) -> bytes:
-    """A serialized PublishResponse: the ids are the seqs."""
-    return b"".join([_ids(digits, seqs) for digits, seqs in _by_digits(first_seq, count)])
+def publish_response(appended: Appended, count: int) -> bytes:
+    """A serialized PublishResponse for ``count`` messages: the ids are the seqs.
+
+    Messages that transforms dropped get ids, too, which no message ever had or will have.
+    """
+    if appended.places is None:
+        parts = _by_digits(appended.first_seq, count)
+        return b"".join([_ids(digits, seqs) for digits, seqs in parts])
+    ids = [_id_of_dropped() for _ in range(count)]
+    for seq, place in enumerate(appended.places, appended.first_seq):
+        ids[place] = str(seq)
+    return b"".join([b"\x0a%c%b" % (len(each), each.encode()) for each in ids])
+
+
+def _id_of_dropped() -> str:
+    """39 digits out of 2**127 possibilities; a seq has 19 at most."""
+    return str(1 << 127 | secrets.randbits(127))
 
 
 def _ids(digits: int, seqs: range) -> bytes:
@@ -301,6 +318,11 @@ def annotated(message: bytes, attributes: Mapping[str, str]) -> bytes:
     """
     more = pb.PubsubMessage(attributes=attributes).SerializeToString()
     return b"\x12%b%b%b" % (_varint(len(message) + len(more)), message, more)
+
+
+def attributes_of(message: bytes) -> Mapping[str, str]:
+    """The attributes of a serialized PubsubMessage. Implements ``filters.AttributesOf``."""
+    return pb.PubsubMessage.FromString(message).attributes
 
 
 # --- acknowledging -------------------------------------------------------------------------------

@@ -94,9 +94,13 @@ def _transform(given: pb.MessageTransform) -> Transform:
     match given.WhichOneof("transform"):
         case "javascript_udf":
             udf = given.javascript_udf
-            return JavaScriptTransform(udf.function_name, udf.code, given.disabled)
+            return JavaScriptTransform(
+                udf.function_name, udf.code, disabled=given.disabled, enabled=given.enabled
+            )
         case "compression":
-            return CompressionTransform(_compression_mode(given.compression), given.disabled)
+            return CompressionTransform(
+                _compression_mode(given.compression), disabled=given.disabled, enabled=given.enabled
+            )
         case "ai_inference":
             raise not_supported(
                 "message_transforms.ai_inference", "it would need Google's Vertex AI"
@@ -127,16 +131,17 @@ def transforms_pb(given: Iterable[Transform]) -> list[pb.MessageTransform]:
 
 
 def _transform_pb(transform: Transform) -> pb.MessageTransform:
+    shown = pb.MessageTransform(disabled=transform.disabled, enabled=transform.enabled)
     match transform:
-        case JavaScriptTransform(function_name, code, disabled):
-            udf = pb.JavaScriptUDF(function_name=function_name, code=code)
-            return pb.MessageTransform(javascript_udf=udf, disabled=disabled)
-        case CompressionTransform(mode, disabled):
+        case JavaScriptTransform(function_name, code):
+            shown.javascript_udf.function_name = function_name
+            shown.javascript_udf.code = code
+        case CompressionTransform(mode):
             compression = pb.Compression(
-                compression_algorithm=pb.Compression.ZLIB,
-                compression_mode=str(mode),
+                compression_algorithm=pb.Compression.ZLIB, compression_mode=str(mode)
             )
-            return pb.MessageTransform(compression=compression, disabled=disabled)
+            shown.compression.CopyFrom(compression)
+    return shown
 
 
 # --- of subscriptions ---------------------------------------------------------------------------

@@ -25,7 +25,7 @@ class Publisher:
     async def Publish(self, serialized: bytes, _context: Context) -> bytes:
         read = read_publish(serialized)
         appended = await self._topics.publish(read.topic, read.payload, read.count)
-        return publish_response(appended.first_seq, read.count)
+        return publish_response(appended, read.count)
 
     async def CreateTopic(self, request: pb.Topic, _context: Context) -> pb.Topic:
         name = TopicName.parse(request.name)

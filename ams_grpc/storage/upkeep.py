@@ -120,6 +120,10 @@ class Upkeep:
         """
         return await self._by_page(subscriptions, partial(_expired_floors, now_us))
 
+    async def filtered_backlogs(self) -> Sequence[SubscriptionName]:
+        """The attached subscriptions with a filter whose floor is not at their topic's end."""
+        return await self._by_page(subscriptions, _filtered_backlogs)
+
     # --- expiration of subscriptions ---------------------------------------------------------------
 
     async def touch(self, subscription_ids: Iterable[int], now_us: int) -> None:
@@ -458,6 +462,25 @@ def _resume(now_us: int, connection: Connection) -> None:
             update(subscriptions).values(active_at_us=case((later > now_us, now_us), else_=later))
         )
     _write_alive(now_us, connection)
+
+
+def _filtered_backlogs(
+    on_page: ColumnElement[bool], connection: Connection
+) -> Iterable[SubscriptionName]:
+    query = (
+        select(subscriptions.c.name, subscriptions.c.config)
+        .select_from(subscriptions.join(topics).join(cursors))
+        .where(
+            on_page,
+            subscriptions.c.detached.is_(False),
+            cursors.c.floor < topics.c.next_seq,
+        )
+    )
+    return [
+        records.stored_name(SubscriptionName, name)
+        for name, config in connection.execute(query)
+        if records.subscription_config(config).filter
+    ]
 
 
 def _backlogs(connection: Connection) -> Sequence[Backlog]:

@@ -19,6 +19,7 @@ from typing import Any, Final
 import grpc
 import pytest
 import pytest_asyncio
+from google.iam.v1 import iam_policy_pb2  # type: ignore[import-untyped]
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
@@ -41,6 +42,7 @@ PROPER: Final = {
     grpc.StatusCode.NOT_FOUND,
     grpc.StatusCode.ALREADY_EXISTS,
     grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.ABORTED,  # a stale etag
     grpc.StatusCode.OUT_OF_RANGE,
     grpc.StatusCode.UNIMPLEMENTED,
 }
@@ -61,6 +63,7 @@ TELLTALE: Final = (
 SERVICES: Final = [
     *pb.DESCRIPTOR.services_by_name.values(),
     *schema_pb2.DESCRIPTOR.services_by_name.values(),
+    *iam_policy_pb2.DESCRIPTOR.services_by_name.values(),
 ]
 METHODS: Final = [method for service in SERVICES for method in service.methods]
 UNARY: Final = [method for method in METHODS if not method.client_streaming]

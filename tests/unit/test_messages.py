@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from ams_grpc.broker.ack_ids import AckIds
 from ams_grpc.broker.consumers import Delivery
 from ams_grpc.broker.errors import FailedPrecondition, InvalidArgument
+from ams_grpc.broker.ports import Appended
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
 from ams_grpc.services import messages
 
@@ -133,9 +134,32 @@ def test_unknown_fields_between_the_messages_do_not_disturb() -> None:
 
 @given(st.integers(0, 10**12), st.integers(1, 1000))
 def test_the_response_names_one_id_for_each_message(first_seq: int, count: int) -> None:
-    response = pb.PublishResponse.FromString(messages.publish_response(first_seq, count))
+    response = pb.PublishResponse.FromString(
+        messages.publish_response(Appended(first_seq, PUBLISHED_US), count)
+    )
 
     assert response.message_ids == [str(seq) for seq in range(first_seq, first_seq + count)]
+
+
+@given(st.integers(0, 2**63 - 1001), st.integers(1, 1000), st.data())
+def test_messages_that_were_dropped_get_ids_that_no_stored_message_can_have(
+    first_seq: int, count: int, data: st.DataObject
+) -> None:
+    places = sorted(data.draw(st.sets(st.integers(0, count - 1))))
+    appended = Appended(first_seq, PUBLISHED_US, places)
+
+    response = pb.PublishResponse.FromString(messages.publish_response(appended, count))
+
+    ids = list(response.message_ids)
+    assert len(ids) == len(set(ids)) == count
+    assert [ids[place] for place in places] == [str(first_seq + i) for i in range(len(places))]
+    dropped = [each for i, each in enumerate(ids) if i not in places]
+    assert all(each.isdecimal() and int(each) >= 2**63 for each in dropped)
+
+
+@given(pubsub_messages)
+def test_attributes_are_read_from_serialized_messages(message: pb.PubsubMessage) -> None:
+    assert dict(messages.attributes_of(message.SerializeToString())) == dict(message.attributes)
 
 
 @given(st.lists(st.tuples(st.integers(0, 2**40), pubsub_messages), max_size=20))

@@ -17,6 +17,7 @@ from ams_grpc.broker.policies import (
     MINUTE_US,
     SECOND_US,
     DeadLetterPolicy,
+    JavaScriptTransform,
     MessageStoragePolicy,
     OidcToken,
     PushConfig,
@@ -518,3 +519,69 @@ def test_messages_go_one_way_and_exactly_once_only_to_those_who_pull(
 )
 def test_some_durations_are_written_in_seconds(seconds: float, text: str) -> None:
     assert rules.seconds_text(round(seconds * SECOND_US)) == text
+
+
+# --- filters and transforms ---------------------------------------------------------------------
+
+
+def test_a_filter_that_does_not_parse_is_refused() -> None:
+    check_subscription(filter="attributes:name")
+
+    with pytest.raises(InvalidArgument, match="argument=filter: "):
+        check_subscription(filter="attributes:name AND")
+
+
+def function(
+    name: str = "f", code: str = "function f() {}", **settings: Any
+) -> JavaScriptTransform:
+    return JavaScriptTransform(name, code, **settings)
+
+
+def test_there_may_be_5_enabled_transforms_and_others_that_are_not() -> None:
+    enabled = [function(f"f{i}") for i in range(5)]
+    disabled = [function(f"g{i}", disabled=True) for i in range(3)]
+
+    check_topic(transforms=(*enabled, *disabled))
+    check_subscription(transforms=(*enabled, *disabled))
+
+    for check in (check_topic, check_subscription):
+        with pytest.raises(InvalidArgument) as caught:
+            check(transforms=(*enabled, *disabled, function("h")))
+        assert caught.value.message == (
+            "The request exceeds the maximum number of enabled message transforms. Maximum enabled "
+            "transforms: 5. Enabled transforms: 6"
+        )
+
+
+@pytest.mark.parametrize("name", ["f", "$", "_", "camelCase9"])
+def test_a_function_has_a_name(name: str) -> None:
+    check_topic(transforms=(function(name),))
+
+
+@pytest.mark.parametrize("name", ["", "9f", "a b", "f()", "f\n", "a.b", "é", "f" * 256])
+def test_what_is_no_name_of_a_function_is_refused(name: str) -> None:
+    with pytest.raises(InvalidArgument, match="function_name") as caught:
+        check_topic(transforms=(function(name),))
+
+    assert caught.value.field == "message_transforms.javascript_udf.function_name"
+
+
+def test_functions_of_one_resource_have_different_names() -> None:
+    with pytest.raises(InvalidArgument, match="two functions have the name f"):
+        check_topic(transforms=(function("f"), function("f", disabled=True)))
+
+
+def test_code_has_20_kilobytes_at_most_and_is_not_empty() -> None:
+    check_topic(transforms=(function(code="é" * 10_240),))
+
+    with pytest.raises(InvalidArgument, match="code has 20481 bytes; the maximum is 20480"):
+        check_topic(transforms=(function(code="é" * 10_240 + "x"),))
+    with pytest.raises(InvalidArgument, match="code is empty"):
+        check_topic(transforms=(function(code=""),))
+
+
+def test_there_is_an_end_to_transforms_that_are_disabled_too() -> None:
+    check_topic(transforms=tuple(function(f"f{i}", disabled=True) for i in range(20)))
+
+    with pytest.raises(InvalidArgument, match="message_transforms is too large"):
+        check_topic(transforms=tuple(function(f"f{i}", disabled=True) for i in range(21)))

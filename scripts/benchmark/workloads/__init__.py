@@ -7,6 +7,7 @@ from scripts.benchmark.workloads import (
     backlog,
     drain,
     fanout,
+    filtered,
     idle,
     latency,
     mixed,
@@ -19,6 +20,7 @@ from scripts.benchmark.workloads import (
 ALL: Final[tuple[Workload, ...]] = (
     *publish.WORKLOADS,
     *drain.WORKLOADS,
+    *filtered.WORKLOADS,
     *mixed.WORKLOADS,
     *latency.WORKLOADS,
     *official.WORKLOADS,

@@ -550,6 +550,7 @@ class ScriptedUpkeep(Port):
         self.bites_to_purge: dict[int, int] = {}
         """Topic id -> how many calls find something to delete."""
         self.lagging: list[Lagging] = []
+        self.filtered: list[SubscriptionName] = []
         self.unused: list[Subscription] = []
         self.touched: list[list[int]] = []
         self.alive_us: list[int] = []
@@ -575,6 +576,10 @@ class ScriptedUpkeep(Port):
         del now_us
         await self._visit("expired_floors")
         return self.lagging
+
+    async def filtered_backlogs(self) -> Sequence[SubscriptionName]:
+        await self._visit("filtered_backlogs")
+        return self.filtered
 
     async def delete_expired_snapshots(self, now_us: int) -> int:
         await self._visit("delete_expired_snapshots")

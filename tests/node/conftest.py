@@ -1,0 +1,91 @@
+"""Google's client for Node, and a server for it.
+
+The packages are installed into `.cache`, once for each state of `package-lock.json`; `npm` takes
+them from the registry that it is set up for.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.server import Server
+
+HERE = Path(__file__).parent
+CACHE = HERE.parents[1] / ".cache" / "node"
+MANIFESTS = ("package.json", "package-lock.json")
+INSTALL_TIMEOUT_S = 300.0
+MIN_NODE = 20
+
+
+@pytest.fixture(scope="session")
+def node() -> str:
+    """The Node to run."""
+    found = shutil.which("node")
+    if found is None:
+        pytest.skip("Node is not installed, so its Pub/Sub client cannot be tested")
+    version = subprocess.run([found, "--version"], check=True, capture_output=True, text=True)
+    if int(version.stdout.lstrip("v").split(".")[0]) < MIN_NODE:
+        pytest.skip(f"Node {MIN_NODE} is needed, and this is {version.stdout.strip()}")
+    return found
+
+
+@pytest.fixture(scope="session")
+def node_modules(node: str) -> Path:
+    """Where the client is installed."""
+    manifests = b"".join((HERE / name).read_bytes() for name in MANIFESTS)
+    place = CACHE / hashlib.sha256(manifests).hexdigest()[:16]
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (place / "installed").exists():
+            _install(node, place)
+    return place / "node_modules"
+
+
+def _install(node: str, place: Path) -> None:
+    """Leaves nothing that looks installed unless it is."""
+    npm = shutil.which("npm")
+    if npm is None:
+        raise RuntimeError(f"{node} is there, but npm is not: it comes with Node")
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    for name in MANIFESTS:
+        shutil.copy(HERE / name, place)
+    command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+    done = subprocess.run(
+        command,
+        cwd=place,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=INSTALL_TIMEOUT_S,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
+    (place / "installed").touch()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One for all subjects, on SQLite: the Python client's tests cover both databases."""
+    with Server(tmp_path_factory.mktemp("server"), profile="emulator") as server:
+        yield server
+
+
+@pytest.fixture
+def environment(node_modules: Path, server: Server) -> dict[str, str]:
+    """What a script needs to find the client, and the client to find the server."""
+    return os.environ | {
+        "NODE_PATH": str(node_modules),
+        "PUBSUB_EMULATOR_HOST": server.endpoint,
+        "METADATA_SERVER_DETECTION": "none",  # it would look for a machine of Google's
+        "NO_COLOR": "1",
+    }

@@ -1,0 +1,37 @@
+'use strict';
+// Exactly-once delivery: acknowledgements that are confirmed, or refused.
+
+const assert = require('node:assert/strict');
+const {AckResponses} = require('@google-cloud/pubsub');
+const {count, publish, receive, shop, spec, texts} = require('../world');
+
+const EXACTLY_ONCE = {subscription: {enableExactlyOnceDelivery: true}};
+
+spec('an acknowledgement is confirmed, and its message does not come again', async pubsub => {
+  const {orders, warehouse} = await shop(pubsub, EXACTLY_ONCE);
+  await publish(orders, 'first');
+  let answer;
+
+  await receive(warehouse, count(1), message => {
+    answer = message.ackWithResponse();
+  });
+
+  assert.equal(await answer, AckResponses.Success);
+  await publish(orders, 'second');
+  const again = pubsub.subscription('warehouse');
+  assert.deepEqual(texts(await receive(again, count(1))), ['second']);
+});
+
+spec('a refusal is confirmed, and its message comes again as another delivery', async pubsub => {
+  const {orders, warehouse} = await shop(pubsub, EXACTLY_ONCE);
+  await publish(orders, 'hello');
+  const answers = [];
+
+  const messages = await receive(warehouse, count(2), (message, all) =>
+    answers.push(all.length < 2 ? message.nackWithResponse() : message.ackWithResponse())
+  );
+
+  assert.deepEqual(await Promise.all(answers), [AckResponses.Success, AckResponses.Success]);
+  assert.equal(messages[0].id, messages[1].id);
+  assert.notEqual(messages[0].ackId, messages[1].ackId);
+});
