@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
@@ -19,16 +19,20 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from ams_grpc.broker.broker import Broker, BrokerSettings
+from ams_grpc.broker.catalog import Subscription
 from ams_grpc.broker.clock import SystemClock
 from ams_grpc.broker.errors import StorageUnavailable
 from ams_grpc.broker.profiles import PROFILES
-from ams_grpc.config import Config, split_address
+from ams_grpc.config import Config, revealed, split_address
+from ams_grpc.exports.destinations import Destinations, Place
+from ams_grpc.exports.worker import ExportWorker
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2
 from ams_grpc.services.frame import Calls, handlers
 from ams_grpc.services.messages import decode
 from ams_grpc.services.publisher import Publisher
 from ams_grpc.services.subscriber import Subscriber
 from ams_grpc.storage.storage import Storage, open_storage
+from ams_grpc.workers import Supervisor
 
 _MIB: Final = 1024 * 1024
 _log = logging.getLogger(__name__)
@@ -101,6 +105,9 @@ async def running(config: Config) -> AsyncIterator[Addresses]:
         storage.commits.on_appended = broker.appended
         storage.commits.on_uncertain = broker.uncertain
         await parts.enter_async_context(broker)
+        workers = Supervisor({"export": exporter(config, broker, storage)})
+        broker.subscriptions.workers = workers
+        await workers.start(storage.catalog)
         calls = Calls()
         health_servicer = health.aio.HealthServicer()
         grpc_address = await parts.enter_async_context(
@@ -120,6 +127,43 @@ async def running(config: Config) -> AsyncIterator[Addresses]:
             await health_servicer.enter_graceful_shutdown()
             await asyncio.sleep(config.drain_notice_s)
             broker.drain()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(config.drain_s):
+                    await workers.close()
+
+
+def exporter(
+    config: Config, broker: Broker, storage: Storage
+) -> Callable[[Subscription], ExportWorker]:
+    """What makes the workers of exports."""
+    places = {
+        name: Place(bucket.url, revealed(bucket.options))
+        for name, bucket in config.export_buckets.items()
+    }
+    destinations = Destinations(
+        config.effective_export_root,
+        None
+        if config.export_url is None
+        else Place(config.export_url, revealed(config.export_options)),
+        places,
+    )
+
+    def worker(subscription: Subscription) -> ExportWorker:
+        return ExportWorker(
+            subscription,
+            subscriptions=broker.subscriptions,
+            catalog=storage.catalog,
+            clock=broker.clock,
+            bucket_of=destinations.bucket,
+            schema_of_topic=_no_schema,
+            max_messages=config.max_outstanding // 2,
+        )
+
+    return worker
+
+
+async def _no_schema(_topic_id: int, _revision: str) -> None:
+    return None
 
 
 @asynccontextmanager

@@ -18,7 +18,16 @@ from ams_grpc.broker.errors import (
     too_large,
     too_small,
 )
-from ams_grpc.broker.policies import DAY_US, HOUR_US, MINUTE_US, SECOND_US, MessageStoragePolicy
+from ams_grpc.broker.object_names import check_object_names
+from ams_grpc.broker.policies import (
+    DAY_US,
+    DEFAULT_EXPORT_DURATION_US,
+    HOUR_US,
+    MINUTE_US,
+    SECOND_US,
+    MessageStoragePolicy,
+    StorageExport,
+)
 from ams_grpc.broker.profiles import Profile
 
 MIN_RETENTION_US: Final = 10 * MINUTE_US
@@ -56,6 +65,8 @@ def check_subscription(config: SubscriptionConfig, profile: Profile) -> None:
     _check_retention(config.message_retention_us)
     if config.expiration_ttl_us is not None:
         _check_expiration(config.expiration_ttl_us, config.message_retention_us, profile)
+    if config.export is not None:
+        _check_export(config, config.export, profile)
 
 
 def default_retention_us(expiration_ttl_us: int | None) -> int:
@@ -123,6 +134,69 @@ def _check_storage_policy(policy: MessageStoragePolicy) -> None:
     ):
         path = "message_storage_policy.allowed_persistence_regions"
         raise invalid_argument(path, field=path)
+
+
+# --- exports ------------------------------------------------------------------------------------
+
+MAX_EXPORT_DURATION_US: Final = 10 * MINUTE_US
+MIN_EXPORT_BYTES: Final = 1_000
+MAX_EXPORT_BYTES: Final = 10 * 1024**3
+
+_BUCKET: Final = re.compile(r"[a-z0-9](?:[a-z0-9_-]|\.(?!\.)){1,220}[a-z0-9]")
+_MAX_BUCKET_PART: Final = 63
+
+
+def _check_export(config: SubscriptionConfig, export: StorageExport, profile: Profile) -> None:
+    """Pub/Sub: CloudStorageConfig, and what does not go together with it."""
+    if config.push is not None:
+        raise invalid_argument(
+            "only one of push_config and cloud_storage_config may be set",
+            field="cloud_storage_config",
+        )
+    if config.exactly_once:
+        raise invalid_argument(
+            "enable_exactly_once_delivery: only subscriptions that are pulled can have it",
+            field="enable_exactly_once_delivery",
+        )
+    _check_bucket(export.bucket)
+    check_object_names(export)
+    _check_export_duration(export.max_duration_us, config.ack_deadline_s, profile)
+    path = "cloud_storage_config.max_bytes"
+    if export.max_bytes and not MIN_EXPORT_BYTES <= export.max_bytes <= MAX_EXPORT_BYTES:
+        raise out_of_bounds(path, export.max_bytes, MIN_EXPORT_BYTES, MAX_EXPORT_BYTES)
+    path = "cloud_storage_config.max_messages"
+    if export.max_messages and export.max_messages < profile.min_export_messages:
+        raise too_small(path, export.max_messages, profile.min_export_messages)
+
+
+def _check_bucket(bucket: str) -> None:
+    """Cloud Storage: 3 to 63 characters, or 222 with dots between parts of up to 63."""
+    parts = bucket.split(".")
+    if _BUCKET.fullmatch(bucket) is None or any(len(part) > _MAX_BUCKET_PART for part in parts):
+        path = "cloud_storage_config.bucket"
+        raise invalid_argument(f"{path}: '{bucket}' is not the name of a bucket", field=path)
+
+
+def _check_export_duration(duration_us: int, ack_deadline_s: int, profile: Profile) -> None:
+    """Pub/Sub: 1 to 10 minutes, and not above the ack deadline.
+
+    The default of 5 minutes goes with every ack deadline: otherwise the default ack deadline, of 10
+    seconds, could not stay as it is.
+    """
+    path = "cloud_storage_config.max_duration"
+    if not profile.min_export_duration_us <= duration_us <= MAX_EXPORT_DURATION_US:
+        raise out_of_bounds(
+            path,
+            duration_text(duration_us),
+            duration_text(profile.min_export_duration_us),
+            duration_text(MAX_EXPORT_DURATION_US),
+        )
+    if duration_us > ack_deadline_s * SECOND_US and duration_us != DEFAULT_EXPORT_DURATION_US:
+        raise invalid_argument(
+            f"{path} {duration_text(duration_us)} is longer than "
+            f"ack_deadline_seconds {ack_deadline_s}",
+            field=path,
+        )
 
 
 # --- labels -------------------------------------------------------------------------------------

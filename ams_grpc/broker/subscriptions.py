@@ -20,6 +20,7 @@ from ams_grpc.broker.errors import (
     NotFound,
     StorageUnavailable,
     Unavailable,
+    invalid_argument,
     not_found,
 )
 from ams_grpc.broker.log import Log
@@ -85,6 +86,7 @@ class Subscriptions:
         Raises AlreadyExists, InvalidArgument; NotFound for the topic.
         """
         check_subscription(config, self._profile)
+        await self._check_topic_schema(topic, config)
         if name is None:
             name = SubscriptionName(topic.project, f"sub-{uuid.uuid4().hex}")
         created = await self._catalog.create_subscription(name, topic, config)
@@ -111,6 +113,8 @@ class Subscriptions:
             subscription = await self._catalog.subscription(name)
             config = change(subscription)
             check_subscription(config, self._profile)
+            if subscription.topic_name is not None and config.export != subscription.config.export:
+                await self._check_topic_schema(subscription.topic_name, config)
             return await self._catalog.update_subscription(subscription, config)
 
         updated = await until_unchanged(name, attempt)
@@ -178,7 +182,7 @@ class Subscriptions:
         Pub/Sub: Pull, PullRequest.return_immediately.
         """
         check_max_messages(max_messages)
-        runtime = await self.runtime(name)
+        runtime = await self.pulled(name)
         answer: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
         consumer = Consumer(
             answer.set_result,
@@ -216,7 +220,7 @@ class Subscriptions:
         """
         if not ack_ids:
             raise _no_ack_ids()
-        runtime = await self.runtime(name)
+        runtime = await self.pulled(name)
         runtime.acknowledge(ack_ids)
         await self._commits.flushed()
 
@@ -233,7 +237,7 @@ class Subscriptions:
         check_modify_ack_deadline(ack_deadline_s)
         if not ack_ids:
             raise _no_ack_ids()
-        runtime = await self.runtime(name)
+        runtime = await self.pulled(name)
         runtime.modify_ack_deadline(ack_ids, ack_deadline_s)
 
     async def runtime(self, name: SubscriptionName, *, use: bool = True) -> SubscriptionRuntime:
@@ -246,6 +250,15 @@ class Subscriptions:
             runtime = await self._open(name)
         if use:
             self._used.add(runtime.subscription.id)
+        return runtime
+
+    async def pulled(self, name: SubscriptionName) -> SubscriptionRuntime:
+        """The running subscription, for a subscriber that pulls from it.
+
+        Raises like ``runtime``; FailedPrecondition if the service itself delivers its messages.
+        """
+        runtime = await self.runtime(name)
+        _check_pulled(runtime.subscription)
         return runtime
 
     async def seek_to_time(self, name: SubscriptionName, time_us: int) -> None:
@@ -356,6 +369,15 @@ class Subscriptions:
         if self.workers is not None:
             self.workers.gone(subscription.id)
 
+    async def _check_topic_schema(self, topic: TopicName, config: SubscriptionConfig) -> None:
+        """Pub/Sub: an export can only use the schema of a topic that has one."""
+        export = config.export
+        if export is None or export.avro is None or not export.avro.use_topic_schema:
+            return
+        if (await self._catalog.topic(topic)).config.schema_settings is None:
+            path = "cloud_storage_config.avro_config.use_topic_schema"
+            raise invalid_argument(f"{path}: the topic has no schema", field=path)
+
     # --- runtimes ----------------------------------------------------------------------------
 
     async def _open(self, name: SubscriptionName) -> SubscriptionRuntime:
@@ -438,6 +460,12 @@ class Subscriptions:
 
 def _no_ack_ids() -> InvalidArgument:
     return InvalidArgument("You have not specified an ack ID in the request.", field="ack_ids")
+
+
+def _check_pulled(subscription: Subscription) -> None:
+    """Pub/Sub: who has messages pushed or exported cannot pull them, too."""
+    if subscription.config.worker is not None:
+        raise FailedPrecondition("This method is not supported for this subscription type.")
 
 
 def _detached() -> FailedPrecondition:

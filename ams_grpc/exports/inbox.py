@@ -1,0 +1,155 @@
+"""What an export holds of its subscription: one delivery at a time in, acks and nacks out.
+
+Each message of a delivery is in exactly one place:
+
+    waiting   not looked at yet
+    taken     in the object that is being written
+    refused   cannot be written; it counts as failed a little later, all that failed together
+
+All of them are leased, for longer than any object is open, so none is delivered again as long as
+their worker lives. Leases are in memory: after a crash all is delivered again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from ams_grpc.broker.consumers import Consumer, Delivery
+from ams_grpc.broker.errors import BrokerError
+from ams_grpc.broker.runtime import SubscriptionRuntime
+
+LEASE_S: Final = 3600
+"""Longer than an object can be open and be completed: then it is settled one way or the other."""
+REFUSED_S: Final = 10.0
+"""So long a message that cannot be written rests before it is nacked, and perhaps comes again."""
+_ACK_IDS: Final = 1000  # are settled at a time
+_logger = logging.getLogger(__name__)
+
+
+class Inbox:
+    """Messages of one subscription on their way to one export. ``ring`` tells of news."""
+
+    def __init__(self, runtime: SubscriptionRuntime, ring: Callable[[], None]) -> None:
+        self.error: BrokerError | None = None
+        """Why nothing comes any more."""
+        self.refused_until: float | None = None
+        """When those that cannot be written are to be nacked; None if there are none."""
+        self._runtime = runtime
+        self._ring = ring
+        self._consumer: Consumer | None = None
+        self._delivery: Delivery | None = None
+        self._at = 0  # of the delivery's messages, the first that is waiting
+        self._taken: dict[int, tuple[Delivery, list[int]]] = {}  # by grant: seqs
+        self._refused: dict[str, list[str]] = {}  # by reason: ack ids
+
+    # --- in ----------------------------------------------------------------------------------
+
+    def ask(self, max_messages: int) -> None:
+        """Ask for up to so many messages, if none is waiting and nothing is asked for.
+
+        They may be there when this returns. Sets ``error`` if the subscription is closed.
+        """
+        if self._delivery is not None or self._consumer is not None:
+            return
+        # Like a pull: it is gone with its first delivery, and is no subscriber's activity.
+        self._consumer = Consumer(
+            self._receive,
+            self._end,
+            ack_deadline_s=LEASE_S,
+            max_messages=max_messages,
+            once=True,
+        )
+        try:
+            self._runtime.add(self._consumer)
+        except BrokerError as error:
+            self._end(error)
+
+    def peek(self) -> bytes | None:
+        """The next message that is waiting."""
+        return None if self._delivery is None else self._delivery.messages[self._at]
+
+    def take(self) -> None:
+        """That message is in the object."""
+        delivery, seq = self._next()
+        if delivery.grant not in self._taken:
+            # Without the messages: what is in the object need not be in memory.
+            self._taken[delivery.grant] = (replace(delivery, messages=()), [])
+        self._taken[delivery.grant][1].append(seq)
+
+    def refuse(self, reason: str, now: float) -> None:
+        """That message cannot be written. ``now`` is of the monotonic clock."""
+        delivery, seq = self._next()
+        self._refused.setdefault(reason, []).append(_ack_id(delivery, seq))
+        if self.refused_until is None:
+            self.refused_until = now + REFUSED_S
+
+    # --- out ---------------------------------------------------------------------------------
+
+    async def acknowledge(self) -> None:
+        """The object is complete: what was taken is done."""
+        for delivery, seqs in list(self._taken.values()):
+            for start in range(0, len(seqs), _ACK_IDS):
+                ack_ids = [_ack_id(delivery, seq) for seq in seqs[start : start + _ACK_IDS]]
+                self._runtime.acknowledge(ack_ids, lenient=True)
+                await asyncio.sleep(0)  # others are there, too
+            del self._taken[delivery.grant]
+
+    def give_back(self) -> None:
+        """Nothing can be written now: what is taken or waiting was not delivered, as it were."""
+        if self._consumer is not None:
+            self._runtime.remove(self._consumer)
+            self._consumer = None
+        if self._delivery is not None:
+            waiting = self._delivery.seqs[self._at :]
+            self._runtime.give_back(replace(self._delivery, seqs=waiting, messages=()))
+            self._delivery = None
+        for delivery, seqs in self._taken.values():
+            self._runtime.give_back(replace(delivery, seqs=seqs))
+        self._taken.clear()
+
+    def nack_refused(self) -> None:
+        """Deliveries of messages that could not be written have failed."""
+        refused, self._refused, self.refused_until = self._refused, {}, None
+        for reason, ack_ids in refused.items():
+            _logger.warning(
+                "%d messages of %s cannot be exported: %s",
+                len(ack_ids),
+                self._runtime.subscription.name,
+                reason,
+            )
+            self._runtime.modify_ack_deadline(ack_ids, 0, lenient=True)
+
+    def leave(self) -> None:
+        """Hold nothing any more."""
+        self.give_back()
+        self.nack_refused()
+
+    # --- the parts of the above --------------------------------------------------------------
+
+    def _receive(self, delivery: Delivery) -> None:
+        self._consumer = None
+        self._delivery = delivery
+        self._at = 0
+        self._ring()
+
+    def _end(self, error: BrokerError) -> None:
+        self._consumer = None
+        self.error = error
+        self._ring()
+
+    def _next(self) -> tuple[Delivery, int]:
+        delivery, at = self._delivery, self._at
+        if delivery is None:
+            raise LookupError("no message is waiting")
+        self._at += 1
+        if self._at == len(delivery.seqs):
+            self._delivery = None
+        return delivery, delivery.seqs[at]
+
+
+def _ack_id(delivery: Delivery, seq: int) -> str:
+    return f"{delivery.ack_id_head.decode()}{seq:012x}"
