@@ -28,7 +28,7 @@ from ams_grpc.exports.destinations import Destinations, Place
 from ams_grpc.exports.worker import ExportWorker
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2
 from ams_grpc.services.frame import Calls, handlers
-from ams_grpc.services.messages import decode
+from ams_grpc.services.messages import annotated, decode, ordering_key
 from ams_grpc.services.publisher import Publisher
 from ams_grpc.services.subscriber import Subscriber
 from ams_grpc.storage.storage import Storage, open_storage
@@ -92,6 +92,8 @@ async def running(config: Config) -> AsyncIterator[Addresses]:
             commits=storage.commits,
             upkeep=storage.upkeep,
             decode=decode,
+            read_key=ordering_key,
+            annotate=annotated,
             clock=clock,
             secret=storage.server_secret,
             settings=BrokerSettings(

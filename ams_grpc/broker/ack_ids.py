@@ -75,12 +75,15 @@ class AckIds:
         except InvalidArgument:
             return self.parse(filter(self._is_valid, ack_ids))
 
-    def _is_valid(self, ack_id: str) -> bool:
+    def read(self, ack_id: str) -> Delivered | None:
+        """Read one ack id; None for a malformed one."""
         try:
-            self.parse([ack_id])
+            return self.parse((ack_id,))[0]
         except InvalidArgument:
-            return False
-        return True
+            return None
+
+    def _is_valid(self, ack_id: str) -> bool:
+        return self.read(ack_id) is not None
 
     def _read_head(self, head: str, ack_id: str) -> Delivered:
         numbers = head[_TOKEN_CHARS:]

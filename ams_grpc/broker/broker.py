@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
 from ams_grpc.broker.catalog import Subscription
 from ams_grpc.broker.clock import Clock
+from ams_grpc.broker.dead_letters import DeadLetters
 from ams_grpc.broker.errors import UNABLE, ShuttingDown, StorageUnavailable
 from ams_grpc.broker.log import Log
 from ams_grpc.broker.ports import Catalog, Commits, Decoder, Gate, LogReader, StoredBatch, Upkeep
@@ -56,6 +57,8 @@ class Broker:
         commits: Commits,
         upkeep: Upkeep,
         decode: Decoder,
+        read_key: Callable[[bytes], str],
+        annotate: Callable[[bytes, Mapping[str, str]], bytes],
         clock: Clock,
         secret: bytes,
         settings: BrokerSettings,
@@ -76,8 +79,10 @@ class Broker:
             profile=settings.profile,
             max_outstanding=settings.max_outstanding,
             view_of=view_of,
+            read_key=read_key,
         )
         self.topics = Topics(catalog, commits, self.subscriptions, gate)
+        self.subscriptions.forwarding = DeadLetters(self.log, self.topics.publish, annotate)
         self.snapshots = Snapshots(catalog, reader, commits, self.subscriptions, clock)
         self.retention = Retention(
             upkeep, self.subscriptions, clock, interval_s=settings.retention_interval_s

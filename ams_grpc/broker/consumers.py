@@ -23,6 +23,8 @@ class Delivery:
     ack_id_head: bytes
     seqs: Sequence[int]
     messages: Sequence[bytes]
+    attempts: Sequence[int] = ()
+    """The delivery attempt of each, with a dead-letter policy; else empty."""
 
 
 Line: TypeAlias = "OrderedDict[Consumer, None]"
@@ -43,8 +45,10 @@ class Consumer:
         "_max_messages",
         "ack_deadline_s",
         "close",
+        "left",
         "line",
         "once",
+        "one_per_key",
         "outstanding_bytes",
         "outstanding_messages",
         "ready",
@@ -60,12 +64,17 @@ class Consumer:
         max_messages: int = 0,
         max_bytes: int = 0,
         once: bool = False,
+        one_per_key: bool = False,
     ) -> None:
         self.send = send
         self.close = close
         self.ack_deadline_s = ack_deadline_s
         self.once = once
         """A pull: it leaves with its first delivery."""
+        self.one_per_key = one_per_key
+        """Of an ordering key it takes the next message when it is done with the one before."""
+        self.left = False
+        """It takes nothing any more."""
         self.ready = True
         self.line: Line | None = None
         """Where it waits for messages; None before it joins and after it left."""

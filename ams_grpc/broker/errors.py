@@ -6,6 +6,8 @@ test walks over all subclasses and fails when one has no code.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class BrokerError(Exception):
     """Base of everything the service refuses or fails to do.
@@ -22,6 +24,25 @@ class BrokerError(Exception):
 
 class InvalidArgument(BrokerError):
     """The request is wrong, whatever the state of the service."""
+
+
+INVALID_ACK_ID = "PERMANENT_FAILURE_INVALID_ACK_ID"
+UNORDERED_ACK_ID = "TRANSIENT_FAILURE_UNORDERED_ACK_ID"
+"""Pub/Sub: what clients read about single ack ids, and retry by."""
+
+
+class AckIdsRefused(InvalidArgument):
+    """Exactly-once delivery: some ack ids do not count. ``refused`` says why, by id.
+
+    The others of the request were applied.
+    """
+
+    def __init__(self, refused: Mapping[str, str]) -> None:
+        super().__init__(
+            "Some acknowledgement ids in the request were invalid. This could be because the "
+            "acknowledgement ids have expired or the acknowledgement ids were malformed."
+        )
+        self.refused = refused
 
 
 class OutOfRange(BrokerError):

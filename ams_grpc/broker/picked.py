@@ -10,7 +10,7 @@ from itertools import accumulate
 class Picked:
     """Messages picked for one delivery, up to a number and about up to a size in bytes."""
 
-    __slots__ = ("_max_bytes", "_max_messages", "messages", "seqs", "size", "sizes")
+    __slots__ = ("_max_bytes", "_max_messages", "failures", "messages", "seqs", "size", "sizes")
 
     def __init__(self, max_messages: int, max_bytes: int) -> None:
         self._max_messages = max_messages
@@ -19,6 +19,8 @@ class Picked:
         self.messages: list[bytes] = []
         self.sizes: list[int] = []
         self.size = 0
+        self.failures: list[tuple[int, str]] = []
+        """Seqs that were to be in it and cannot be delivered now, and why."""
 
     @property
     def room(self) -> int:
@@ -28,6 +30,10 @@ class Picked:
     @property
     def full(self) -> bool:
         return self.size >= self._max_bytes or len(self.messages) >= self._max_messages
+
+    def failed(self, seq: int, reason: str) -> None:
+        """It cannot be delivered now."""
+        self.failures.append((seq, reason))
 
     def add(self, seqs: Sequence[int], messages: list[bytes]) -> int | None:
         """Add messages until it is full. Returns the first seq that found no place."""

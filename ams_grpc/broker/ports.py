@@ -5,8 +5,8 @@ Every method that touches the database raises StorageUnavailable when it does no
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from ams_grpc.broker.catalog import (
@@ -60,6 +60,37 @@ class CursorState:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredLease:
+    """A delivery as it is stored: the messages ``seqs``, none of which is sent before the deadline.
+
+    Some of them may be settled since.
+    """
+
+    deadline_us: int
+    seqs: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Deliveries:
+    """What of a subscription's deliveries outlives the process.
+
+    ``failures``: by seq, how many deliveries failed (dead-letter policy); ``leases``: by grant
+    (exactly-once delivery).
+    """
+
+    failures: Mapping[int, int] = field(default_factory=dict)
+    leases: Mapping[int, StoredLease] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryChanges:
+    """What to write of ``Deliveries``: 0 failures, and None in place of a lease, are deleted."""
+
+    failures: Mapping[int, int]
+    leases: Mapping[int, StoredLease | None]
+
+
+@dataclass(frozen=True, slots=True)
 class CursorChanges:
     """What to write of one cursor.
 
@@ -73,6 +104,19 @@ class CursorChanges:
     acked_above_floor: int
     replace: bool
     chunks: Mapping[int, bytes]
+    deliveries: DeliveryChanges | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Messages of a subscription that are done with the publish that they go along with.
+
+    ``then`` is called once they are stored as done, before anything else is written.
+    """
+
+    subscription_id: int
+    seqs: Sequence[int]
+    then: Callable[[], None]
 
 
 class DirtyCursor(Protocol):
@@ -139,8 +183,12 @@ class Workers(Protocol):
 class Commits(Protocol):
     """The writer: gathers what waits, commits it in one transaction, then answers."""
 
-    def append(self, topic: Topic, payload: bytes, count: int) -> Awaitable[Appended]:
+    def append(
+        self, topic: Topic, payload: bytes, count: int, settled: Settled | None = None
+    ) -> Awaitable[Appended]:
         """Append ``count`` serialized messages to a topic's log.
+
+        In the same transaction, ``settled`` is done: both happen, or neither.
 
         When the awaitable resolves they are committed, and survive the loss of power. Raises
         Aborted when ``topic`` is out of date (changed or deleted since it was read), and
@@ -254,6 +302,8 @@ class Catalog(Protocol):
         ...
 
     async def cursor(self, subscription: Subscription) -> CursorState: ...
+
+    async def deliveries(self, subscription: Subscription) -> Deliveries: ...
 
     async def snapshot(self, name: SnapshotName) -> Snapshot:
         """Raises NotFound, also for one that has expired."""

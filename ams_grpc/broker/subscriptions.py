@@ -11,9 +11,13 @@ from typing import Any, Final, TypeVar
 from ams_grpc.broker.catalog import Subscription, SubscriptionConfig
 from ams_grpc.broker.clock import Clock
 from ams_grpc.broker.consumers import Consumer, Delivery
+from ams_grpc.broker.dead_letters import Forwarding
 from ams_grpc.broker.errors import (
+    INVALID_ACK_ID,
     UNABLE,
+    UNORDERED_ACK_ID,
     Aborted,
+    AckIdsRefused,
     BrokerError,
     FailedPrecondition,
     InvalidArgument,
@@ -23,9 +27,10 @@ from ams_grpc.broker.errors import (
     invalid_argument,
     not_found,
 )
+from ams_grpc.broker.exactly_once import Confirmation
 from ams_grpc.broker.log import Log
 from ams_grpc.broker.names import SubscriptionName, TopicName
-from ams_grpc.broker.ports import Catalog, Commits, LogReader, StoredBatch, Workers
+from ams_grpc.broker.ports import Catalog, Commits, Deliveries, LogReader, StoredBatch, Workers
 from ams_grpc.broker.profiles import Profile
 from ams_grpc.broker.rules import (
     check_max_messages,
@@ -57,6 +62,7 @@ class Subscriptions:
         profile: Profile,
         max_outstanding: int,
         view_of: Callable[[Log, Subscription], View],
+        read_key: Callable[[bytes], str],
     ) -> None:
         self._catalog = catalog
         self._reader = reader
@@ -67,6 +73,9 @@ class Subscriptions:
         self._profile = profile
         self._max_outstanding = max_outstanding
         self._view_of = view_of
+        self._read_key = read_key
+        self.forwarding: Forwarding
+        """How dead letters are forwarded; set before anything runs."""
         self.workers: Workers | None = None
         """Whoever delivers what nobody pulls; wants to know of changes."""
         self._runtimes: dict[SubscriptionName, SubscriptionRuntime] = {}
@@ -196,11 +205,11 @@ class Subscriptions:
             if wait_s <= 0:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_LONGEST_READ_S):
-                        while not answer.done() and runtime.loading:
+                        while not answer.done() and runtime.busy:
                             await runtime.settled()
             elif not answer.done():
                 await asyncio.wait([answer], timeout=wait_s)
-            if not answer.done() and runtime.loading:
+            if not answer.done() and runtime.busy and wait_s <= 0:
                 raise StorageUnavailable(UNABLE)
             return answer.result() if answer.done() else None
         except asyncio.CancelledError:
@@ -213,24 +222,31 @@ class Subscriptions:
     async def acknowledge(self, name: SubscriptionName, ack_ids: Sequence[str]) -> None:
         """These deliveries are done; when this returns that is on disk.
 
-        Expired and stale ids are skipped. Raises InvalidArgument for malformed ones (then none
-        is acknowledged), NotFound, FailedPrecondition, StorageUnavailable.
+        Expired and stale ids are skipped; with exactly-once delivery they raise AckIdsRefused, and
+        the others count. Raises InvalidArgument for malformed ones (then none is acknowledged),
+        NotFound, FailedPrecondition, StorageUnavailable.
 
         Pub/Sub: Acknowledge.
         """
         if not ack_ids:
             raise _no_ack_ids()
         runtime = await self.pulled(name)
-        runtime.acknowledge(ack_ids)
+        if not runtime.exactly_once:
+            runtime.acknowledge(ack_ids)
+            await self._commits.flushed()
+            return
+        answer = runtime.acknowledge_exactly(ack_ids)
         await self._commits.flushed()
+        _raise_refused(answer)
 
     async def modify_ack_deadline(
         self, name: SubscriptionName, ack_ids: Sequence[str], ack_deadline_s: int
     ) -> None:
         """Give subscribers more time for messages they hold; with 0, take them back.
 
-        The new deadline is ``ack_deadline_s`` (0 to 600) seconds from now. Stale ids are skipped.
-        Raises InvalidArgument, NotFound, FailedPrecondition.
+        The new deadline is ``ack_deadline_s`` (0 to 600) seconds from now. Stale ids are skipped;
+        with exactly-once delivery they raise AckIdsRefused, and the others count. Raises
+        InvalidArgument, NotFound, FailedPrecondition.
 
         Pub/Sub: ModifyAckDeadline.
         """
@@ -238,7 +254,12 @@ class Subscriptions:
         if not ack_ids:
             raise _no_ack_ids()
         runtime = await self.pulled(name)
-        runtime.modify_ack_deadline(ack_ids, ack_deadline_s)
+        if not runtime.exactly_once:
+            runtime.modify_ack_deadline(ack_ids, ack_deadline_s)
+            return
+        answer = runtime.modify_ack_deadline_exactly(ack_ids, ack_deadline_s)
+        await self._commits.flushed()
+        _raise_refused(answer)
 
     async def runtime(self, name: SubscriptionName, *, use: bool = True) -> SubscriptionRuntime:
         """The running subscription; started if need be. That counts as activity if it is ``use``.
@@ -400,11 +421,15 @@ class Subscriptions:
             subscription,
             state,
             view=self._view_of(self._log, subscription),
+            read_key=self._read_key,
+            forwarding=self.forwarding,
+            deliveries=await self._stored_deliveries(subscription),
             commits=self._commits,
             clock=self._clock,
             secret=self._secret,
             max_outstanding=self._max_outstanding,
         )
+        await runtime.restore()
         # First listen, then look: no message and no change in between is missed.
         self._runtimes[name] = runtime
         self._of_topic.setdefault(subscription.topic_id, []).append(runtime)
@@ -414,6 +439,11 @@ class Subscriptions:
             self._close(name, error if isinstance(error, BrokerError) else Unavailable(UNABLE))
             raise
         return runtime
+
+    async def _stored_deliveries(self, subscription: Subscription) -> Deliveries | None:
+        if subscription.config.exactly_once or subscription.config.dead_letter is not None:
+            return await self._catalog.deliveries(subscription)
+        return None
 
     async def _look(self, runtime: SubscriptionRuntime) -> None:
         """Tell a new runtime how things stand."""
@@ -433,7 +463,7 @@ class Subscriptions:
         if runtime is None or runtime.subscription.id != subscription.id:
             return
         if runtime.subscription.version <= subscription.version:
-            runtime.subscription = subscription
+            runtime.use(subscription)
 
     def _close(
         self,
@@ -456,6 +486,13 @@ class Subscriptions:
             del self._of_topic[topic_id]
             self._log.forget(topic_id)
         runtime.close(error)
+
+
+def _raise_refused(answer: Confirmation) -> None:
+    refused = dict.fromkeys(answer.invalid, INVALID_ACK_ID)
+    refused.update(dict.fromkeys(answer.unordered, UNORDERED_ACK_ID))
+    if refused:
+        raise AckIdsRefused(refused)
 
 
 def _no_ack_ids() -> InvalidArgument:

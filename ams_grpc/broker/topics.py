@@ -8,7 +8,7 @@ from dataclasses import replace
 from ams_grpc.broker.catalog import Topic, TopicConfig
 from ams_grpc.broker.errors import Aborted
 from ams_grpc.broker.names import SnapshotName, SubscriptionName, TopicName
-from ams_grpc.broker.ports import Admitted, Appended, Catalog, Commits, Gate
+from ams_grpc.broker.ports import Admitted, Appended, Catalog, Commits, Gate, Settled
 from ams_grpc.broker.rules import check_topic
 from ams_grpc.broker.subscriptions import Subscriptions
 from ams_grpc.broker.updates import until_unchanged
@@ -83,8 +83,12 @@ class Topics:
         topic = await self._catalog.topic(name)
         return await self._catalog.topic_snapshots(topic, after, limit)
 
-    async def publish(self, name: TopicName, payload: bytes, count: int) -> Appended:
+    async def publish(
+        self, name: TopicName, payload: bytes, count: int, settled: Settled | None = None
+    ) -> Appended:
         """Append ``count`` valid serialized messages; when this returns they are on disk.
+
+        With it ``settled`` is done, in one transaction.
 
         A topic's transforms may leave some out: see ``Appended.places``. Raises NotFound,
         InvalidArgument (the topic's schema or transforms), StorageUnavailable (nothing was
@@ -99,9 +103,13 @@ class Topics:
             if topic.config.is_gated and self._gate is not None:
                 admitted = await self._gate.admit(topic, payload, count)
                 if not admitted.count:
+                    if settled is not None:
+                        settled.then()
                     return Appended(0, 0, admitted.places)
             try:
-                appended = await self._commits.append(topic, admitted.payload, admitted.count)
+                appended = await self._commits.append(
+                    topic, admitted.payload, admitted.count, settled
+                )
                 if admitted.places is None:
                     return appended
                 return replace(appended, places=admitted.places)

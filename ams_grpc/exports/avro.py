@@ -70,7 +70,7 @@ class _Container:
         return b"".join((_number(len(records)), _number(len(body)), body, self._sync))
 
 
-class AvroFormat(_Container):
+class MessageFormat(_Container):
     """Records ``PubsubMessage``; with metadata, of ``metadata_of``, a subscription's name."""
 
     def __init__(self, metadata_of: str | None) -> None:

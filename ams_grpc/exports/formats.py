@@ -22,14 +22,14 @@ async def format_of(
         return TextFormat()
     # Imported late: fastavro is for those who use it.
     from ams_grpc.exports.avro import (  # noqa: PLC0415
-        AvroFormat,
+        MessageFormat,
         TopicSchemaFormat,
         UnfitSchema,
     )
 
     metadata_of = str(subscription.name) if export.avro.write_metadata else None
     if not export.avro.use_topic_schema:
-        return AvroFormat(metadata_of)
+        return MessageFormat(metadata_of)
     topic_id = subscription.topic_id
     schema = await schema_of_topic(topic_id, "")
     if schema is None:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Final
 
 from ams_grpc.broker.consumers import Consumer, Delivery
@@ -26,7 +25,6 @@ LEASE_S: Final = 3600
 """Longer than an object can be open and be completed: then it is settled one way or the other."""
 REFUSED_S: Final = 10.0
 """So long a message that cannot be written rests before it is nacked, and perhaps comes again."""
-_ACK_IDS: Final = 1000  # are settled at a time
 _logger = logging.getLogger(__name__)
 
 
@@ -43,8 +41,8 @@ class Inbox:
         self._consumer: Consumer | None = None
         self._delivery: Delivery | None = None
         self._at = 0  # of the delivery's messages, the first that is waiting
-        self._taken: dict[int, tuple[Delivery, list[int]]] = {}  # by grant: seqs
-        self._refused: dict[str, list[str]] = {}  # by reason: ack ids
+        self._taken: dict[int, list[int]] = {}  # by grant: seqs
+        self._refused: dict[tuple[int, str], list[int]] = {}  # by grant and reason: seqs
 
     # --- in ----------------------------------------------------------------------------------
 
@@ -74,16 +72,13 @@ class Inbox:
 
     def take(self) -> None:
         """That message is in the object."""
-        delivery, seq = self._next()
-        if delivery.grant not in self._taken:
-            # Without the messages: what is in the object need not be in memory.
-            self._taken[delivery.grant] = (replace(delivery, messages=()), [])
-        self._taken[delivery.grant][1].append(seq)
+        grant, seq = self._next()
+        self._taken.setdefault(grant, []).append(seq)
 
     def refuse(self, reason: str, now: float) -> None:
         """That message cannot be written. ``now`` is of the monotonic clock."""
-        delivery, seq = self._next()
-        self._refused.setdefault(reason, []).append(_ack_id(delivery, seq))
+        grant, seq = self._next()
+        self._refused.setdefault((grant, reason), []).append(seq)
         if self.refused_until is None:
             self.refused_until = now + REFUSED_S
 
@@ -91,12 +86,9 @@ class Inbox:
 
     async def acknowledge(self) -> None:
         """The object is complete: what was taken is done."""
-        for delivery, seqs in list(self._taken.values()):
-            for start in range(0, len(seqs), _ACK_IDS):
-                ack_ids = [_ack_id(delivery, seq) for seq in seqs[start : start + _ACK_IDS]]
-                self._runtime.acknowledge(ack_ids, lenient=True)
-                await asyncio.sleep(0)  # others are there, too
-            del self._taken[delivery.grant]
+        while self._taken:
+            self._runtime.settle(*self._taken.popitem())
+            await asyncio.sleep(0)  # others are there, too
 
     def give_back(self) -> None:
         """Nothing can be written now: what is taken or waiting was not delivered, as it were."""
@@ -105,23 +97,18 @@ class Inbox:
             self._consumer = None
         if self._delivery is not None:
             waiting = self._delivery.seqs[self._at :]
-            self._runtime.give_back(replace(self._delivery, seqs=waiting, messages=()))
+            self._taken.setdefault(self._delivery.grant, []).extend(waiting)
             self._delivery = None
-        for delivery, seqs in self._taken.values():
-            self._runtime.give_back(replace(delivery, seqs=seqs))
-        self._taken.clear()
+        while self._taken:
+            grant, seqs = self._taken.popitem()
+            self._runtime.give_back(Delivery(grant, b"", seqs, ()))
 
     def nack_refused(self) -> None:
         """Deliveries of messages that could not be written have failed."""
         refused, self._refused, self.refused_until = self._refused, {}, None
-        for reason, ack_ids in refused.items():
-            _logger.warning(
-                "%d messages of %s cannot be exported: %s",
-                len(ack_ids),
-                self._runtime.subscription.name,
-                reason,
-            )
-            self._runtime.modify_ack_deadline(ack_ids, 0, lenient=True)
+        for (grant, reason), seqs in refused.items():
+            _logger.debug("%d messages could not be exported: %s", len(seqs), reason)
+            self._runtime.fail(grant, seqs, reason)
 
     def leave(self) -> None:
         """Hold nothing any more."""
@@ -141,15 +128,12 @@ class Inbox:
         self.error = error
         self._ring()
 
-    def _next(self) -> tuple[Delivery, int]:
+    def _next(self) -> tuple[int, int]:
+        """Grant and seq of the first message that is waiting; from now on it is not."""
         delivery, at = self._delivery, self._at
         if delivery is None:
             raise LookupError("no message is waiting")
         self._at += 1
         if self._at == len(delivery.seqs):
             self._delivery = None
-        return delivery, delivery.seqs[at]
-
-
-def _ack_id(delivery: Delivery, seq: int) -> str:
-    return f"{delivery.ack_id_head.decode()}{seq:012x}"
+        return delivery.grant, delivery.seqs[at]

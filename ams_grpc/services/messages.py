@@ -7,8 +7,8 @@ merges them). A delivered message is the publisher's bytes with ``message_id`` a
 there is replaced without parsing anything.
 
 Field numbers used here, all of google.pubsub.v1: PublishRequest.topic 1, .messages 2;
-PublishResponse.message_ids 1; PubsubMessage.message_id 3, .publish_time 4;
-ReceivedMessage.ack_id 1, .message 2; PullResponse and StreamingPullResponse.received_messages 1.
+PublishResponse.message_ids 1; PubsubMessage.message_id 3, .publish_time 4, .ordering_key 5;
+ReceivedMessage.ack_id 1, .message 2, .delivery_attempt 3; PullResponse and StreamingPullResponse.received_messages 1.
 ``tests/unit/test_messages.py`` holds each function against protobuf's own code.
 """
 
@@ -45,6 +45,7 @@ _CLIENTS_OWN: Final = "googclient_"  # official clients put their trace context 
 
 _TOPIC_TAG: Final = 0x0A
 _MESSAGES_TAG: Final = 0x12
+_ORDERING_KEY_TAG: Final = b"\x2a"
 _MORE: Final = 0x80  # this bit of a varint's byte says that another byte follows
 
 
@@ -285,6 +286,23 @@ def _split(payload: bytes) -> list[bytes]:
     return bodies
 
 
+def ordering_key(message: bytes) -> str:
+    """The ordering key of a serialized PubsubMessage; empty if it has none."""
+    if _ORDERING_KEY_TAG not in message:
+        return ""
+    key: str = pb.PubsubMessage.FromString(message).ordering_key
+    return key
+
+
+def annotated(message: bytes, attributes: Mapping[str, str]) -> bytes:
+    """A payload of one message: a stored one with these attributes in place of its own of that name.
+
+    protobuf: of a map's entries with the same key, the last counts.
+    """
+    more = pb.PubsubMessage(attributes=attributes).SerializeToString()
+    return b"\x12%b%b%b" % (_varint(len(message) + len(more)), message, more)
+
+
 # --- acknowledging -------------------------------------------------------------------------------
 
 
@@ -304,9 +322,25 @@ def received_messages(delivery: Delivery) -> bytes:
     head = delivery.ack_id_head
     parts: list[bytes] = []
     append = parts.append
+    if delivery.attempts:
+        return _with_attempts(delivery)
     for seq, message in zip(delivery.seqs, delivery.messages, strict=True):
         before, between = _frame(len(message))
         append(b"%b%b%012x%b%b" % (before, head, seq, between, message))
+    return b"".join(parts)
+
+
+def _with_attempts(delivery: Delivery) -> bytes:
+    """``received_messages`` where each has a delivery attempt."""
+    parts: list[bytes] = []
+    head = delivery.ack_id_head
+    for seq, message, attempt in zip(
+        delivery.seqs, delivery.messages, delivery.attempts, strict=True
+    ):
+        received = b"\x0a%c%b%012x\x12%b%b\x18%b" % (
+            ACK_ID_CHARS, head, seq, _varint(len(message)), message, _varint(attempt),
+        )  # fmt: skip
+        parts.append(b"\x0a%b%b" % (_varint(len(received)), received))
     return b"".join(parts)
 
 

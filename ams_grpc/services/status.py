@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 import grpc
-from google.rpc.error_details_pb2 import BadRequest  # type: ignore[import-untyped]
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo  # type: ignore[import-untyped]
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 
 from ams_grpc.broker import errors
@@ -42,6 +42,8 @@ def status_of(error: BaseException) -> tuple[grpc.StatusCode, str, Metadata]:
     code = code_of(error)
     if not isinstance(error, errors.BrokerError) or code is grpc.StatusCode.INTERNAL:
         return code, "internal error", ()
+    if isinstance(error, errors.AckIdsRefused):
+        return code, error.message, _ack_ids_refused(code, error)
     text = _shorten(error.message)
     return code, text, _details(code, text, error.field) if error.field else ()
 
@@ -52,6 +54,16 @@ def _details(code: grpc.StatusCode, text: str, field: str) -> Metadata:
     status = Status(code=number, message=text)
     violation = BadRequest.FieldViolation(field=field, description=text)
     status.details.add().Pack(BadRequest(field_violations=[violation]))
+    return ((_DETAILS, status.SerializeToString()),)
+
+
+def _ack_ids_refused(code: grpc.StatusCode, error: errors.AckIdsRefused) -> Metadata:
+    """Clients compare code and text with those outside, and read the first detail."""
+    number, _ = code.value
+    status = Status(code=number, message=error.message)
+    info = ErrorInfo(reason="EXACTLY_ONCE_ACKID_FAILURE", domain="pubsub.googleapis.com")
+    info.metadata.update(error.refused)
+    status.details.add().Pack(info)
     return ((_DETAILS, status.SerializeToString()),)
 
 

@@ -22,7 +22,7 @@ from ams_grpc.broker.catalog import (
     TopicConfig,
 )
 from ams_grpc.broker.names import ResourceName, SnapshotName, SubscriptionName, TopicName
-from ams_grpc.broker.ports import CursorState
+from ams_grpc.broker.ports import CursorState, Deliveries, StoredLease
 from ams_grpc.storage import records
 from ams_grpc.storage.clock import WallClock
 from ams_grpc.storage.commit import GroupCommit
@@ -30,6 +30,8 @@ from ams_grpc.storage.reading import Readers
 from ams_grpc.storage.tables import (
     ack_chunks,
     cursors,
+    failures,
+    leases,
     snapshot_chunks,
     snapshots,
     subscriptions,
@@ -174,9 +176,8 @@ class SqlCatalog:
 
         def detach(connection: Connection) -> Subscription:
             _change_one(change, connection)
-            connection.execute(
-                delete(ack_chunks).where(ack_chunks.c.subscription_id == subscription.id)
-            )
+            for table in (ack_chunks, failures, leases):
+                connection.execute(delete(table).where(table.c.subscription_id == subscription.id))
             connection.execute(
                 update(cursors)
                 .where(cursors.c.subscription_id == subscription.id)
@@ -185,6 +186,9 @@ class SqlCatalog:
             return _subscription(subscription.id, connection)
 
         return await self._commits.run(detach)
+
+    async def deliveries(self, subscription: Subscription) -> Deliveries:
+        return await self._readers.run(partial(_deliveries, subscription.id))
 
     async def delete_subscription(self, subscription: Subscription) -> None:
         """Its cursor goes with it. Snapshots made from it stay."""
@@ -357,6 +361,18 @@ def _topic(name: TopicName, connection: Connection) -> Topic:
 def _subscription(subscription_id: int, connection: Connection) -> Subscription:
     query = subscription_rows().where(subscriptions.c.id == subscription_id)
     return records.subscription(connection.execute(query).one())
+
+
+def _deliveries(subscription_id: int, connection: Connection) -> Deliveries:
+    failed = select(failures).where(failures.c.subscription_id == subscription_id)
+    leased = select(leases).where(leases.c.subscription_id == subscription_id)
+    return Deliveries(
+        {seq: count for _, seq, count in connection.execute(failed)},
+        {
+            row.grant_no: StoredLease(row.deadline_us, records.seqs(row.seqs))
+            for row in connection.execute(leased)
+        },
+    )
 
 
 def _insert(

@@ -34,7 +34,7 @@ from sqlalchemy import Connection
 
 from ams_grpc.broker.catalog import Topic
 from ams_grpc.broker.errors import BrokerError
-from ams_grpc.broker.ports import Appended, DirtyCursor, StoredBatch
+from ams_grpc.broker.ports import Appended, DirtyCursor, Settled, StoredBatch
 from ams_grpc.storage.clock import WallClock
 from ams_grpc.storage.engine import Database
 from ams_grpc.storage.failures import Outage, unavailable
@@ -145,10 +145,12 @@ class GroupCommit:
 
     # --- what callers hand in --------------------------------------------------------------------
 
-    def append(self, topic: Topic, payload: bytes, count: int) -> asyncio.Future[Appended]:
+    def append(
+        self, topic: Topic, payload: bytes, count: int, settled: Settled | None = None
+    ) -> asyncio.Future[Appended]:
         """See ``broker.ports.Commits.append``."""
         future: asyncio.Future[Appended] = self._loop.create_future()
-        item = Append(future, topic.id, topic.version, payload, count)
+        item = Append(future, topic.id, topic.version, payload, count, settled)
         size = self.queued_bytes + len(payload) + APPEND_OVERHEAD_BYTES
         if size > self._max_queued_bytes or self._waiting or not self._open:
             self._wait_in_line(item)
@@ -408,6 +410,8 @@ class GroupCommit:
 def _answer(item: Append | Run) -> None:
     future: asyncio.Future[Any] = item.future
     if item.error is None:
+        if isinstance(item, Append) and item.settled is not None:
+            item.settled.then()  # at once: the next group is to know of it
         if not future.done():
             future.set_result(item.result)
         return

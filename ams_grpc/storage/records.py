@@ -7,7 +7,8 @@ wrote the text, take their defaults; None is written as null, and so differs fro
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from array import array
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, TypeVar
 
@@ -47,6 +48,27 @@ def subscription_config_text(config: SubscriptionConfig) -> str:
 @lru_cache(_SAME_TEXTS)
 def subscription_config(text: str) -> SubscriptionConfig:
     return _SUBSCRIPTIONS.validate_json(text)
+
+
+def seqs_bytes(seqs: Sequence[int]) -> bytes:
+    """Seqs as runs: pairs of first and count, 8 bytes each."""
+    runs = array("q")
+    for seq in sorted(seqs):
+        if runs and runs[-2] + runs[-1] == seq:
+            runs[-1] += 1
+        else:
+            runs.extend((seq, 1))
+    return runs.tobytes()
+
+
+def seqs(stored: bytes) -> list[int]:
+    """Read what ``seqs_bytes`` has written."""
+    runs = array("q", stored)
+    return [
+        seq
+        for first, count in zip(runs[::2], runs[1::2], strict=True)
+        for seq in range(first, first + count)
+    ]
 
 
 def topic(row: Row[Any]) -> Topic:

@@ -6,7 +6,7 @@ database does (10 to 20 µs a statement).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from sqlalchemy import (
     BigInteger,
     Dialect,
     LargeBinary,
+    Table,
     bindparam,
     case,
     delete,
@@ -23,9 +24,12 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.sql import ClauseElement
+from sqlalchemy.types import TypeEngine
 
-from ams_grpc.broker.ports import CursorChanges
-from ams_grpc.storage.tables import ack_chunks, batches, cursors, meta, topics
+from ams_grpc.broker.cursor import CHUNK_SEQS
+from ams_grpc.broker.ports import CursorChanges, DeliveryChanges
+from ams_grpc.storage.records import seqs_bytes
+from ams_grpc.storage.tables import ack_chunks, batches, cursors, failures, leases, meta, topics
 
 _ALL_CHUNKS: Final = 1 << 62
 """More than any chunk's number."""
@@ -96,8 +100,37 @@ class HotStatements:
             "of_subscription", "below",
         )  # fmt: skip
         self.put_chunk = self._compile(
-            self._put_chunk(number, data), "no", "bits", "of_subscription"
+            self._put(ack_chunks, {"chunk_no": number, "bits": data}),
+            "chunk_no", "bits", "of_subscription",
+        )  # fmt: skip
+        self.read_chunk = self._compile(
+            select(ack_chunks.c.bits).where(
+                ack_chunks.c.subscription_id == subscription_id,
+                ack_chunks.c.chunk_no == bindparam("no", type_=number),
+            ),
+            "of_subscription", "no",
+        )  # fmt: skip
+        self.put_failures = self._compile(
+            self._put(failures, {"seq": number, "count": number}), "seq", "count", "of_subscription"
         )
+        self.delete_failures = self._compile(
+            delete(failures).where(
+                failures.c.subscription_id == subscription_id,
+                failures.c.seq == bindparam("seq", type_=number),
+            ),
+            "of_subscription", "seq",
+        )  # fmt: skip
+        self.put_lease = self._compile(
+            self._put(leases, {"grant_no": number, "deadline_us": number, "seqs": data}),
+            "grant_no", "deadline_us", "seqs", "of_subscription",
+        )  # fmt: skip
+        self.delete_lease = self._compile(
+            delete(leases).where(
+                leases.c.subscription_id == subscription_id,
+                leases.c.grant_no == bindparam("grant_no", type_=number),
+            ),
+            "of_subscription", "grant_no",
+        )  # fmt: skip
         # Writes a page although nothing changes, and so finds out whether writing works.
         self.probe = self._compile(
             update(meta)
@@ -105,20 +138,19 @@ class HotStatements:
             .values(value=meta.c.value)
         )
 
-    def _put_chunk(self, number: BigInteger, data: LargeBinary) -> ClauseElement:
+    def _put(self, table: Table, columns: Mapping[str, TypeEngine[Any]]) -> ClauseElement:
+        """Insert a row of a cursor that still exists, or replace it; the first column is in its key."""
+        key, *others = columns
         values = select(
             cursors.c.subscription_id,
-            bindparam("no", type_=number),
-            bindparam("bits", type_=data),
-        ).where(cursors.c.subscription_id == bindparam("of_subscription", type_=number))
+            *[bindparam(name, type_=kind) for name, kind in columns.items()],
+        ).where(cursors.c.subscription_id == bindparam("of_subscription", type_=BigInteger()))
         # Each database has its own INSERT; the other's takes 30 ms to import.
         dialect: Any = import_module(f"sqlalchemy.dialects.{self._dialect.name}")
-        put = dialect.insert(ack_chunks).from_select(
-            ["subscription_id", "chunk_no", "bits"], values
-        )
+        put = dialect.insert(table).from_select(["subscription_id", *columns], values)
         upsert: ClauseElement = put.on_conflict_do_update(
-            index_elements=[ack_chunks.c.subscription_id, ack_chunks.c.chunk_no],
-            set_={"bits": put.excluded.bits},
+            index_elements=[table.c.subscription_id, table.c[key]],
+            set_={name: put.excluded[name] for name in others},
         )
         return upsert
 
@@ -170,3 +202,39 @@ class HotStatements:
         chunks = [(no, bits, c.subscription_id) for c in changes for no, bits in c.chunks.items()]
         if chunks:
             cursor.executemany(self.put_chunk, chunks)
+        for change in changes:
+            if change.deliveries is not None:
+                self._write_deliveries(cursor, change.subscription_id, change.deliveries)
+
+    def _write_deliveries(self, cursor: Any, of: int, changes: DeliveryChanges) -> None:
+        failed = [(seq, count, of) for seq, count in changes.failures.items() if count]
+        forgotten = [(of, seq) for seq, count in changes.failures.items() if not count]
+        leased = [
+            (grant, lease.deadline_us, seqs_bytes(lease.seqs), of)
+            for grant, lease in changes.leases.items()
+            if lease is not None
+        ]
+        ended = [(of, grant) for grant, lease in changes.leases.items() if lease is None]
+        for statement, rows in (
+            (self.put_failures, failed),
+            (self.delete_failures, forgotten),
+            (self.put_lease, leased),
+            (self.delete_lease, ended),
+        ):
+            if rows:
+                cursor.executemany(statement, rows)
+
+    def mark_done(self, cursor: Any, subscription_id: int, seq: int) -> None:
+        """Set one bit of a stored chunk. The row's lock is the cursor's: one node has it."""
+        number = seq >> 13
+        row = cursor.execute(self.read_chunk, (subscription_id, number)).fetchone()
+        bits = bytes(row[0]) if row is not None else bytes(CHUNK_SEQS // 8)
+        cursor.execute(self.put_chunk, (number, with_bit(bits, seq), subscription_id))
+
+
+def with_bit(bits: bytes, seq: int) -> bytes:
+    """A chunk's bits with that of ``seq`` set."""
+    changed = bytearray(bits)
+    bit = seq & (CHUNK_SEQS - 1)
+    changed[bit >> 3] |= 1 << (bit & 7)
+    return bytes(changed)

@@ -88,10 +88,10 @@ subscriptions: Final = Table(
     _number("start_seq"),
     Column("detached", Boolean, nullable=False),
     Column("config", Text, nullable=False),
-    Column("worker", NAME, index=True),  # who delivers: push, export; NULL: subscribers pull
-    Column("resource_error", NAME),  # what keeps the worker from working
     _number("active_at_us"),
     _number("created_us"),
+    Column("worker", NAME, index=True),  # who delivers: push, export; NULL: subscribers pull
+    Column("resource_error", NAME),  # what keeps the worker from working
     Index(None, "project", "name"),
     Index(None, "topic_id", "name"),
     sqlite_autoincrement=True,
@@ -122,6 +122,34 @@ ack_chunks: Final = Table(
     _number("chunk_no", primary_key=True),
     Column("bits", LargeBinary, nullable=False),
 )
+
+
+def _of_cursor() -> Column[int]:
+    return _number(
+        "subscription_id",
+        ForeignKey("cursors.subscription_id", ondelete="CASCADE"),
+        primary_key=True,
+    )
+
+
+failures: Final = Table(
+    "failures",
+    metadata,
+    _of_cursor(),
+    _number("seq", primary_key=True),
+    _number("count"),
+)
+"""Failed deliveries of messages that have any, where a dead-letter policy counts them."""
+
+leases: Final = Table(
+    "leases",
+    metadata,
+    _of_cursor(),
+    _number("grant_no", primary_key=True),
+    _number("deadline_us"),
+    Column("seqs", LargeBinary, nullable=False),
+)
+"""Deliveries under exactly-once delivery: a message is not sent again before the deadline."""
 
 batches: Final = Table(
     "batches",

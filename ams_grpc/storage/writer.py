@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from time import perf_counter
 from typing import Any, Final
@@ -24,7 +24,7 @@ from typing import Any, Final
 from sqlalchemy import Connection
 
 from ams_grpc.broker.errors import Aborted, BrokerError
-from ams_grpc.broker.ports import Appended, CursorChanges, DirtyCursor, StoredBatch
+from ams_grpc.broker.ports import Appended, CursorChanges, DirtyCursor, Settled, StoredBatch
 from ams_grpc.storage.clock import WallClock
 from ams_grpc.storage.engine import Database, discard, interrupt
 from ams_grpc.storage.failures import (
@@ -33,7 +33,7 @@ from ams_grpc.storage.failures import (
     is_unavailable,
     unavailable,
 )
-from ams_grpc.storage.statements import HotStatements
+from ams_grpc.storage.statements import HotStatements, with_bit
 
 ROW_BYTES: Final = 1 << 20
 """About how large a row of several publishes gets. One that is larger has a row to itself."""
@@ -48,7 +48,16 @@ _LOGGER: Final = logging.getLogger(__name__)
 class Append:
     """One publish: waiting, then with a ``result`` or an ``error``."""
 
-    __slots__ = ("count", "error", "future", "payload", "result", "topic_id", "version")
+    __slots__ = (
+        "count",
+        "error",
+        "future",
+        "payload",
+        "result",
+        "settled",
+        "topic_id",
+        "version",
+    )
 
     def __init__(
         self,
@@ -57,12 +66,14 @@ class Append:
         version: int,
         payload: bytes,
         count: int,
+        settled: Settled | None = None,
     ) -> None:
         self.future = future
         self.topic_id = topic_id
         self.version = version
         self.payload = payload
         self.count = count
+        self.settled = settled
         self.result: Appended | None = None
         self.error: Exception | None = None
 
@@ -196,12 +207,19 @@ class Writer:
             return
         parts = [Group(cursors=[w], only_lower=True) for w in group.cursors if w.changes.replace]
         parts += [Group(items=[item]) for item in group.items]
-        parts += [Group(cursors=[write]) for write in group.cursors]
         for part in parts:
-            if outcome.failure is None:
-                self._write(part, outcome)
-            else:
-                self._fail(part, outcome.failure, outcome)
+            self._write_part(part, outcome)
+        for write in group.cursors:
+            for item in group.items:
+                if isinstance(item, Append) and item.settled is not None and item.error is None:
+                    write.changes = _with_settled(write.changes, item.settled)
+            self._write_part(Group(cursors=[write]), outcome)
+
+    def _write_part(self, part: Group, outcome: Outcome) -> None:
+        if outcome.failure is None:
+            self._write(part, outcome)
+        else:
+            self._fail(part, outcome.failure, outcome)
 
     @staticmethod
     def _fail(group: Group, error: Exception, outcome: Outcome) -> None:
@@ -230,16 +248,16 @@ class Writer:
         transaction = connection.begin()
         dbapi: Any = connection.connection.dbapi_connection
         cursor = dbapi.cursor()
-        changes = [write.changes for write in group.cursors]
-        self._hot.lower_floors(cursor, [c for c in changes if c.replace])
+        changes = {write.changes.subscription_id: write.changes for write in group.cursors}
+        self._hot.lower_floors(cursor, [c for c in changes.values() if c.replace])
         for kind, items in groupby(group.items, type):
             if kind is Append:
-                self._append(cursor, list(items), stored)  # type: ignore[arg-type]
+                self._append(cursor, list(items), stored, changes)  # type: ignore[arg-type]
             else:
                 for item in items:
                     self._run(connection, item)  # type: ignore[arg-type]
         if changes and not group.only_lower:
-            self._hot.write_cursors(cursor, changes, self._cleared)
+            self._hot.write_cursors(cursor, list(changes.values()), self._cleared)
         if not group.items and not group.cursors:
             cursor.execute(self._hot.probe)
         cursor.close()
@@ -247,7 +265,13 @@ class Writer:
         transaction.commit()
         return stored
 
-    def _append(self, cursor: Any, appends: list[Append], stored: list[StoredBatch]) -> None:
+    def _append(
+        self,
+        cursor: Any,
+        appends: list[Append],
+        stored: list[StoredBatch],
+        changes: dict[int, CursorChanges],
+    ) -> None:
         """Store what goes to the same topic in as few rows as possible."""
         by_topic: dict[tuple[int, int], list[Append]] = {}
         for append in appends:
@@ -280,6 +304,22 @@ class Writer:
                 ],
             )
 
+        for append in appends:
+            if append.settled is not None and append.error is None:
+                self._settle_with(cursor, append.settled, changes)
+
+    def _settle_with(
+        self, cursor: Any, settled: Settled, changes: dict[int, CursorChanges]
+    ) -> None:
+        """Store messages as done, also in what this group writes of their cursor later on."""
+        change = changes.get(settled.subscription_id)
+        if change is not None:
+            if change.replace:
+                return  # a seek came first: what is done is decided anew
+            changes[settled.subscription_id] = _with_settled(change, settled)
+        for seq in settled.seqs:
+            self._hot.mark_done(cursor, settled.subscription_id, seq)
+
     @staticmethod
     def _run(connection: Connection, item: Run) -> None:
         item.error = None
@@ -296,6 +336,17 @@ class Writer:
             item.error = error
         else:
             savepoint.commit()
+
+
+def _with_settled(changes: CursorChanges, settled: Settled) -> CursorChanges:
+    """What is to be written of a cursor, without taking back what was settled meanwhile."""
+    if changes.subscription_id != settled.subscription_id or changes.replace:
+        return changes
+    chunks = dict(changes.chunks)
+    for seq in settled.seqs:
+        if seq >> 13 in chunks:
+            chunks[seq >> 13] = with_bit(chunks[seq >> 13], seq)
+    return replace(changes, chunks=chunks)
 
 
 def _place(

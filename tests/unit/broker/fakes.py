@@ -7,6 +7,7 @@ outlives them: building them again on it is a restart.
 from __future__ import annotations
 
 import asyncio
+import json
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,8 +31,11 @@ from ams_grpc.broker.ports import (
     Appended,
     CursorChanges,
     CursorState,
+    Deliveries,
     DirtyCursor,
+    Settled,
     StoredBatch,
+    StoredLease,
 )
 
 _Record = TypeVar("_Record", Topic, Subscription, Snapshot)
@@ -115,6 +119,17 @@ def decode(payload: bytes, first_seq: int, count: int, publish_time_us: int) -> 
     return messages
 
 
+def read_key(message: bytes) -> str:
+    """The ordering key of ``key:data``."""
+    key, colon, _ = message.partition(b":")
+    return key.decode() if colon else ""
+
+
+def annotate(message: bytes, attributes: Mapping[str, str]) -> bytes:
+    """A payload of one message, with attributes behind it."""
+    return encode([message + json.dumps(attributes).encode()])
+
+
 # --- what is stored -----------------------------------------------------------------------------
 
 
@@ -129,6 +144,8 @@ class Stored:
     topics: dict[TopicName, Topic] = field(default_factory=dict)
     subscriptions: dict[SubscriptionName, Subscription] = field(default_factory=dict)
     snapshots: dict[SnapshotName, tuple[Snapshot, CursorState]] = field(default_factory=dict)
+    failures: dict[int, dict[int, int]] = field(default_factory=dict)
+    leases: dict[int, dict[int, StoredLease]] = field(default_factory=dict)
     ids: Iterable[int] = field(default_factory=lambda: iter(range(1, 1 << 30)))
 
     def new_id(self) -> int:
@@ -160,6 +177,17 @@ class Stored:
         kept = {no: bits for no, bits in chunks.items() if (no + 1) * CHUNK_SEQS > changes.floor}
         self.cursors[changes.subscription_id] = CursorState(changes.floor, changes.epoch, kept)
         self.acked_above_floor[changes.subscription_id] = changes.acked_above_floor
+        if changes.deliveries is not None:
+            failures = self.failures.setdefault(changes.subscription_id, {})
+            failures.update(changes.deliveries.failures)
+            for seq in [seq for seq, count in failures.items() if not count]:
+                del failures[seq]
+            leases = self.leases.setdefault(changes.subscription_id, {})
+            for grant, lease in changes.deliveries.leases.items():
+                if lease is None:
+                    leases.pop(grant, None)
+                else:
+                    leases[grant] = lease
 
 
 class Port:
@@ -245,12 +273,17 @@ class MemoryCommits(Port):
         """Clear it to let ``flushed`` wait."""
         self.answers.set()
 
-    async def append(self, topic: Topic, payload: bytes, count: int) -> Appended:
+    async def append(
+        self, topic: Topic, payload: bytes, count: int, settled: Settled | None = None
+    ) -> Appended:
         await self._visit("append")
         if self.stored.topics.get(topic.name) != topic or self.aborts:
             self.aborts = max(0, self.aborts - 1)
             raise Aborted(f"{topic.name} has changed.")
         batch = self.stored.append(topic.id, payload, count, self._clock.now_us())
+        if settled is not None:
+            settled.then()
+            self.commit()
         self.on_append(batch)
         return Appended(batch.first_seq, batch.publish_time_us)
 
@@ -279,6 +312,21 @@ class MemoryCommits(Port):
         """Try to write all cursors, and fail."""
         for cursor in self._unwritten.values():
             cursor.put_back(cursor.take_changes())
+
+
+class NoForwarding:
+    """``dead_letters.Forwarding`` where there is no dead-letter policy."""
+
+    async def forward(
+        self,
+        subscription: Subscription,
+        seq: int,
+        *,
+        attempts: int,
+        reason: str,
+        then: Callable[[], None],
+    ) -> bool:
+        raise AssertionError(f"{seq} is no dead letter")
 
 
 class MemoryCatalog(Port):
@@ -392,6 +440,13 @@ class MemoryCatalog(Port):
         stored = self.stored.subscriptions.get(subscription.name)
         if stored is not None and stored.version == subscription.version:
             self.stored.subscriptions[stored.name] = replace(stored, resource_error=error)
+
+    async def deliveries(self, subscription: Subscription) -> Deliveries:
+        await self._visit("deliveries")
+        return Deliveries(
+            dict(self.stored.failures.get(subscription.id, {})),
+            dict(self.stored.leases.get(subscription.id, {})),
+        )
 
     async def cursor(self, subscription: Subscription) -> CursorState:
         await self._visit("cursor")

@@ -549,7 +549,7 @@ async def test_a_message_that_waits_when_it_is_gone_from_storage_is_passed_over(
     runtime = await world.runtime()
     assert runtime.floor == 2
     assert runtime.undelivered == 0
-    assert not runtime.loading
+    assert not runtime.busy
 
 
 # --- the ends of things -------------------------------------------------------------------------
@@ -602,11 +602,11 @@ async def test_closing_while_messages_are_being_read_ends_the_reading(world: Wor
     world.reader.answers.clear()
     pull = await begun(world.subscriptions.pull(ORDERS, 10, 60))
     runtime = await world.runtime()
-    assert runtime.loading
+    assert runtime.busy
     world.broker.drain()
     with pytest.raises(ShuttingDown):
         await pull
-    assert not runtime.loading
+    assert not runtime.busy
 
 
 async def test_nothing_is_lost_when_storage_does_not_answer_for_a_while(

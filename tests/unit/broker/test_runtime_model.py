@@ -27,7 +27,16 @@ from ams_grpc.broker.policies import SECOND_US
 from ams_grpc.broker.ports import CursorState
 from ams_grpc.broker.runtime import SubscriptionRuntime
 from ams_grpc.broker.views import PlainView
-from tests.unit.broker.fakes import ManualClock, MemoryCommits, MemoryLog, Stored, decode, encode
+from tests.unit.broker.fakes import (
+    ManualClock,
+    MemoryCommits,
+    MemoryLog,
+    NoForwarding,
+    Stored,
+    decode,
+    encode,
+    read_key,
+)
 
 TOPIC = 1
 RETENTION_S = 60
@@ -408,7 +417,7 @@ class SubscriptionMachine(RuleBasedStateMachine):
     @invariant()
     def nobody_waits_for_what_is_there(self) -> None:
         """Unless messages are on their way from storage."""
-        if not hasattr(self, "runtime") or self.runtime.loading:
+        if not hasattr(self, "runtime") or self.runtime.busy:
             return
         if any(self.wants_more(subscriber) for subscriber in self.subscribers):
             assert not self.available()
@@ -443,6 +452,8 @@ class SubscriptionMachine(RuleBasedStateMachine):
             clock=self.clock,
             secret=SECRET,
             max_outstanding=1_000,
+            read_key=read_key,
+            forwarding=NoForwarding(),
         )
         self.tell()
 
@@ -454,11 +465,7 @@ class SubscriptionMachine(RuleBasedStateMachine):
             for _ in range(3):
                 await asyncio.sleep(0)
             for _ in range(2000):
-                if (
-                    not self.runtime.loading
-                    or self.reader.failing
-                    or not self.reader.answers.is_set()
-                ):
+                if not self.runtime.busy or self.reader.failing or not self.reader.answers.is_set():
                     break
                 await asyncio.sleep(0)
             else:

@@ -21,8 +21,10 @@ from tests.unit.broker.fakes import (
     MemoryLog,
     ScriptedUpkeep,
     Stored,
+    annotate,
     decode,
     encode,
+    read_key,
 )
 
 TOPIC = TopicName("project", "orders")
@@ -96,6 +98,8 @@ class World:
             commits=self.commits,
             upkeep=self.upkeep,
             decode=decode,
+            read_key=read_key,
+            annotate=annotate,
             clock=self.clock,
             secret=b"secret",
             settings=BrokerSettings(STRICT, cache_bytes=self.cache_bytes),

@@ -1,0 +1,108 @@
+"""Forwarding what nobody manages to acknowledge to a dead-letter topic.
+
+The message is published there and acknowledged here in one transaction: once, and never lost. What
+is forwarded is the stored message, without the subscription's transforms.
+
+Pub/Sub: DeadLetterPolicy, and the attributes of forwarded messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Final, Protocol
+
+from ams_grpc.broker.catalog import Subscription
+from ams_grpc.broker.log import Log
+from ams_grpc.broker.names import TopicName
+from ams_grpc.broker.policies import SECOND_US, DeadLetterPolicy
+from ams_grpc.broker.ports import Appended, Settled
+
+_PREFIX: Final = "CloudPubSubDeadLetterSource"
+
+
+class Forwarding(Protocol):
+    """What a runtime needs to get rid of a message."""
+
+    async def forward(
+        self,
+        subscription: Subscription,
+        seq: int,
+        *,
+        attempts: int,
+        reason: str,
+        then: Callable[[], None],
+    ) -> bool:
+        """Publish a message to the dead-letter topic, and settle it here.
+
+        ``then`` is called when both are on disk. False when the message is not stored any more.
+        Raises what publishing raises.
+        """
+        ...
+
+
+class Publish(Protocol):
+    """``Topics.publish``."""
+
+    async def __call__(
+        self, name: TopicName, payload: bytes, count: int, settled: Settled | None = None
+    ) -> Appended: ...
+
+
+class DeadLetters:
+    """Implements ``Forwarding``.
+
+    ``annotate`` gives a serialized message more attributes, and makes a payload of it.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        publish: Publish,
+        annotate: Callable[[bytes, Mapping[str, str]], bytes],
+    ) -> None:
+        self._log = log
+        self._publish = publish
+        self._annotate = annotate
+
+    async def forward(
+        self,
+        subscription: Subscription,
+        seq: int,
+        *,
+        attempts: int,
+        reason: str,
+        then: Callable[[], None],
+    ) -> bool:
+        policy = subscription.config.dead_letter
+        topic_id = subscription.topic_id
+        batch = self._log.find(topic_id, seq)
+        if batch is None:
+            await self._log.load(topic_id, seq)
+            batch = self._log.find(topic_id, seq)
+        if batch is None or policy is None:
+            return False
+        attributes = _attributes(subscription, attempts, batch.publish_time_us, reason)
+        payload = self._annotate(batch.messages[seq - batch.first_seq], attributes)
+        await self._publish(policy.topic, payload, 1, Settled(subscription.id, (seq,), then))
+        return True
+
+
+def is_due(policy: DeadLetterPolicy | None, failures: int) -> bool:
+    """Whether a message with so many failed deliveries gets no further one."""
+    return policy is not None and failures >= policy.max_delivery_attempts
+
+
+def _attributes(
+    source: Subscription, attempts: int, publish_time_us: int, reason: str
+) -> dict[str, str]:
+    published = datetime.fromtimestamp(publish_time_us / SECOND_US, UTC)
+    attributes = {
+        f"{_PREFIX}DeliveryCount": str(attempts),
+        f"{_PREFIX}Subscription": source.name.id,
+        f"{_PREFIX}SubscriptionProject": source.name.project,
+        f"{_PREFIX}TopicPublishTime": published.isoformat(timespec="milliseconds"),
+    }
+    if reason:
+        attributes[f"{_PREFIX}DeliveryErrorMessage"] = reason[:1024]
+    return attributes

@@ -1,0 +1,270 @@
+"""Ordering keys of one subscription: what of each key is out, and what comes after it.
+
+A key has a state only while something of it is outstanding or held back; a million idle keys cost
+nothing. The messages of a key stand in one line, by seq:
+
+    acknowledged and final | outstanding, some acknowledged provisionally | held back
+
+Pub/Sub: the outstanding part belongs to one consumer. An ack is final once all before it in the key
+are; until then it is provisional, and a failure in front of it takes it back. What fails goes, with
+all that was delivered after it, back to the head of the line.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Iterable
+from heapq import heappop, heappush
+from typing import Final
+
+from ams_grpc.broker.consumers import Consumer
+
+FOREVER: Final = float("inf")
+
+
+class Key:
+    """One ordering key in use."""
+
+    __slots__ = ("acked", "blocked_until", "expired", "held_back", "holder", "name", "outstanding")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.outstanding: deque[int] = deque()
+        self.acked: set[int] = set()
+        """Those of ``outstanding`` that are acknowledged provisionally."""
+        self.held_back: deque[int] = deque()
+        self.holder: Consumer | None = None
+        """Who has the outstanding ones."""
+        self.blocked_until = 0.0
+        """It rests until this moment: a delivery failed. 0 when it does not."""
+        self.expired: tuple[int, int] | None = None
+        """Seq and grant of the delivery that missed its deadline, if nothing happened since."""
+
+
+class Keys:
+    """The ordering keys of one subscription that are in use."""
+
+    def __init__(self) -> None:
+        self._keys: dict[str, Key] = {}
+        self._key_of: dict[int, Key] = {}
+        self._free: OrderedDict[Key, None] = OrderedDict()  # held back, nobody holds, not resting
+        self._resting: list[tuple[float, int, Key]] = []
+        self._tie = 0
+        self._held_by: dict[Consumer, dict[Key, None]] = {}  # of which some is held back
+        self.held_back = 0
+        """Messages that were read, and cannot go out yet."""
+        self.provisional = 0
+        """Messages acknowledged whose ack is not final."""
+
+    def __contains__(self, seq: int) -> bool:
+        return seq in self._key_of
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def of(self, seq: int) -> Key | None:
+        """The key of a message that is outstanding or held back."""
+        return self._key_of.get(seq)
+
+    # --- delivering --------------------------------------------------------------------------
+
+    def admits(self, name: str, seq: int, consumer: Consumer) -> bool:
+        """Whether a message that was just read may go to ``consumer`` now."""
+        key = self._keys.get(name)
+        if key is None:
+            return True
+        return (
+            not key.held_back
+            and not key.blocked_until
+            and (key.holder is None or (key.holder is consumer and not consumer.one_per_key))
+            and (not key.outstanding or key.outstanding[-1] < seq)
+        )
+
+    def hold_back(self, name: str, seq: int) -> list[int]:
+        """A message that was just read waits for its turn.
+
+        Usually it is the last of its key. After a restart later ones may be out: they are taken
+        back, and named.
+        """
+        key = self._key(name)
+        taken: list[int] = []
+        if key.outstanding and key.outstanding[-1] > seq:
+            taken = self.take_back(next(later for later in key.outstanding if later > seq))
+        self._key_of[seq] = key
+        key.held_back.append(seq)
+        if taken:
+            key.held_back = deque(sorted(key.held_back))
+        self.held_back += 1
+        self._review(key)
+        return taken
+
+    def deliver(self, name: str, seq: int, consumer: Consumer) -> None:
+        """A message goes out to ``consumer``: the next of its key."""
+        key = self._key(name)
+        self._key_of[seq] = key
+        if key.held_back and key.held_back[0] == seq:
+            key.held_back.popleft()
+            self.held_back -= 1
+        key.outstanding.append(seq)
+        key.holder = consumer
+        key.expired = None
+        self._review(key)
+
+    def next_for(self, consumer: Consumer) -> Key | None:
+        """A key of which ``consumer`` may get what is held back."""
+        for key in self._held_by.get(consumer, ()):
+            if not (key.blocked_until or (consumer.one_per_key and key.outstanding)):
+                return key
+        return next(iter(self._free), None)
+
+    @property
+    def ready(self) -> int:
+        """At most so many messages can go out, to the right consumers."""
+        return self.held_back if self._free or self._held_by else 0
+
+    # --- settling ----------------------------------------------------------------------------
+
+    def acknowledge(self, seq: int) -> list[int]:
+        """An outstanding message is acknowledged: which acks, by that, are final."""
+        key = self._key_of[seq]
+        key.acked.add(seq)
+        self.provisional += 1
+        final: list[int] = []
+        while key.outstanding and key.outstanding[0] in key.acked:
+            done = key.outstanding.popleft()
+            key.acked.remove(done)
+            del self._key_of[done]
+            final.append(done)
+        self.provisional -= len(final)
+        self._review(key)
+        return final
+
+    def is_next(self, seq: int) -> bool:
+        """Whether all before it in its key is acknowledged."""
+        key = self._key_of[seq]
+        return bool(key.outstanding) and key.outstanding[0] == seq
+
+    def take_back(self, seq: int) -> list[int]:
+        """Outstanding ``seq``, and all that went out after it, are to go out again: which.
+
+        Empty if it is not outstanding any more.
+        """
+        key = self._key_of.get(seq)
+        if key is None or seq not in key.outstanding:
+            return []
+        taken: list[int] = []
+        while key.outstanding and key.outstanding[-1] >= seq:
+            later = key.outstanding.pop()
+            taken.append(later)
+            key.held_back.appendleft(later)
+            if later in key.acked:
+                key.acked.remove(later)
+                self.provisional -= 1
+        self.held_back += len(taken)
+        key.expired = None
+        self._review(key)
+        taken.reverse()
+        return taken
+
+    def note_expiry(self, seq: int, grant: int) -> None:
+        """``seq`` was taken back since delivery ``grant`` missed its deadline (or by a nack)."""
+        self._key_of[seq].expired = (seq, grant)
+
+    def has_expired(self, seq: int, grant: int) -> bool:
+        """Whether that delivery missed its deadline, ``seq`` is next, and nothing came since."""
+        key = self._key_of.get(seq)
+        return key is not None and key.expired == (seq, grant) and not key.outstanding
+
+    def discard(self, seqs: Iterable[int]) -> list[int]:
+        """These are done, in whatever way: which of them had been held back or outstanding."""
+        gone: list[int] = []
+        for seq in seqs:
+            key = self._key_of.pop(seq, None)
+            if key is None:
+                continue
+            gone.append(seq)
+            if seq in key.outstanding:
+                key.outstanding.remove(seq)
+                if seq in key.acked:
+                    key.acked.remove(seq)
+                    self.provisional -= 1
+            else:
+                key.held_back.remove(seq)
+                self.held_back -= 1
+            self._review(key)
+        return gone
+
+    def between(self, first: int, end: int) -> list[int]:
+        """The messages of all keys from ``first`` up to ``end``."""
+        return [seq for seq in self._key_of if first <= seq < end]
+
+    def clear(self) -> None:
+        """A seek: nothing is outstanding or held back."""
+        self._keys.clear()
+        self._held_by.clear()
+        self._key_of.clear()
+        self._free.clear()
+        self._resting.clear()
+        self.held_back = self.provisional = 0
+
+    # --- resting -----------------------------------------------------------------------------
+
+    def rest(self, key: Key, until: float) -> None:
+        """Nothing of the key goes out before that moment (0: at once); ``FOREVER``: before ``release``."""
+        key.blocked_until = until
+        if 0.0 < until < FOREVER:
+            self._tie += 1
+            heappush(self._resting, (until, self._tie, key))
+        self._review(key)
+
+    def release(self, key: Key) -> None:
+        """The key rests no more."""
+        key.blocked_until = 0.0
+        self._review(key)
+
+    def wake(self, now: float) -> None:
+        """Keys whose rest is over go on."""
+        while self._resting and self._resting[0][0] <= now:
+            until, _, key = heappop(self._resting)
+            if key.blocked_until == until:
+                self.release(key)
+
+    def next_time(self) -> float | None:
+        """When the next rest is over."""
+        resting = self._resting
+        while resting and resting[0][2].blocked_until != resting[0][0]:
+            heappop(resting)
+        return resting[0][0] if resting else None
+
+    # --- the parts of the above --------------------------------------------------------------
+
+    def _key(self, name: str) -> Key:
+        key = self._keys.get(name)
+        if key is None:
+            key = self._keys[name] = Key(name)
+        return key
+
+    def _review(self, key: Key) -> None:
+        """Something has changed: who may take more of the key, and whether it is still in use."""
+        if key.holder is not None and not key.outstanding:
+            self._let_go(key, key.holder)
+            key.holder = None
+        if key.holder is not None:
+            if key.held_back:
+                self._held_by.setdefault(key.holder, {})[key] = None
+            else:
+                self._let_go(key, key.holder)
+        if key.held_back and key.holder is None and not key.blocked_until:
+            self._free.setdefault(key)
+        else:
+            self._free.pop(key, None)
+        if not key.outstanding and not key.held_back:
+            self._keys.pop(key.name, None)
+            key.blocked_until = 0.0
+
+    def _let_go(self, key: Key, holder: Consumer) -> None:
+        held = self._held_by.get(holder)
+        if held is not None:
+            held.pop(key, None)
+            if not held:
+                del self._held_by[holder]
