@@ -42,9 +42,9 @@ class Draft:
         self._records_bytes = 0
 
     @property
-    def room(self) -> int:
-        """For so many messages there is place, as far as their number goes."""
-        return self._max_messages - self.messages
+    def is_full(self) -> bool:
+        """True if it has as many messages as it may."""
+        return self.messages >= self._max_messages
 
     async def record(self, message: bytes) -> bytes:
         """A message as it would be written. Raises records.UnfitMessage."""
@@ -55,7 +55,7 @@ class Draft:
         if not self.messages:
             return True
         size = self._written + self._records_bytes + len(record) + self._format.overhead
-        return self.room > 0 and (not self._max_bytes or size <= self._max_bytes)
+        return not self.is_full and (not self._max_bytes or size <= self._max_bytes)
 
     async def add(self, record: bytes) -> None:
         """Write a record, now or with those that follow."""

@@ -31,14 +31,19 @@ _logger = logging.getLogger(__name__)
 class Inbox:
     """Messages of one subscription on their way to one export. ``ring`` tells of news."""
 
-    def __init__(self, runtime: SubscriptionRuntime, ring: Callable[[], None]) -> None:
+    def __init__(
+        self, runtime: SubscriptionRuntime, ring: Callable[[], None], max_messages: int
+    ) -> None:
+        """It holds ``max_messages`` at most."""
         self.error: BrokerError | None = None
         """Why nothing comes any more."""
         self.refused_until: float | None = None
         """When those that cannot be written are to be nacked; None if there are none."""
         self._runtime = runtime
         self._ring = ring
-        self._consumer: Consumer | None = None
+        self._max_messages = max_messages
+        self._consumer = self._new_consumer()
+        self._asked = False
         self._delivery: Delivery | None = None
         self._at = 0  # of the delivery's messages, the first that is waiting
         self._taken: dict[int, list[int]] = {}  # by grant: seqs
@@ -46,21 +51,19 @@ class Inbox:
 
     # --- in ----------------------------------------------------------------------------------
 
-    def ask(self, max_messages: int) -> None:
-        """Ask for up to so many messages, if none is waiting and nothing is asked for.
+    @property
+    def is_full(self) -> bool:
+        """True if nothing comes before something is settled."""
+        return self._delivery is None and self._consumer.free_messages <= 0
 
-        They may be there when this returns. Sets ``error`` if the subscription is closed.
+    def ask(self) -> None:
+        """Ask for messages, if none is waiting; they may be there when this returns.
+
+        Sets ``error`` if the subscription is closed.
         """
-        if self._delivery is not None or self._consumer is not None:
+        if self._delivery is not None or self._asked:
             return
-        # Like a pull: it is gone with its first delivery, and is no subscriber's activity.
-        self._consumer = Consumer(
-            self._receive,
-            self._end,
-            ack_deadline_s=LEASE_S,
-            max_messages=max_messages,
-            once=True,
-        )
+        self._asked = True
         try:
             self._runtime.add(self._consumer)
         except BrokerError as error:
@@ -86,21 +89,21 @@ class Inbox:
 
     async def acknowledge(self) -> None:
         """The object is complete: what was taken is done."""
-        while self._taken:
-            self._runtime.settle(*self._taken.popitem())
+        for grant in list(self._taken):
+            self._runtime.settle(grant, self._taken.pop(grant))
             await asyncio.sleep(0)  # others are there, too
 
     def give_back(self) -> None:
         """Nothing can be written now: what is taken or waiting was not delivered, as it were."""
-        if self._consumer is not None:
-            self._runtime.remove(self._consumer)
-            self._consumer = None
+        self._runtime.remove(self._consumer)
+        self._consumer = self._new_consumer()
+        self._asked = False
         if self._delivery is not None:
             waiting = self._delivery.seqs[self._at :]
             self._taken.setdefault(self._delivery.grant, []).extend(waiting)
             self._delivery = None
-        while self._taken:
-            grant, seqs = self._taken.popitem()
+        taken, self._taken = self._taken, {}
+        for grant, seqs in taken.items():
             self._runtime.give_back(Delivery(grant, b"", seqs, ()))
 
     def nack_refused(self) -> None:
@@ -117,14 +120,26 @@ class Inbox:
 
     # --- the parts of the above --------------------------------------------------------------
 
+    def _new_consumer(self) -> Consumer:
+        # Like a pull, it is gone with each delivery, and comes back for the next: an export that
+        # waits is no activity of its subscription. It is the same one all the time, since what is
+        # outstanding of an ordering key is with one consumer.
+        return Consumer(
+            self._receive,
+            self._end,
+            ack_deadline_s=LEASE_S,
+            max_messages=self._max_messages,
+            once=True,
+        )
+
     def _receive(self, delivery: Delivery) -> None:
-        self._consumer = None
+        self._asked = False
         self._delivery = delivery
         self._at = 0
         self._ring()
 
     def _end(self, error: BrokerError) -> None:
-        self._consumer = None
+        self._asked = False
         self.error = error
         self._ring()
 

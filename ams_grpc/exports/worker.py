@@ -122,7 +122,7 @@ class ExportWorker:
                 await self._rest()
 
     async def _export_from(self, runtime: SubscriptionRuntime) -> None:
-        inbox = Inbox(runtime, self._bell.set)
+        inbox = Inbox(runtime, self._bell.set, self._max_messages)
         try:
             await self._look()
             while not self._closing:
@@ -136,7 +136,7 @@ class ExportWorker:
 
     async def _export_object(self, inbox: Inbox) -> None:
         """Wait for a message; write an object of it and those that follow; acknowledge them."""
-        inbox.ask(self._max_messages)
+        inbox.ask()
         if not await self._message(inbox, None):
             return
         try:
@@ -176,12 +176,12 @@ class ExportWorker:
         while True:
             message = inbox.peek()
             if message is None:
+                if draft.is_full or (draft.messages and inbox.is_full):
+                    return
                 if draft.messages and self._failures:
                     return  # a small object shows whether the destination is well again
-                if draft.room <= 0:
-                    return
                 await asyncio.sleep(0)  # others are there, too
-                inbox.ask(draft.room)
+                inbox.ask()
                 if not await self._message(inbox, until):
                     return
                 continue
