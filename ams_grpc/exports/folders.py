@@ -114,12 +114,13 @@ class FileObject:
 
     def _complete(self, file: int) -> None:
         os.fsync(file)
-        parent = self._target.parent
-        parent.mkdir(parents=True, exist_ok=True)
-        _refuse_outside(self._folder, parent)
+        folders = [*_up_to(self._folder, self._target.parent)]
+        for folder in folders[-2::-1]:  # not the bucket itself, should it be gone
+            folder.mkdir(exist_ok=True)
+        _refuse_outside(self._folder, self._target.parent)
         self._path.rename(self._target)
         self._close()
-        for folder in _up_to(self._folder, parent):
+        for folder in folders:
             _sync_folder(folder)
 
     def _close(self) -> bool:

@@ -33,7 +33,6 @@ OF_SUBSCRIPTIONS: dict[str, Any] = {
     "retry_policy": {"minimum_backoff": {"seconds": 1}},
     "push_config": {"push_endpoint": "https://example.com/push"},
     "bigquery_config": {"table": "p.d.t"},
-    "cloud_storage_config": {"bucket": "bucket"},
     "message_transforms": [TRANSFORM],
 }
 

@@ -354,6 +354,19 @@ async def test_it_waits_for_a_database_that_does_not_answer(exporting: Exporting
     assert exporting.bucket.lines == [b"1"]
 
 
+async def test_a_change_makes_it_ask_a_database_that_does_not_answer_only_once(
+    exporting: Exporting,
+) -> None:
+    exporting.world.reader.failing = True
+    await exporting.begin()
+    before = len(exporting.world.reader.calls)
+
+    await exporting.change(filename_suffix=".txt")
+    await settled()
+
+    assert len(exporting.world.reader.calls) <= before + 1
+
+
 # --- messages that fail -------------------------------------------------------------------------
 
 
