@@ -28,6 +28,8 @@ from ams_grpc.exports.buckets import NOT_FOUND, PERMISSION_DENIED, DestinationEr
 PART_BYTES: Final = 5 * 1024 * 1024
 """S3: no part but the last is smaller, and there are 10,000 at most: objects of up to 48 GiB."""
 
+_NO_BUCKET: Final = "status code: 404"
+
 # The worker tries again by itself, with all that it has.
 _RETRY: Final = {"max_retries": 3, "retry_timeout": timedelta(seconds=30)}
 _TIMEOUTS: Final = {"connect_timeout": "10s", "timeout": "60s"}
@@ -49,6 +51,8 @@ class CloudBucket:
         except DestinationError as error:
             if error.state == NOT_FOUND:
                 raise
+            if _NO_BUCKET in str(error):  # obstore has no better way to say so of a list
+                raise DestinationError(str(error), NOT_FOUND) from None
 
     async def create(self, name: str) -> UploadedObject:
         return UploadedObject(self._store, name)
@@ -152,9 +156,9 @@ def _seen_as_destination_errors() -> Iterator[None]:
         yield
     except (BaseError, OSError, ValueError) as error:
         state = ""
-        if isinstance(error, NotFoundError):
+        if isinstance(error, (NotFoundError, FileNotFoundError)):
             state = NOT_FOUND
-        elif isinstance(error, (PermissionDeniedError, UnauthenticatedError)):
+        elif isinstance(error, (PermissionDeniedError, UnauthenticatedError, PermissionError)):
             state = PERMISSION_DENIED
         raise DestinationError(_first_words(error), state) from None
 

@@ -106,7 +106,7 @@ def test_a_format_of_dates_that_is_accepted_leaves_no_letter_of_its_own(pattern:
         {"filename_prefix": "a/" * 510},
     ],
 )
-def test_names_that_not_every_store_takes_are_refused(names: dict[str, str]) -> None:
+def test_names_that_not_every_store_takes_are_refused(names: dict[str, Any]) -> None:
     assert refused(**names).field.startswith("cloud_storage_config.filename_")
 
 
@@ -144,7 +144,7 @@ def test_what_is_no_name_of_a_bucket_is_refused(bucket: str) -> None:
         {"max_bytes": 0, "max_messages": 0},
     ],
 )
-def test_limits_of_an_object(limits: dict[str, int]) -> None:
+def test_limits_of_an_object(limits: dict[str, Any]) -> None:
     check(**limits)
 
 
@@ -164,7 +164,8 @@ def test_limits_of_an_object(limits: dict[str, int]) -> None:
 def test_other_limits_are_refused(limit: str, value: int, text: str) -> None:
     field = f"{limit}_us" if limit == "max_duration" else limit
 
-    error = refused(**{field: value})
+    changed: dict[str, Any] = {field: value}
+    error = refused(**changed)
 
     assert error.field == f"cloud_storage_config.{limit}"
     with pytest.raises(InvalidArgument, match=text):
