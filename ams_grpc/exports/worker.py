@@ -40,6 +40,7 @@ from ams_grpc.exports.records import SchemaOfTopic, UnfitMessage
 
 FIRST_REST_S: Final = 1.0
 LONGEST_REST_S: Final = 60.0
+_SLICE: Final = 100  # so many messages are written before others have their turn
 _logger = logging.getLogger(__name__)
 
 
@@ -180,7 +181,7 @@ class ExportWorker:
                     return
                 if draft.messages and self._failures:
                     return  # a small object shows whether the destination is well again
-                await asyncio.sleep(0)  # others are there, too
+                await asyncio.sleep(0)
                 inbox.ask()
                 if not await self._message(inbox, until):
                     return
@@ -194,6 +195,8 @@ class ExportWorker:
                 return
             await draft.add(record)
             inbox.take()
+            if not draft.messages % _SLICE:
+                await asyncio.sleep(0)  # others are there, too
 
     # --- waiting -----------------------------------------------------------------------------
 
@@ -270,11 +273,13 @@ class ExportWorker:
         """Let callers see what keeps the export from working; the next object tries again."""
         if state == self._shown:
             return
+        subscription = self._subscription
         try:
-            await self._catalog.set_resource_error(self._subscription, state)
+            await self._catalog.set_resource_error(subscription, state)
         except StorageUnavailable:
             return  # it has said so in the log
-        self._shown = state
+        if subscription is self._subscription:  # else a change came first, and shows nothing yet
+            self._shown = state
 
 
 def _export_of(subscription: Subscription) -> StorageExport:
