@@ -130,13 +130,13 @@ def open_store(url: str, options: Mapping[str, str]) -> ObjectStore:
     (``AWS_ACCESS_KEY_ID``, ``GOOGLE_APPLICATION_CREDENTIALS`` ...) are the default. Raises
     DestinationError for options that there are not.
     """
+    client_options: dict[str, Any] = dict(_TIMEOUTS)
+    if any(value.startswith("http://") for value in options.values()):
+        client_options["allow_http"] = True
     settings: dict[str, Any] = {
         "config": dict(options),
         "retry_config": _RETRY,
-        "client_options": {
-            **_TIMEOUTS,
-            "allow_http": any(value.startswith("http://") for value in options.values()),
-        },
+        "client_options": client_options,
     }
     with _seen_as_destination_errors():
         if url.startswith("gs://"):

@@ -226,6 +226,18 @@ async def test_another_failure_is_shown_instead(exporting: Exporting) -> None:
     assert (await exporting.subscription()).resource_error == "PERMISSION_DENIED"
 
 
+async def test_what_is_shown_is_shown_again_after_a_change_that_came_between(
+    exporting: Exporting,
+) -> None:
+    exporting.bucket.error = GONE
+    await exporting.begin()
+    assert (await exporting.subscription()).resource_error == "NOT_FOUND"
+
+    await exporting.change(filename_suffix=".txt")  # the stored state goes with the old version
+
+    assert (await exporting.subscription()).resource_error == "NOT_FOUND"
+
+
 # --- changes and ends ---------------------------------------------------------------------------
 
 
