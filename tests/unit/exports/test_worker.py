@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -21,8 +22,10 @@ GONE = DestinationError("there is no such bucket", NOT_FOUND)
 
 
 @pytest.fixture
-def exporting() -> Exporting:
-    return Exporting()
+async def exporting() -> AsyncIterator[Exporting]:
+    exporting = Exporting()
+    yield exporting
+    await exporting.kill()
 
 
 # --- when an object is closed -------------------------------------------------------------------
@@ -73,8 +76,8 @@ async def test_a_message_beyond_max_bytes_has_an_object_of_its_own(exporting: Ex
     assert list(exporting.bucket.objects.values()) == [b"1", b"2" * 2000, b"3"]
 
 
-async def test_an_object_has_no_more_messages_than_may_be_leased() -> None:
-    exporting = Exporting(max_messages=10)
+async def test_an_object_has_no_more_messages_than_may_be_leased(exporting: Exporting) -> None:
+    exporting.max_messages = 10
     await exporting.begin()
 
     await exporting.publish(*(b"%d" % number for number in range(25)))
@@ -276,7 +279,7 @@ async def test_closing_completes_and_acknowledges_the_open_object(exporting: Exp
     await exporting.begin()
     await exporting.publish(b"1")
 
-    await exporting.worker.close()
+    await exporting.close()
 
     assert exporting.bucket.lines == [b"1"]
     assert await exporting.acknowledged() == {b"1"}
@@ -288,7 +291,7 @@ async def test_draining_completes_and_acknowledges_the_open_object(exporting: Ex
     await exporting.publish(b"1")
 
     exporting.world.broker.drain()
-    await exporting.worker.close()
+    await exporting.close()
 
     assert exporting.bucket.lines == [b"1"]
     assert runtime.floor == 2
@@ -300,7 +303,7 @@ async def test_closing_that_is_cancelled_leaves_the_messages_to_the_next(
     await exporting.begin()
     await exporting.publish(b"1")
     exporting.bucket.answers.clear()
-    closing = asyncio.ensure_future(exporting.worker.close())
+    closing = asyncio.ensure_future(exporting.close())
     await settled()
     closing.cancel()
     await asyncio.wait([closing])
@@ -319,7 +322,7 @@ async def test_nothing_is_completed_of_a_deleted_subscription(exporting: Exporti
     await exporting.publish(b"1")
 
     await exporting.world.subscriptions.delete(ORDERS)
-    await exporting.worker.close()
+    await exporting.close()
 
     assert exporting.bucket.objects == {}
     assert exporting.bucket.open == []

@@ -51,7 +51,7 @@ async def crash(exporting: Exporting) -> None:
 
 
 async def close_and_start(exporting: Exporting) -> None:
-    await exporting.worker.close()
+    await exporting.close()
     await exporting.start()
 
 
@@ -106,7 +106,7 @@ def test_every_message_is_in_a_complete_object_before_it_is_acknowledged(
             await exporting.advance(LONGEST_REST_S)
         await check(exporting)
         assert await exporting.acknowledged() == set(exporting.published)
-        await exporting.worker.close()
+        await exporting.close()
 
     async def check(exporting: Exporting) -> None:
         acknowledged = await exporting.acknowledged()

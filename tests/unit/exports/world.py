@@ -31,6 +31,7 @@ class Exporting:
         self.schemas: dict[str, AvroSchema] = {}
         """By revision; "" is the one in force."""
         self.max_messages = max_messages
+        self.worker: ExportWorker | None = None
         self.published: list[bytes] = []
         self.given_up: set[bytes] = set()
         """Data of messages that a seek has passed over."""
@@ -65,11 +66,15 @@ class Exporting:
 
     async def crash(self) -> None:
         """The process is killed, and a new one starts: what was in memory is gone."""
-        if self.worker._task is not None:
-            self.worker._task.cancel()
-            await asyncio.wait([self.worker._task])
+        await self.kill()
         self.world.restart()
         await self.start()
+
+    async def kill(self) -> None:
+        """End the worker in the middle of whatever it does, if there is one."""
+        if self.worker is not None and self.worker._task is not None:
+            self.worker._task.cancel()
+            await asyncio.wait([self.worker._task])
 
     async def publish(self, *data: bytes, **fields: Any) -> None:
         self.published += data
@@ -81,6 +86,10 @@ class Exporting:
         self.clock.advance(seconds)
         await settled()
 
+    async def close(self) -> None:
+        assert self.worker is not None
+        await self.worker.close()
+
     async def change(self, **changes: Any) -> None:
         """Update the subscription's export."""
 
@@ -90,6 +99,7 @@ class Exporting:
                 subscription.config, export=replace(subscription.config.export, **changes)
             )
 
+        assert self.worker is not None
         self.worker.changed(await self.world.subscriptions.update(ORDERS, changed))
         await settled()
 
