@@ -56,6 +56,8 @@ class FolderBucket:
         _refuse_outside(folder, target.parent)
         incomplete = folder / _INCOMPLETE
         _refuse_outside(folder, incomplete)
+        if target.is_relative_to(incomplete):
+            raise DestinationError(f"{incomplete} is not for objects", PERMISSION_DENIED)
         incomplete.mkdir(exist_ok=True)
         path = incomplete / secrets.token_hex(8)
         return FileObject(os.open(path, _NEW_FILE, 0o666), path, target, folder)
@@ -114,10 +116,10 @@ class FileObject:
 
     def _complete(self, file: int) -> None:
         os.fsync(file)
+        _refuse_outside(self._folder, self._target.parent)
         folders = [*_up_to(self._folder, self._target.parent)]
         for folder in folders[-2::-1]:  # not the bucket itself, should it be gone
             folder.mkdir(exist_ok=True)
-        _refuse_outside(self._folder, self._target.parent)
         self._path.rename(self._target)
         self._close()
         for folder in folders:

@@ -188,13 +188,20 @@ async def test_a_link_that_appears_meanwhile_is_not_followed(
     bucket: FolderBucket, folder: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "elsewhere").mkdir()
-    opened = await bucket.create("deep/orders.txt")
+    opened = await bucket.create("deep/er/orders.txt")
     (folder / "deep").symlink_to(tmp_path / "elsewhere")
 
     with pytest.raises(DestinationError):
         await opened.complete()
 
     assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+async def test_no_object_is_put_among_incomplete_ones(bucket: FolderBucket) -> None:
+    with pytest.raises(DestinationError) as caught:
+        await bucket.create(".incomplete/orders.txt")
+
+    assert caught.value.state == PERMISSION_DENIED
 
 
 async def test_what_crashes_leave_is_deleted_after_a_day(
