@@ -52,6 +52,9 @@ def _settings(command: Any) -> Any:
             click.option(
                 "--admin-address", metavar="HOST:PORT", help="/metrics, /healthz and /readyz."
             ),
+            click.option(
+                "--google-rest-address", metavar="HOST:PORT", help="Google's REST API, over HTTP."
+            ),
             click.option("--data", type=Path, help="Folder of the SQLite database; default data."),
             click.option("--database-url", help="postgresql+psycopg://... or sqlite:///..."),
             click.option("--profile", type=click.Choice(["strict", "emulator"])),
@@ -165,7 +168,8 @@ async def _serve(config: Any) -> None:
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
         admin = f" admin={addresses.admin}" if addresses.admin else ""
-        click.echo(f"ready grpc={addresses.grpc}{admin} profile={config.effective_profile}")
+        rest = f" google_rest={addresses.google_rest}" if addresses.google_rest else ""
+        click.echo(f"ready grpc={addresses.grpc}{admin}{rest} profile={config.effective_profile}")
         _log.info(
             "ams-grpc %s serves %s with profile %s on %s",
             version("ams-grpc"),

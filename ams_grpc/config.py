@@ -55,6 +55,9 @@ class Config(BaseSettings):
     admin_address: str | None = Field(
         None, description="HOST:PORT of /metrics, /healthz and /readyz; unset: off"
     )
+    google_rest_address: str | None = Field(
+        None, description="HOST:PORT of Google's REST API of Pub/Sub, over HTTP; unset: off"
+    )
     data: Path = Field(Path("data"), description="Folder of the SQLite database")
     database_url: SecretStr | None = Field(
         None, description="SQLAlchemy URL (sqlite or postgresql+psycopg); unset: SQLite in `data`"
@@ -123,7 +126,7 @@ class Config(BaseSettings):
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("tls_cert and tls_key go together")
         mask_url(self.effective_database_url.get_secret_value())
-        for address in (self.grpc_address, self.admin_address):
+        for address in (self.grpc_address, self.admin_address, self.google_rest_address):
             if address is not None and not (is_loopback(address) or self.insecure):
                 raise ValueError(
                     f"{address} can be reached from other machines, and callers are not "

@@ -9,25 +9,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
 import grpc
+from google.iam.v1 import iam_policy_pb2  # type: ignore[import-untyped]
+from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from ams_grpc.broker.access import Policies
 from ams_grpc.broker.broker import Broker, BrokerSettings
 from ams_grpc.broker.catalog import Subscription
 from ams_grpc.broker.clock import SystemClock
 from ams_grpc.broker.errors import StorageUnavailable
+from ams_grpc.broker.names import SnapshotName, SubscriptionName, TopicName
 from ams_grpc.broker.profiles import PROFILES
 from ams_grpc.config import Config, revealed, split_address
 from ams_grpc.exports.destinations import Destinations, Place
 from ams_grpc.exports.worker import ExportWorker
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2
 from ams_grpc.services.frame import Calls, handlers
+from ams_grpc.services.iam import IamPolicy
 from ams_grpc.services.messages import annotated, decode, ordering_key
 from ams_grpc.services.publisher import Publisher
 from ams_grpc.services.subscriber import Subscriber
@@ -64,6 +69,7 @@ class Addresses:
 
     grpc: str
     admin: str | None
+    google_rest: str | None = None
 
 
 class CannotListenError(Exception):
@@ -110,11 +116,29 @@ async def running(config: Config) -> AsyncIterator[Addresses]:
         workers = Supervisor({"export": exporter(config, broker, storage)})
         broker.subscriptions.workers = workers
         await workers.start(storage.catalog)
+        policies = Policies(
+            storage.policies,
+            {
+                TopicName: storage.catalog.topic,
+                SubscriptionName: storage.catalog.subscription,
+                SnapshotName: storage.catalog.snapshot,
+            },
+        )
+        services = (
+            (pubsub_pb2.DESCRIPTOR.services_by_name["Publisher"], Publisher(broker)),
+            (pubsub_pb2.DESCRIPTOR.services_by_name["Subscriber"], Subscriber(broker)),
+            (iam_policy_pb2.DESCRIPTOR.services_by_name["IAMPolicy"], IamPolicy(policies)),
+        )
         calls = Calls()
         health_servicer = health.aio.HealthServicer()
         grpc_address = await parts.enter_async_context(
-            _grpc_server(config, broker, calls, health_servicer)
+            _grpc_server(config, services, calls, health_servicer)
         )
+        google_rest_address = None
+        if config.google_rest_address is not None:
+            google_rest_address = await parts.enter_async_context(
+                _google_rest_server(config.google_rest_address, services, calls)
+            )
         draining = asyncio.Event()
         admin_address = None
         if config.admin_address is not None:
@@ -122,7 +146,7 @@ async def running(config: Config) -> AsyncIterator[Addresses]:
                 _admin_server(config.admin_address, broker, calls, storage, draining)
             )
         try:
-            yield Addresses(grpc_address, admin_address)
+            yield Addresses(grpc_address, admin_address, google_rest_address)
         finally:
             _log.info("draining")
             draining.set()
@@ -170,21 +194,20 @@ async def _no_schema(_topic_id: int, _revision: str) -> None:
 
 @asynccontextmanager
 async def _grpc_server(
-    config: Config, broker: Broker, calls: Calls, health_servicer: health.aio.HealthServicer
+    config: Config,
+    services: Iterable[tuple[ServiceDescriptor, object]],
+    calls: Calls,
+    health_servicer: health.aio.HealthServicer,
 ) -> AsyncIterator[str]:
-    """Serve gRPC; gives the address.
+    """Serve gRPC, with a servicer for each service; gives the address.
 
     At the end, new calls get UNAVAILABLE, and those that run have ``drain_s`` seconds to finish.
     """
     server = grpc.aio.server(options=_OPTIONS)
     names = [health.SERVICE_NAME, reflection.SERVICE_NAME]
-    for service, servicer in (
-        ("Publisher", Publisher(broker)),
-        ("Subscriber", Subscriber(broker)),
-    ):
-        descriptor = pubsub_pb2.DESCRIPTOR.services_by_name[service]
-        server.add_generic_rpc_handlers((handlers(descriptor, servicer, calls),))
-        names.append(descriptor.full_name)
+    for service, servicer in services:
+        server.add_generic_rpc_handlers((handlers(service, servicer, calls),))
+        names.append(service.full_name)
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     reflection.enable_server_reflection(names, server)
     host, port = split_address(config.grpc_address)
@@ -223,6 +246,21 @@ def _listen(server: grpc.aio.Server, config: Config, host: str, port: int) -> in
         ) from None
     except OSError as error:
         raise CannotListenError(f"cannot read the certificate or key: {error}") from None
+
+
+@asynccontextmanager
+async def _google_rest_server(
+    address: str, services: Iterable[tuple[ServiceDescriptor, object]], calls: Calls
+) -> AsyncIterator[str]:
+    # Imported late: without it nobody pays for it.
+    from ams_grpc.bridge import google_rest_server  # noqa: PLC0415
+
+    host, port = split_address(address)
+    try:
+        async with google_rest_server(host, port, services, calls) as port:
+            yield f"{host}:{port}"
+    except OSError as error:
+        raise CannotListenError(f"cannot listen on {address}: {error.strerror}") from None
 
 
 @asynccontextmanager

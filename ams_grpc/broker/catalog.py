@@ -119,7 +119,10 @@ class Subscription:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A snapshot: what one subscription had not acknowledged at one moment."""
+    """A snapshot: what one subscription had not acknowledged at one moment.
+
+    ``ordered``: that subscription delivers in order.
+    """
 
     id: int
     name: SnapshotName
@@ -128,3 +131,4 @@ class Snapshot:
     created_us: int
     expire_us: int
     labels: Mapping[str, str] = field(default_factory=dict)
+    ordered: bool = False

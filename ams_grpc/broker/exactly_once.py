@@ -29,6 +29,9 @@ class Confirmation:
     unordered: list[str] = field(default_factory=list)
     """An earlier message of the key is not acknowledged yet."""
 
+    def __bool__(self) -> bool:
+        return bool(self.accepted or self.invalid or self.unordered)
+
 
 class LeaseBook:
     """The leases of one subscription that are stored, and what of that is not written yet."""

@@ -81,3 +81,16 @@ def parse_project(name: str) -> str:
     if match is None:
         raise invalid_name(name)
     return match["project"]
+
+
+_KINDS: Final[dict[str, type[ResourceName]]] = {
+    name.kind: name for name in (TopicName, SubscriptionName, SnapshotName, SchemaName)
+}
+
+
+def parse_resource(name: str) -> ResourceName:
+    """Read a full name of any kind. Raises InvalidArgument."""
+    match = _NAME.fullmatch(name)
+    if match is None or match["kind"] not in _KINDS:
+        raise invalid_name(name)
+    return _KINDS[match["kind"]].parse(name)

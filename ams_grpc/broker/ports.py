@@ -16,6 +16,7 @@ from ams_grpc.broker.catalog import (
     Topic,
     TopicConfig,
 )
+from ams_grpc.broker.iam import Policy
 from ams_grpc.broker.names import SnapshotName, SubscriptionName, TopicName
 
 
@@ -329,6 +330,23 @@ class Catalog(Protocol):
     async def snapshots(self, project: str, after: str, limit: int) -> Sequence[Snapshot]: ...
 
     async def snapshot_cursor(self, snapshot: Snapshot) -> CursorState: ...
+
+
+class PolicyStore(Protocol):
+    """IAM policies as stored, by kind (``topics``) and id of their resources."""
+
+    async def policy(self, kind: str, resource_id: int) -> Policy:
+        """An empty one if there is none."""
+        ...
+
+    async def set_policy(
+        self, kind: str, resource_id: int, policy: Policy, *, instead_of: bytes
+    ) -> None:
+        """Put it in the place of the one with that etag.
+
+        Raises Aborted when that is not the stored one any more, or the resource is gone.
+        """
+        ...
 
 
 class ExpiredFloor(Protocol):

@@ -13,6 +13,7 @@ from typing import Final
 from ams_grpc.broker.catalog import DEFAULT_RETENTION_US, SubscriptionConfig, TopicConfig
 from ams_grpc.broker.errors import (
     InvalidArgument,
+    OutOfRange,
     invalid_argument,
     out_of_bounds,
     too_large,
@@ -25,7 +26,9 @@ from ams_grpc.broker.policies import (
     HOUR_US,
     MINUTE_US,
     SECOND_US,
+    DeadLetterPolicy,
     MessageStoragePolicy,
+    RetryPolicy,
     StorageExport,
 )
 from ams_grpc.broker.profiles import Profile
@@ -35,6 +38,9 @@ MAX_RETENTION_US: Final = 31 * DAY_US
 MAX_EXPIRATION_US: Final = 365 * DAY_US
 MIN_STREAM_ACK_DEADLINE_S: Final = 10
 MAX_ACK_DEADLINE_S: Final = 600
+MAX_BACKOFF_US: Final = 600 * SECOND_US
+MIN_DELIVERY_ATTEMPTS: Final = 5
+MAX_DELIVERY_ATTEMPTS: Final = 100
 
 MAX_LABELS: Final = 64
 MAX_LABEL_LENGTH: Final = 63
@@ -59,14 +65,19 @@ def check_topic(config: TopicConfig) -> None:
 
 
 def check_subscription(config: SubscriptionConfig, profile: Profile) -> None:
-    """Raises InvalidArgument unless a subscription may be configured so under ``profile``."""
+    """Raises InvalidArgument, OutOfRange unless it may be configured so under ``profile``."""
     check_labels(config.labels)
     _check_ack_deadline(config.ack_deadline_s, profile.min_ack_deadline_s)
     _check_retention(config.message_retention_us)
     if config.expiration_ttl_us is not None:
         _check_expiration(config.expiration_ttl_us, config.message_retention_us, profile)
+    if config.retry is not None:
+        _check_retry(config.retry)
+    if config.dead_letter is not None:
+        _check_dead_letter(config.dead_letter)
+    _check_receivers(config)
     if config.export is not None:
-        _check_export(config, config.export, profile)
+        _check_export(config.export, config.ack_deadline_s, profile)
 
 
 def default_retention_us(expiration_ttl_us: int | None) -> int:
@@ -110,6 +121,43 @@ def _check_expiration(ttl_us: int, retention_us: int, profile: Profile) -> None:
     raise _at("expiration_policy.ttl", error)
 
 
+def _check_retry(policy: RetryPolicy) -> None:
+    """Pub/Sub: both backoffs are 0 to 600 seconds, and the maximum is not below the minimum."""
+    minimum_us, maximum_us = policy.minimum_backoff_us, policy.maximum_backoff_us
+    for name, backoff_us in (("minimum_backoff", minimum_us), ("maximum_backoff", maximum_us)):
+        if not 0 <= backoff_us <= MAX_BACKOFF_US:
+            given, highest = seconds_text(backoff_us), seconds_text(MAX_BACKOFF_US)
+            raise _at(f"retry_policy.{name}", out_of_bounds(name, given, "0s", highest))
+    if maximum_us < minimum_us:
+        error = too_small("maximum_backoff", seconds_text(maximum_us), seconds_text(minimum_us))
+        raise _at("retry_policy.maximum_backoff", error)
+
+
+def _check_dead_letter(policy: DeadLetterPolicy) -> None:
+    """Pub/Sub: 5 to 100 attempts. That the topic exists is not for the rules to know."""
+    name, attempts = "max_delivery_attempts", policy.max_delivery_attempts
+    if attempts < MIN_DELIVERY_ATTEMPTS:
+        error = too_small(name, attempts, MIN_DELIVERY_ATTEMPTS)
+    elif attempts > MAX_DELIVERY_ATTEMPTS:
+        error = too_large(name, attempts, MAX_DELIVERY_ATTEMPTS)
+    else:
+        return
+    raise OutOfRange(error.message, field=f"dead_letter_policy.{name}")
+
+
+def _check_receivers(config: SubscriptionConfig) -> None:
+    """Pub/Sub: messages are pulled, pushed or exported; exactly once they are only pulled."""
+    if config.push is not None and config.export is not None:
+        raise invalid_argument(
+            "push_config and cloud_storage_config cannot both be set", field="push_config"
+        )
+    if config.exactly_once and config.worker is not None:
+        raise invalid_argument(
+            "enable_exactly_once_delivery is for subscriptions that are pulled",
+            field="enable_exactly_once_delivery",
+        )
+
+
 def _at(field: str, error: InvalidArgument) -> InvalidArgument:
     """For texts that name a field in other words than its path."""
     error.field = field
@@ -146,21 +194,11 @@ _BUCKET: Final = re.compile(r"[a-z0-9](?:[a-z0-9_-]|\.(?!\.)){1,220}[a-z0-9]")
 _MAX_BUCKET_PART: Final = 63
 
 
-def _check_export(config: SubscriptionConfig, export: StorageExport, profile: Profile) -> None:
-    """Pub/Sub: CloudStorageConfig, and what does not go together with it."""
-    if config.push is not None:
-        raise invalid_argument(
-            "only one of push_config and cloud_storage_config may be set",
-            field="cloud_storage_config",
-        )
-    if config.exactly_once:
-        raise invalid_argument(
-            "enable_exactly_once_delivery: only subscriptions that are pulled can have it",
-            field="enable_exactly_once_delivery",
-        )
+def _check_export(export: StorageExport, ack_deadline_s: int, profile: Profile) -> None:
+    """Pub/Sub: CloudStorageConfig."""
     _check_bucket(export.bucket)
     check_object_names(export)
-    _check_export_duration(export.max_duration_us, config.ack_deadline_s, profile)
+    _check_export_duration(export.max_duration_us, ack_deadline_s, profile)
     path = "cloud_storage_config.max_bytes"
     if export.max_bytes and not MIN_EXPORT_BYTES <= export.max_bytes <= MAX_EXPORT_BYTES:
         raise out_of_bounds(path, export.max_bytes, MIN_EXPORT_BYTES, MAX_EXPORT_BYTES)
@@ -304,11 +342,17 @@ def duration_text(duration_us: int) -> str:
         return f"-{duration_text(-duration_us)}"
     hours, rest = divmod(duration_us, HOUR_US)
     minutes, rest = divmod(rest, MINUTE_US)
-    seconds, fraction = divmod(rest, SECOND_US)
     text = f"{hours}h" if hours else ""
     if minutes or (hours and rest):
         text += f"{minutes}m"
     if rest or not text:
-        text += f"{seconds}.{fraction:06d}".rstrip("0").rstrip(".") if fraction else f"{seconds}"
-        text += "s"
+        text += seconds_text(rest)
     return text
+
+
+def seconds_text(duration_us: int) -> str:
+    """A duration in seconds alone, without trailing zeros: ``601s``, ``0.5s``."""
+    if duration_us < 0:
+        return f"-{seconds_text(-duration_us)}"
+    seconds, fraction = divmod(duration_us, SECOND_US)
+    return f"{seconds}.{fraction:06d}".rstrip("0").rstrip(".") + "s"

@@ -140,5 +140,11 @@ class Snapshots:
                 "re-created with the same name, it is considered a distinct topic for these "
                 "purposes."
             )
+        if runtime.subscription.config.ordered and not snapshot.ordered:
+            raise FailedPrecondition(
+                "Subscriptions with ordering keys enabled cannot be seeked to snapshots of "
+                "subscriptions without ordering keys enabled, as it may cause out-of-order "
+                "redelivery."
+            )
         runtime.seek_to_snapshot(await self._catalog.snapshot_cursor(snapshot))
         await self._commits.flushed()

@@ -24,6 +24,7 @@ from ams_grpc.broker.errors import (
     NotFound,
     StorageUnavailable,
     Unavailable,
+    already_exists,
     invalid_argument,
     not_found,
 )
@@ -92,12 +93,19 @@ class Subscriptions:
     ) -> Subscription:
         """Without a name, one is made up, in the project of the topic.
 
-        Raises AlreadyExists, InvalidArgument; NotFound for the topic.
+        Raises AlreadyExists, InvalidArgument, OutOfRange; NotFound for the topic, or for the one
+        of its dead letters.
         """
         check_subscription(config, self._profile)
         await self._check_topic_schema(topic, config)
         if name is None:
             name = SubscriptionName(topic.project, f"sub-{uuid.uuid4().hex}")
+        if config.dead_letter is not None:
+            with suppress(NotFound):  # what is addressed is checked first
+                await self._catalog.subscription(name)
+                raise already_exists(name)
+            await self._catalog.topic(topic)
+            await self._catalog.topic(config.dead_letter.topic)
         created = await self._catalog.create_subscription(name, topic, config)
         self._close(name, not_found(name), unless=created.id)
         self._tell_workers(created)
@@ -114,14 +122,17 @@ class Subscriptions:
     ) -> Subscription:
         """Replace a subscription's config by what ``change`` makes of it.
 
-        Raises NotFound and what ``change`` raises; it may be called again when the subscription
-        changes meanwhile.
+        Raises NotFound (for it, or a new topic of its dead letters), InvalidArgument, OutOfRange
+        and what ``change`` raises; it may be called again when the subscription changes meanwhile.
         """
 
         async def attempt() -> Subscription:
             subscription = await self._catalog.subscription(name)
             config = change(subscription)
             check_subscription(config, self._profile)
+            dead_letter = config.dead_letter
+            if dead_letter is not None and dead_letter != subscription.config.dead_letter:
+                await self._catalog.topic(dead_letter.topic)
             if subscription.topic_name is not None and config.export != subscription.config.export:
                 await self._check_topic_schema(subscription.topic_name, config)
             return await self._catalog.update_subscription(subscription, config)

@@ -117,6 +117,39 @@ def handlers(service: ServiceDescriptor, servicer: object, calls: Calls) -> grpc
     return grpc.method_handlers_generic_handler(service.full_name, methods)
 
 
+def local_calls(
+    service: ServiceDescriptor, servicer: object, calls: Calls
+) -> dict[str, Callable[[bytes, Context], Awaitable[bytes]]]:
+    """A service's unary methods by path, for callers in this process: they raise what happens."""
+    methods: dict[str, Callable[[bytes, Context], Awaitable[bytes]]] = {}
+    for method in service.methods:
+        implementation = getattr(servicer, method.name, None)
+        if implementation is None or method.client_streaming or method.server_streaming:
+            continue
+        label = f"{service.name}/{method.name}"
+        call = _on_bytes(method, implementation, calls)
+        methods[f"/{service.full_name}/{method.name}"] = _local(label, call, calls)
+    return methods
+
+
+def _local(label: str, call: Unary, calls: Calls) -> Unary:
+    async def counted(serialized: bytes, context: Context) -> bytes:
+        calls.begin()
+        code = _CANCELLED
+        try:
+            calls.admit()
+            reply = await call(serialized, context)
+            code = "OK"
+        except Exception as error:
+            code = _status(label, error)[0].name
+            raise
+        finally:
+            calls.end(label, code)
+        return reply
+
+    return counted
+
+
 def _on_bytes(method: MethodDescriptor, implementation: Callable[..., Any], calls: Calls) -> Unary:
     if getattr(implementation, _RAW, False):
         return implementation

@@ -13,10 +13,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Mapping, Sequence
+from functools import lru_cache, partial
 from typing import Final
 
+from ams_grpc.broker.catalog import SubscriptionConfig
 from ams_grpc.broker.consumers import Consumer, Delivery
 from ams_grpc.broker.errors import InvalidArgument
+from ams_grpc.broker.exactly_once import Confirmation
 from ams_grpc.broker.names import SubscriptionName
 from ams_grpc.broker.rules import check_modify_ack_deadline, check_stream_ack_deadline
 from ams_grpc.broker.runtime import MAX_DELIVERY_BYTES, SubscriptionRuntime
@@ -27,10 +31,15 @@ from ams_grpc.services.messages import check_ack_request_size, received_messages
 
 _WAITING_DELIVERIES: Final = 2
 
-_PROPERTIES: Final = pb.StreamingPullResponse(
-    subscription_properties=pb.StreamingPullResponse.SubscriptionProperties()
-).SerializeToString()
-"""Pub/Sub: each response says whether delivery is exactly once and ordered; clients rely on it."""
+
+@lru_cache
+def _properties(exactly_once: bool, ordered: bool) -> bytes:
+    """Pub/Sub: each response says whether delivery is exactly once and ordered; clients rely on it."""
+    return pb.StreamingPullResponse(
+        subscription_properties=pb.StreamingPullResponse.SubscriptionProperties(
+            exactly_once_delivery_enabled=exactly_once, message_ordering_enabled=ordered
+        )
+    ).SerializeToString()
 
 
 class PullStream:
@@ -41,6 +50,7 @@ class PullStream:
         self._context = context
         self._outbox: deque[Delivery] = deque()
         self._answer = True  # the first response comes at once, and says what is to be known
+        self._confirmations: list[bytes] = []
         self._wake = asyncio.Event()
         self._ended: Exception | None = None
         self._half_closed = False
@@ -61,7 +71,7 @@ class PullStream:
             max_bytes=request.max_outstanding_bytes,
         )
         self._consumer = consumer
-        _settle(runtime, request)
+        self._settle(runtime, request)
         runtime.add(consumer)
         reader = asyncio.get_running_loop().create_task(self._read(runtime))
         try:
@@ -91,7 +101,7 @@ class PullStream:
             await self._wake.wait()
             self._wake.clear()
             while self._ended is None and (self._outbox or self._answer):
-                response = self._response()
+                response = self._response(runtime.subscription.config)
                 if not self._consumer.ready:
                     runtime.wake(self._consumer)
                 await self._context.write(response)
@@ -100,16 +110,16 @@ class PullStream:
             if self._half_closed:
                 return
 
-    def _response(self) -> bytes:
+    def _response(self, config: SubscriptionConfig) -> bytes:
         """As many waiting deliveries as make one response."""
         self._answer = False
-        parts: list[bytes] = []
+        parts, self._confirmations = self._confirmations, []
         size = 0
         while self._outbox and size < MAX_DELIVERY_BYTES:
             part = received_messages(self._outbox.popleft())
             parts.append(part)
             size += len(part)
-        parts.append(_PROPERTIES)
+        parts.append(_properties(config.exactly_once, config.ordered))
         return b"".join(parts)
 
     async def _read(self, runtime: SubscriptionRuntime) -> None:
@@ -123,13 +133,71 @@ class PullStream:
                 _check_later(request)
                 if request.stream_ack_deadline_seconds:
                     self._consumer.ack_deadline_s = request.stream_ack_deadline_seconds
-                _settle(runtime, request)
+                self._settle(runtime, request)
         except Exception as error:  # noqa: BLE001 - the writing loop raises it
             self._end(error)
         else:
             self._half_closed = True
             runtime.remove(self._consumer)
             self._wake.set()
+
+    # --- acks and deadlines ------------------------------------------------------------------
+
+    def _settle(self, runtime: SubscriptionRuntime, request: pb.StreamingPullRequest) -> None:
+        """Apply a request's acks and deadlines. A malformed ack id does not end the stream."""
+        by_deadline: dict[int, list[str]] = {}
+        for ack_id, seconds in zip(
+            request.modify_deadline_ack_ids, request.modify_deadline_seconds, strict=True
+        ):
+            by_deadline.setdefault(seconds, []).append(ack_id)
+        if runtime.exactly_once:
+            self._settle_exactly(runtime, request.ack_ids, by_deadline)
+            return
+        if request.ack_ids:
+            runtime.acknowledge(request.ack_ids, lenient=True)
+        for seconds, ack_ids in by_deadline.items():
+            runtime.modify_ack_deadline(ack_ids, seconds, lenient=True)
+
+    def _settle_exactly(
+        self,
+        runtime: SubscriptionRuntime,
+        ack_ids: Sequence[str],
+        by_deadline: Mapping[int, Sequence[str]],
+    ) -> None:
+        """Pub/Sub: with exactly-once delivery, a response says what became of each ack id."""
+        if not ack_ids and not by_deadline:
+            return
+        acks = runtime.acknowledge_exactly(ack_ids)
+        deadlines = Confirmation()
+        for seconds, ids in by_deadline.items():
+            answer = runtime.modify_ack_deadline_exactly(ids, seconds)
+            deadlines.accepted += answer.accepted
+            deadlines.invalid += answer.invalid
+        written = asyncio.ensure_future(runtime.written())
+        written.add_done_callback(partial(self._confirm, acks, deadlines))
+
+    def _confirm(
+        self, acks: Confirmation, deadlines: Confirmation, written: asyncio.Future[None]
+    ) -> None:
+        """The group commit has written what was accepted, or could not: then clients try again."""
+        if written.cancelled():
+            return
+        is_written = written.exception() is None
+        response = pb.StreamingPullResponse()
+        if acks:
+            confirmation = response.acknowledge_confirmation
+            confirmation.invalid_ack_ids[:] = acks.invalid
+            confirmation.unordered_ack_ids[:] = acks.unordered
+            accepted = confirmation.ack_ids if is_written else confirmation.temporary_failed_ack_ids
+            accepted[:] = acks.accepted
+        if deadlines:
+            moved = response.modify_ack_deadline_confirmation
+            moved.invalid_ack_ids[:] = deadlines.invalid
+            accepted = moved.ack_ids if is_written else moved.temporary_failed_ack_ids
+            accepted[:] = deadlines.accepted
+        self._confirmations.append(response.SerializeToString())
+        self._answer = True
+        self._wake.set()
 
 
 def _parse(serialized: bytes) -> pb.StreamingPullRequest:
@@ -174,17 +242,3 @@ def _check_deadlines(request: pb.StreamingPullRequest) -> None:
         )
     for seconds in set(request.modify_deadline_seconds):
         check_modify_ack_deadline(seconds)
-
-
-def _settle(runtime: SubscriptionRuntime, request: pb.StreamingPullRequest) -> None:
-    """Apply a request's acks and deadlines. A malformed ack id does not end the stream."""
-    if request.ack_ids:
-        runtime.acknowledge(request.ack_ids, lenient=True)
-    if request.modify_deadline_ack_ids:
-        by_deadline: dict[int, list[str]] = {}
-        for ack_id, seconds in zip(
-            request.modify_deadline_ack_ids, request.modify_deadline_seconds, strict=True
-        ):
-            by_deadline.setdefault(seconds, []).append(ack_id)
-        for seconds, ack_ids in by_deadline.items():
-            runtime.modify_ack_deadline(ack_ids, seconds, lenient=True)

@@ -7,6 +7,7 @@ based on; when that is not the stored one, it changes nothing and is Aborted.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -250,6 +251,7 @@ class SqlCatalog:
             "expire_us": expire_us,
             "labels": records.dump(labels),
             "floor": state.floor,
+            "ordered": subscription.config.ordered,
         }
 
         def create(connection: Connection) -> Snapshot:
@@ -276,7 +278,14 @@ class SqlCatalog:
                 connection.execute(insert(snapshot_chunks), chunks)
             topic_name = records.topic_name(of_topic.topic_name)
             return Snapshot(
-                snapshot_id, name, subscription.topic_id, topic_name, now_us, expire_us, labels
+                id=snapshot_id,
+                name=name,
+                topic_id=subscription.topic_id,
+                topic_name=topic_name,
+                created_us=now_us,
+                expire_us=expire_us,
+                labels=labels,
+                ordered=subscription.config.ordered,
             )
 
         return await self._commits.run(create)
@@ -291,15 +300,7 @@ class SqlCatalog:
             .values(expire_us=expire_us, labels=records.dump(labels))
         )
         await self._commits.run(partial(_change_one, change))
-        return Snapshot(
-            snapshot.id,
-            snapshot.name,
-            snapshot.topic_id,
-            snapshot.topic_name,
-            snapshot.created_us,
-            expire_us,
-            labels,
-        )
+        return replace(snapshot, expire_us=expire_us, labels=labels)
 
     async def delete_snapshot(self, snapshot: Snapshot) -> None:
         change = delete(snapshots).where(*_is_snapshot(snapshot))

@@ -104,6 +104,7 @@ def snapshot(row: Row[Any]) -> Snapshot:
         created_us=row.created_us,
         expire_us=row.expire_us,
         labels=json.loads(row.labels),
+        ordered=row.ordered,
     )
 
 

@@ -14,6 +14,7 @@ from ams_grpc.storage.clock import WallClock
 from ams_grpc.storage.commit import GroupCommit
 from ams_grpc.storage.engine import connect
 from ams_grpc.storage.failures import unavailable
+from ams_grpc.storage.iam import SqlPolicies
 from ams_grpc.storage.log import SqlLogReader
 from ams_grpc.storage.migrate import prepare
 from ams_grpc.storage.reading import Readers
@@ -30,6 +31,7 @@ class Storage:
 
     commits: GroupCommit
     catalog: SqlCatalog
+    policies: SqlPolicies
     log: SqlLogReader
     upkeep: Upkeep
     server_secret: bytes = field(repr=False)
@@ -60,6 +62,7 @@ async def open_storage(address: str, clock: WallClock, **options: Any) -> AsyncI
         yield Storage(
             commits=commits,
             catalog=SqlCatalog(readers, commits, clock),
+            policies=SqlPolicies(readers, commits),
             log=SqlLogReader(readers, clock),
             upkeep=Upkeep(readers, commits),
             server_secret=await readers.run(_server_secret),

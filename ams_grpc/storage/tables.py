@@ -21,6 +21,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    false,
 )
 from sqlalchemy.types import TypeEngine
 
@@ -176,6 +177,7 @@ snapshots: Final = Table(
     _number("expire_us", index=True),
     Column("labels", Text, nullable=False),
     _number("floor"),
+    Column("ordered", Boolean, nullable=False, server_default=false()),  # as its subscription
     Index(None, "project", "name"),
     Index(None, "topic_id", "name"),
     sqlite_autoincrement=True,
@@ -188,3 +190,24 @@ snapshot_chunks: Final = Table(
     _number("chunk_no", primary_key=True),
     Column("bits", LargeBinary, nullable=False),
 )
+
+
+def _policies_of(resources: Table) -> Table:
+    """IAM policies of one kind of resources: a row goes with its resource."""
+    return Table(
+        f"{resources.name.removesuffix('s')}_policies",
+        metadata,
+        _number(
+            "resource_id",
+            ForeignKey(resources.c.id, ondelete="CASCADE"),
+            primary_key=True,
+            autoincrement=False,
+        ),
+        Column("etag", LargeBinary, nullable=False),
+        Column("bindings", Text, nullable=False),  # JSON
+    )
+
+
+topic_policies: Final = _policies_of(topics)
+subscription_policies: Final = _policies_of(subscriptions)
+snapshot_policies: Final = _policies_of(snapshots)

@@ -29,6 +29,7 @@ from tests.server import Server, free_port, run
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 SERVICES = {
+    "google.iam.v1.IAMPolicy",
     "google.pubsub.v1.Publisher",
     "google.pubsub.v1.Subscriber",
     "grpc.health.v1.Health",

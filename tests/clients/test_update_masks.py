@@ -15,6 +15,7 @@ from tests.clients.pubsub import PubSub
 
 DAY = dt.timedelta(days=1)
 HOUR = dt.timedelta(hours=1)
+SECOND = dt.timedelta(seconds=1)
 
 
 def update_topic(pubsub: PubSub, paths: Sequence[str], **fields: Any) -> Any:
@@ -68,12 +69,16 @@ def test_every_mutable_field_of_a_topic_can_change(pubsub: PubSub) -> None:
 
 def test_every_mutable_field_of_a_subscription_can_change(pubsub: PubSub) -> None:
     warehouse = pubsub.subscription(pubsub.topic())
+    dead = pubsub.topic("dead")
     changed = pubsub.subscriber.get_subscription(subscription=warehouse)
     changed.labels = {"b": "2"}
     changed.ack_deadline_seconds = 60
     changed.retain_acked_messages = True
     changed.message_retention_duration = DAY
     changed.expiration_policy = {"ttl": 2 * DAY}
+    changed.retry_policy = {"minimum_backoff": 1 * SECOND, "maximum_backoff": 60 * SECOND}
+    changed.dead_letter_policy = {"dead_letter_topic": dead, "max_delivery_attempts": 7}
+    changed.enable_exactly_once_delivery = True
     mask = FieldMask(
         paths=[
             "labels",
@@ -81,6 +86,9 @@ def test_every_mutable_field_of_a_subscription_can_change(pubsub: PubSub) -> Non
             "retain_acked_messages",
             "message_retention_duration",
             "expiration_policy",
+            "retry_policy",
+            "dead_letter_policy",
+            "enable_exactly_once_delivery",
             "push_config",
         ]
     )
@@ -109,6 +117,9 @@ def test_a_field_that_the_mask_names_and_the_update_lacks_gets_its_default(
         retain_acked_messages=True,
         message_retention_duration=DAY,
         expiration_policy={},
+        retry_policy={},
+        dead_letter_policy={"dead_letter_topic": orders},
+        enable_exactly_once_delivery=True,
     )
 
     topic = update_topic(
@@ -124,6 +135,9 @@ def test_a_field_that_the_mask_names_and_the_update_lacks_gets_its_default(
             "retain_acked_messages",
             "message_retention_duration",
             "expiration_policy",
+            "retry_policy",
+            "dead_letter_policy",
+            "enable_exactly_once_delivery",
         ],
         name=warehouse,
     )

@@ -3,18 +3,44 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import fields
+from typing import Any, get_args
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ams_grpc.broker.catalog import SubscriptionConfig, TopicConfig
+from ams_grpc.broker.names import SchemaName, TopicName
+from ams_grpc.broker.policies import (
+    AvroFormat,
+    CompressionMode,
+    CompressionTransform,
+    DeadLetterPolicy,
+    Encoding,
+    JavaScriptTransform,
+    MessageStoragePolicy,
+    OidcToken,
+    PushConfig,
+    RetryPolicy,
+    SchemaSettings,
+    StorageExport,
+)
 from ams_grpc.storage.records import (
     subscription_config,
     subscription_config_text,
     topic_config,
     topic_config_text,
 )
+
+
+def mappings(kind: Any) -> st.SearchStrategy[Any]:
+    """Protobuf's maps come as dicts; anything else that is a Mapping never gets here."""
+    keys, values = map(st.from_type, get_args(kind))
+    return st.dictionaries(keys, values, max_size=3)
+
+
+st.register_type_strategy(Mapping, mappings)
 
 
 @given(st.from_type(TopicConfig))
@@ -25,6 +51,35 @@ def test_a_topic_is_read_as_it_was_written(config: TopicConfig) -> None:
 @given(st.from_type(SubscriptionConfig))
 def test_a_subscription_is_read_as_it_was_written(config: SubscriptionConfig) -> None:
     assert subscription_config(subscription_config_text(config)) == config
+
+
+FULL_TOPIC = TopicConfig(
+    labels={"team": "a"},
+    message_retention_us=600_000_000,
+    kms_key_name="projects/p/locations/eu/keyRings/r/cryptoKeys/k",
+    message_storage_policy=MessageStoragePolicy(("europe-west1", "us-east1"), True),
+    schema_settings=SchemaSettings(SchemaName("p", "order"), Encoding.BINARY, "0a", "0b", 7),
+    transforms=(
+        JavaScriptTransform("f", "function f(m) { return m; }", disabled=True),
+        CompressionTransform(CompressionMode.DECOMPRESS),
+    ),
+)
+FULL_SUBSCRIPTION = SubscriptionConfig(
+    expiration_ttl_us=None,
+    filter="attributes:a",
+    ordered=True,
+    exactly_once=True,
+    retry=RetryPolicy(0, 1),
+    dead_letter=DeadLetterPolicy(TopicName("p", "dead"), 7),
+    push=PushConfig("https://a.b", {"x-goog-version": "v1"}, OidcToken("a@b", "c"), True, True),
+    export=StorageExport("bucket", "a", "b", "YYYY", AvroFormat(True, True), 1, 2, 3, "a@b"),
+    transforms=(CompressionTransform(CompressionMode.COMPRESS, disabled=True),),
+)
+
+
+def test_records_within_records_keep_their_types() -> None:
+    assert topic_config(topic_config_text(FULL_TOPIC)) == FULL_TOPIC
+    assert subscription_config(subscription_config_text(FULL_SUBSCRIPTION)) == FULL_SUBSCRIPTION
 
 
 def test_every_field_is_written() -> None:

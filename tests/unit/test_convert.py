@@ -15,8 +15,23 @@ from hypothesis import strategies as st
 
 from ams_grpc.broker.catalog import Snapshot, Subscription, SubscriptionConfig, Topic, TopicConfig
 from ams_grpc.broker.errors import InvalidArgument, Unimplemented
-from ams_grpc.broker.names import SnapshotName, SubscriptionName, TopicName
-from ams_grpc.broker.policies import DAY_US, SECOND_US, MessageStoragePolicy
+from ams_grpc.broker.names import SchemaName, SnapshotName, SubscriptionName, TopicName
+from ams_grpc.broker.policies import (
+    DAY_US,
+    SECOND_US,
+    AvroFormat,
+    CompressionMode,
+    CompressionTransform,
+    DeadLetterPolicy,
+    Encoding,
+    JavaScriptTransform,
+    MessageStoragePolicy,
+    OidcToken,
+    PushConfig,
+    RetryPolicy,
+    SchemaSettings,
+    StorageExport,
+)
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
 from ams_grpc.services import convert, time
 
@@ -113,75 +128,83 @@ def fill(message: Message, field: FieldDescriptor) -> None:
         inner = value.add() if field.is_repeated else value
         inner.SetInParent()
         for part in field.message_type.fields:
-            fill(inner, part)
+            if part.name == "state":  # output-only, so as it will be shown
+                inner.state = pb.CloudStorageConfig.ACTIVE
+            else:
+                fill(inner, part)
     elif field.is_repeated:
         value.append(scalar(field))
     else:
         setattr(message, field.name, scalar(field))
 
 
+TEXTS = {
+    "schema": "projects/p/schemas/order",
+    "dead_letter_topic": "projects/p/topics/dead",
+}
+
+
 def scalar(field: FieldDescriptor) -> object:
     if field.enum_type:
         return field.enum_type.values[-1].number
+    text: object = b"x" if field.type == FieldDescriptor.TYPE_BYTES else "x"
     kinds: dict[int, object] = {
         FieldDescriptor.CPPTYPE_BOOL: True,
-        FieldDescriptor.CPPTYPE_STRING: b"x" if field.type == FieldDescriptor.TYPE_BYTES else "x",
+        FieldDescriptor.CPPTYPE_STRING: TEXTS.get(field.name, text),
     }
     return kinds.get(field.cpp_type, 7_000)
 
 
+def ai_transform() -> pb.MessageTransform:
+    return pb.MessageTransform(ai_inference=pb.AIInference(endpoint="x"))
+
+
+def zstd_transform() -> pb.MessageTransform:
+    compression = pb.Compression(
+        compression_algorithm=pb.Compression.ZSTD, compression_mode=pb.Compression.COMPRESS
+    )
+    return pb.MessageTransform(compression=compression)
+
+
+GOOGLES_OWN = "it needs services of Google that are not here"
+AI_PATH = "message_transforms.ai_inference"
+ZSTD_PATH = "message_transforms.compression.compression_algorithm"
+
+
 @pytest.mark.parametrize(
-    "request_of_caller, path",
+    "request_of_caller, path, reason",
     [
-        (pb.Topic(schema_settings=pb.SchemaSettings()), "schema_settings"),
         (
             pb.Topic(ingestion_data_source_settings=pb.IngestionDataSourceSettings()),
             "ingestion_data_source_settings",
+            GOOGLES_OWN,
         ),
-        (pb.Topic(message_transforms=[pb.MessageTransform()]), "message_transforms"),
+        (pb.Subscription(bigquery_config=pb.BigQueryConfig()), "bigquery_config", GOOGLES_OWN),
+        (pb.Subscription(bigtable_config=pb.BigtableConfig()), "bigtable_config", GOOGLES_OWN),
         (
-            pb.Subscription(push_config=pb.PushConfig(push_endpoint="https://example.com")),
-            "push_config.push_endpoint",
-        ),
-        (
-            pb.Subscription(push_config=pb.PushConfig(attributes={"x-goog-version": "v1"})),
-            "push_config.attributes",
-        ),
-        (
-            pb.Subscription(push_config=pb.PushConfig(oidc_token=pb.PushConfig.OidcToken())),
-            "push_config.oidc_token",
+            pb.Topic(message_transforms=[ai_transform()]),
+            AI_PATH,
+            "it would need Google's Vertex AI",
         ),
         (
-            pb.Subscription(push_config=pb.PushConfig(no_wrapper=pb.PushConfig.NoWrapper())),
-            "push_config.no_wrapper",
+            pb.Subscription(message_transforms=[ai_transform()]),
+            AI_PATH,
+            "it would need Google's Vertex AI",
         ),
-        (
-            pb.Subscription(
-                push_config=pb.PushConfig(pubsub_wrapper=pb.PushConfig.PubsubWrapper())
-            ),
-            "push_config.pubsub_wrapper",
-        ),
-        (pb.Subscription(bigquery_config=pb.BigQueryConfig()), "bigquery_config"),
-        (pb.Subscription(cloud_storage_config=pb.CloudStorageConfig()), "cloud_storage_config"),
-        (pb.Subscription(bigtable_config=pb.BigtableConfig()), "bigtable_config"),
-        (pb.Subscription(enable_message_ordering=True), "enable_message_ordering"),
-        (pb.Subscription(filter="attributes:x"), "filter"),
-        (pb.Subscription(dead_letter_policy=pb.DeadLetterPolicy()), "dead_letter_policy"),
-        (pb.Subscription(retry_policy=pb.RetryPolicy()), "retry_policy"),
-        (pb.Subscription(enable_exactly_once_delivery=True), "enable_exactly_once_delivery"),
-        (pb.Subscription(message_transforms=[pb.MessageTransform()]), "message_transforms"),
+        (pb.Topic(message_transforms=[zstd_transform()]), ZSTD_PATH, "only ZLIB is there"),
+        (pb.Subscription(message_transforms=[zstd_transform()]), ZSTD_PATH, "only ZLIB is there"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_is_not_supported_yet_is_refused_with_its_path(
-    request_of_caller: Message, path: str
+def test_what_is_not_supported_is_refused_with_its_path_and_the_reason(
+    request_of_caller: Message, path: str, reason: str
 ) -> None:
     with pytest.raises(Unimplemented) as caught:
         stored_and_shown(request_of_caller)
 
     assert caught.value.field == path
     assert caught.value.message == (
-        f"The field '{path}' is not supported by this version of the service."
+        f"The field '{path}' is not supported by this version of the service: {reason}."
     )
 
 
@@ -213,8 +236,14 @@ def test_a_storage_policy_without_regions_is_still_one() -> None:
     assert convert.topic_config(request).message_storage_policy == MessageStoragePolicy(())
 
 
-labels = st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=3)
+texts = st.text(max_size=5)
+labels = st.dictionaries(texts, texts, max_size=3)
 durations_us = st.integers(0, 400 * DAY_US)
+transforms = st.lists(
+    st.builds(JavaScriptTransform, texts, texts, st.booleans())
+    | st.builds(CompressionTransform, st.sampled_from(CompressionMode), st.booleans()),
+    max_size=3,
+).map(tuple)
 
 topic_configs = st.builds(
     TopicConfig,
@@ -223,6 +252,15 @@ topic_configs = st.builds(
     kms_key_name=st.text(),
     message_storage_policy=st.none()
     | st.builds(MessageStoragePolicy, st.lists(st.text(), max_size=3).map(tuple), st.booleans()),
+    schema_settings=st.none()
+    | st.builds(
+        SchemaSettings,
+        st.builds(SchemaName, st.just("p"), st.sampled_from(["order", "invoice"])),
+        st.sampled_from(Encoding),
+        texts,
+        texts,
+    ),
+    transforms=transforms,
 )
 
 
@@ -311,6 +349,37 @@ subscription_configs = st.builds(
     message_retention_us=durations_us,
     labels=labels,
     expiration_ttl_us=st.none() | durations_us,
+    filter=texts,
+    ordered=st.booleans(),
+    exactly_once=st.booleans(),
+    retry=st.none() | st.builds(RetryPolicy, durations_us, durations_us),
+    dead_letter=st.none()
+    | st.builds(
+        DeadLetterPolicy,
+        st.builds(TopicName, st.just("p"), st.sampled_from(["dead", "gone"])),
+        st.integers(-(2**31), 2**31 - 1).filter(bool),
+    ),
+    push=st.none()
+    | st.builds(
+        PushConfig,
+        st.text(min_size=1, max_size=5),
+        st.dictionaries(texts, texts, min_size=1, max_size=3),
+        st.none() | st.builds(OidcToken, texts, texts),
+        unwrapped=st.just(True),
+        write_metadata=st.booleans(),
+    )
+    | st.builds(PushConfig, st.just("https://example.com"), st.just({"x-goog-version": "v1"})),
+    export=st.none()
+    | st.builds(
+        StorageExport,
+        *[texts] * 4,
+        st.none() | st.builds(AvroFormat, st.booleans(), st.booleans()),
+        durations_us,
+        st.integers(0, 2**63 - 1),
+        st.integers(0, 2**63 - 1),
+        texts,
+    ),
+    transforms=transforms,
 )
 
 
@@ -319,6 +388,148 @@ def test_what_is_set_on_a_subscription_is_shown(config: SubscriptionConfig) -> N
     shown = convert.subscription_pb(subscription(config))
 
     assert convert.subscription_config(shown) == config
+
+
+# --- policies -----------------------------------------------------------------------------------
+
+
+def shown(request: pb.Subscription) -> pb.Subscription:
+    """What a subscription looks like that was created so."""
+    answer = stored_and_shown(request)
+    assert isinstance(answer, pb.Subscription)
+    return answer
+
+
+def test_with_exactly_once_delivery_the_default_ack_deadline_is_60_seconds() -> None:
+    assert shown(pb.Subscription(enable_exactly_once_delivery=True)).ack_deadline_seconds == 60
+
+
+def test_an_ack_deadline_that_is_set_stays_with_exactly_once_delivery() -> None:
+    request = pb.Subscription(enable_exactly_once_delivery=True, ack_deadline_seconds=10)
+
+    assert shown(request).ack_deadline_seconds == 10
+
+
+def test_an_empty_retry_policy_is_shown_with_its_defaults() -> None:
+    assert shown(pb.Subscription(retry_policy=pb.RetryPolicy())).retry_policy == pb.RetryPolicy(
+        minimum_backoff=Duration(seconds=10), maximum_backoff=Duration(seconds=600)
+    )
+
+
+def test_a_backoff_of_0_is_not_the_same_as_none() -> None:
+    policy = pb.RetryPolicy(minimum_backoff=Duration(), maximum_backoff=Duration())
+
+    assert shown(pb.Subscription(retry_policy=policy)).retry_policy == policy
+
+
+def test_a_subscription_without_policies_shows_none() -> None:
+    answer = shown(pb.Subscription())
+
+    assert not answer.HasField("retry_policy")
+    assert not answer.HasField("dead_letter_policy")
+    assert not answer.HasField("cloud_storage_config")
+
+
+def test_delivery_attempts_that_are_not_set_are_shown_as_5() -> None:
+    policy = pb.DeadLetterPolicy(dead_letter_topic="projects/p/topics/dead")
+
+    answer = shown(pb.Subscription(dead_letter_policy=policy))
+
+    assert answer.dead_letter_policy == pb.DeadLetterPolicy(
+        dead_letter_topic="projects/p/topics/dead", max_delivery_attempts=5
+    )
+
+
+def test_a_dead_letter_policy_names_a_topic() -> None:
+    with pytest.raises(InvalidArgument, match=r"Invalid resource name given \(name=\)"):
+        shown(pb.Subscription(dead_letter_policy=pb.DeadLetterPolicy()))
+
+
+def test_schema_settings_name_a_schema() -> None:
+    with pytest.raises(InvalidArgument, match=r"Invalid resource name given \(name=\)"):
+        convert.topic_config(pb.Topic(schema_settings=pb.SchemaSettings()))
+
+
+def test_an_encoding_that_does_not_exist_is_refused() -> None:
+    settings = pb.SchemaSettings(schema="projects/p/schemas/order")
+    settings.MergeFromString(b"\x10\x63")  # encoding: 99
+
+    with pytest.raises(InvalidArgument) as caught:
+        convert.topic_config(pb.Topic(schema_settings=settings))
+
+    assert caught.value.field == "schema_settings.encoding"
+
+
+def test_a_push_config_is_shown_with_the_version_of_its_format() -> None:
+    answer = shown(pb.Subscription(push_config=pb.PushConfig(push_endpoint="https://a.example")))
+
+    assert answer.push_config == pb.PushConfig(
+        push_endpoint="https://a.example", attributes={"x-goog-version": "v1"}
+    )
+
+
+def test_a_push_config_keeps_the_version_that_was_asked_for() -> None:
+    config = pb.PushConfig(
+        push_endpoint="https://a.example", attributes={"x-goog-version": "v1beta1"}
+    )
+
+    assert shown(pb.Subscription(push_config=config)).push_config == config
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        pb.PushConfig(attributes={"x-goog-version": "v1"}),
+        pb.PushConfig(oidc_token=pb.PushConfig.OidcToken(service_account_email="a@b")),
+        pb.PushConfig(no_wrapper=pb.PushConfig.NoWrapper()),
+        pb.PushConfig(pubsub_wrapper=pb.PushConfig.PubsubWrapper()),
+    ],
+    ids=["attributes", "oidc_token", "no_wrapper", "pubsub_wrapper"],
+)
+def test_a_push_config_without_endpoint_means_that_subscribers_pull(config: pb.PushConfig) -> None:
+    assert convert.subscription_config(pb.Subscription(push_config=config)).push is None
+
+
+def test_an_export_is_shown_with_its_defaults_and_its_state() -> None:
+    answer = shown(pb.Subscription(cloud_storage_config=pb.CloudStorageConfig(bucket="b")))
+
+    expected = pb.CloudStorageConfig(
+        bucket="b", max_duration=Duration(seconds=300), state=pb.CloudStorageConfig.ACTIVE
+    )
+    expected.text_config.SetInParent()
+    assert answer.cloud_storage_config == expected
+
+
+def test_what_keeps_an_export_from_working_is_shown() -> None:
+    request = pb.Subscription(cloud_storage_config=pb.CloudStorageConfig(bucket="b"))
+    record = subscription(convert.subscription_config(request), resource_error="NOT_FOUND")
+
+    answer = convert.subscription_pb(record)
+
+    assert answer.state == pb.Subscription.RESOURCE_ERROR
+    assert answer.cloud_storage_config.state == pb.CloudStorageConfig.NOT_FOUND
+
+
+def test_a_transform_that_does_nothing_is_refused() -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        convert.topic_config(pb.Topic(message_transforms=[pb.MessageTransform()]))
+
+    assert caught.value.field == "message_transforms"
+
+
+@pytest.mark.parametrize(
+    "compression, part",
+    [
+        (pb.Compression(compression_mode=pb.Compression.COMPRESS), "compression_algorithm"),
+        (pb.Compression(compression_algorithm=pb.Compression.ZLIB), "compression_mode"),
+    ],
+    ids=["algorithm", "mode"],
+)
+def test_a_compression_says_how(compression: pb.Compression, part: str) -> None:
+    transform = pb.MessageTransform(compression=compression)
+
+    with pytest.raises(InvalidArgument, match=f"compression.{part}"):
+        convert.subscription_config(pb.Subscription(message_transforms=[transform]))
 
 
 # --- snapshots and seeks ------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from ams_grpc.broker.catalog import SubscriptionConfig, TopicConfig
 from ams_grpc.broker.errors import InvalidArgument, Unimplemented
-from ams_grpc.broker.policies import DAY_US
+from ams_grpc.broker.policies import DAY_US, SECOND_US, PushConfig, RetryPolicy
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
 from ams_grpc.services import convert, masks
 
@@ -303,39 +303,82 @@ def test_a_snapshot_can_be_told_when_to_expire() -> None:
     assert result.labels == {"team": "a"}
 
 
-# --- features that are not supported yet --------------------------------------------------------
+# --- policies -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "update, path, named",
-    [
-        (
-            pb.Subscription(push_config=pb.PushConfig(push_endpoint="https://example.com")),
-            "push_config",
-            "push_config.push_endpoint",
-        ),
-        (
-            pb.Subscription(push_config=pb.PushConfig(push_endpoint="https://example.com")),
-            "push_config.push_endpoint",
-            "push_config.push_endpoint",
-        ),
-        (
-            pb.Subscription(retry_policy=pb.RetryPolicy(minimum_backoff=Duration(seconds=1))),
-            "retry_policy.minimum_backoff",
-            "retry_policy",
-        ),
-        (
-            pb.Subscription(enable_exactly_once_delivery=True),
-            "enable_exactly_once_delivery",
-            "enable_exactly_once_delivery",
-        ),
-    ],
-)
-def test_setting_one_is_refused(update: pb.Subscription, path: str, named: str) -> None:
+def test_a_policy_is_replaced_as_a_whole() -> None:
+    stored = subscription()
+    stored.retry_policy.minimum_backoff.seconds = 20
+    update = pb.Subscription(retry_policy=pb.RetryPolicy(maximum_backoff=Duration(seconds=60)))
+
+    result = masks.apply(stored, update, FieldMask(paths=["retry_policy"]))
+
+    assert convert.subscription_config(result).retry == RetryPolicy(10 * SECOND_US, 60 * SECOND_US)
+
+
+def test_a_part_of_a_policy_leaves_its_other_parts() -> None:
+    stored = subscription()
+    stored.retry_policy.minimum_backoff.seconds = 20
+    update = pb.Subscription(retry_policy=pb.RetryPolicy(maximum_backoff=Duration(seconds=60)))
+
+    result = masks.apply(stored, update, FieldMask(paths=["retry_policy.maximum_backoff"]))
+
+    assert convert.subscription_config(result).retry == RetryPolicy(20 * SECOND_US, 60 * SECOND_US)
+
+
+def test_a_part_brings_a_policy_that_was_not_there() -> None:
+    update = pb.Subscription(retry_policy=pb.RetryPolicy(minimum_backoff=Duration(seconds=1)))
+
+    config = updated(update, "retry_policy.minimum_backoff")
+
+    assert config.retry == RetryPolicy(SECOND_US, 600 * SECOND_US)
+
+
+def test_an_absent_policy_is_removed() -> None:
+    stored = subscription()
+    stored.retry_policy.SetInParent()
+    stored.dead_letter_policy.dead_letter_topic = "projects/p/topics/dead"
+
+    result = masks.apply(
+        stored, pb.Subscription(), FieldMask(paths=["retry_policy", "dead_letter_policy"])
+    )
+
+    assert convert.subscription_config(result) == convert.subscription_config(subscription())
+
+
+def test_the_endpoint_can_be_updated_alone() -> None:
+    stored = subscription()
+    stored.push_config.push_endpoint = "https://example.com/a"
+    stored.push_config.attributes["x-goog-version"] = "v1beta1"
+    update = pb.Subscription(push_config=pb.PushConfig(push_endpoint="https://example.com/b"))
+
+    result = masks.apply(stored, update, FieldMask(paths=["push_config.push_endpoint"]))
+
+    assert convert.subscription_config(result).push == PushConfig(
+        "https://example.com/b", {"x-goog-version": "v1beta1"}
+    )
+
+
+def test_subscribers_pull_again_when_the_push_config_is_cleared() -> None:
+    stored = subscription()
+    stored.push_config.push_endpoint = "https://example.com/a"
+
+    result = masks.apply(stored, pb.Subscription(), FieldMask(paths=["push_config"]))
+
+    assert convert.subscription_config(result).push is None
+
+
+@pytest.mark.parametrize("path", ["bigquery_config", "bigquery_config.table", "bigtable_config"])
+def test_setting_what_is_not_supported_is_refused(path: str) -> None:
+    update = pb.Subscription(
+        bigquery_config=pb.BigQueryConfig(table="p.d.t"),
+        bigtable_config=pb.BigtableConfig(table="t"),
+    )
+
     with pytest.raises(Unimplemented) as caught:
         updated(update, path)
 
-    assert caught.value.field == named
+    assert caught.value.field == path.partition(".")[0]
 
 
 @pytest.mark.parametrize(
@@ -356,11 +399,17 @@ def test_setting_one_is_refused(update: pb.Subscription, path: str, named: str) 
         "message_transforms",
     ],
 )
-def test_clearing_one_changes_nothing(path: str) -> None:
+def test_clearing_what_is_clear_changes_nothing(path: str) -> None:
     assert updated(pb.Subscription(), path) == convert.subscription_config(subscription())
 
 
-def test_setting_one_beside_the_mask_is_not_read() -> None:
-    update = pb.Subscription(ack_deadline_seconds=20, retry_policy=pb.RetryPolicy())
+def test_setting_a_field_beside_the_mask_is_not_read() -> None:
+    update = pb.Subscription(
+        ack_deadline_seconds=20,
+        retry_policy=pb.RetryPolicy(),
+        bigquery_config=pb.BigQueryConfig(table="p.d.t"),
+    )
 
-    assert updated(update, "ack_deadline_seconds").ack_deadline_s == 20
+    config = updated(update, "ack_deadline_seconds")
+
+    assert (config.ack_deadline_s, config.retry) == (20, None)

@@ -8,8 +8,19 @@ import pytest
 
 from ams_grpc.broker import rules
 from ams_grpc.broker.catalog import SubscriptionConfig, TopicConfig
-from ams_grpc.broker.errors import InvalidArgument
-from ams_grpc.broker.policies import DAY_US, HOUR_US, MINUTE_US, SECOND_US, MessageStoragePolicy
+from ams_grpc.broker.errors import InvalidArgument, OutOfRange
+from ams_grpc.broker.names import TopicName
+from ams_grpc.broker.policies import (
+    DAY_US,
+    HOUR_US,
+    MINUTE_US,
+    SECOND_US,
+    DeadLetterPolicy,
+    MessageStoragePolicy,
+    PushConfig,
+    RetryPolicy,
+    StorageExport,
+)
 from ams_grpc.broker.profiles import EMULATOR, STRICT, Profile
 
 
@@ -200,6 +211,117 @@ def test_the_emulator_profile_refuses_expiration_below_1_second() -> None:
         check_subscription(EMULATOR, expiration_ttl_us=0)
 
 
+# --- retries ------------------------------------------------------------------------------------
+
+
+def retry(minimum_s: float, maximum_s: float) -> RetryPolicy:
+    return RetryPolicy(round(minimum_s * SECOND_US), round(maximum_s * SECOND_US))
+
+
+@pytest.mark.parametrize(
+    "minimum_s, maximum_s", [(0, 0), (0, 600), (10, 600), (600, 600), (0.5, 0.5)]
+)
+def test_backoffs_are_0_to_600_seconds(minimum_s: float, maximum_s: float) -> None:
+    check_subscription(retry=retry(minimum_s, maximum_s))
+
+
+@pytest.mark.parametrize(
+    "minimum_s, maximum_s, name, shown",
+    [
+        (-1, 600, "minimum_backoff", "-1s"),
+        (601, 600, "minimum_backoff", "601s"),
+        (600.5, 600, "minimum_backoff", "600.5s"),
+        (10, -1, "maximum_backoff", "-1s"),
+        (10, 601, "maximum_backoff", "601s"),
+    ],
+)
+def test_other_backoffs_are_refused(
+    minimum_s: float, maximum_s: float, name: str, shown: str
+) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        check_subscription(retry=retry(minimum_s, maximum_s))
+
+    assert caught.value.message == (
+        f"The value for {name} is out of bounds. You passed {shown} in the request, "
+        "but the value must be between 0s and 600s."
+    )
+    assert caught.value.field == f"retry_policy.{name}"
+
+
+@pytest.mark.parametrize("minimum_s, maximum_s", [(10, 5), (20, 10)])
+def test_the_maximum_backoff_is_not_below_the_minimum(minimum_s: int, maximum_s: int) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        check_subscription(retry=retry(minimum_s, maximum_s))
+
+    assert caught.value.message == (
+        f"The value for maximum_backoff is too small. You passed {maximum_s}s in the request, "
+        f"but the minimum value is {minimum_s}s."
+    )
+    assert caught.value.field == "retry_policy.maximum_backoff"
+
+
+# --- dead letters -------------------------------------------------------------------------------
+
+
+def check_delivery_attempts(attempts: int) -> None:
+    check_subscription(dead_letter=DeadLetterPolicy(TopicName("p", "dead"), attempts))
+
+
+@pytest.mark.parametrize("attempts", [5, 100])
+def test_delivery_attempts_are_5_to_100(attempts: int) -> None:
+    check_delivery_attempts(attempts)
+
+
+@pytest.mark.parametrize(
+    "attempts, fault, bound",
+    [
+        (-1, "small", "minimum value is 5"),
+        (0, "small", "minimum value is 5"),
+        (1, "small", "minimum value is 5"),
+        (4, "small", "minimum value is 5"),
+        (101, "large", "maximum value is 100"),
+    ],
+)
+def test_other_delivery_attempts_are_out_of_range(attempts: int, fault: str, bound: str) -> None:
+    with pytest.raises(OutOfRange) as caught:
+        check_delivery_attempts(attempts)
+
+    assert caught.value.message == (
+        f"The value for max_delivery_attempts is too {fault}. "
+        f"You passed {attempts} in the request, but the {bound}."
+    )
+    assert caught.value.field == "dead_letter_policy.max_delivery_attempts"
+
+
+# --- who receives -------------------------------------------------------------------------------
+
+PUSH = PushConfig("https://example.com/push")
+EXPORT = StorageExport("bucket")
+
+
+def test_messages_are_pushed_or_exported() -> None:
+    check_subscription(push=PUSH)
+    check_subscription(export=EXPORT)
+
+    with pytest.raises(InvalidArgument) as caught:
+        check_subscription(push=PUSH, export=EXPORT)
+
+    assert caught.value.message == (
+        "You have passed an invalid argument to the service "
+        "(argument=push_config and cloud_storage_config cannot both be set)."
+    )
+
+
+@pytest.mark.parametrize("receiver", [{"push": PUSH}, {"export": EXPORT}], ids=["push", "export"])
+def test_exactly_once_delivery_is_for_those_who_pull(receiver: dict[str, Any]) -> None:
+    check_subscription(exactly_once=True)
+
+    with pytest.raises(InvalidArgument) as caught:
+        check_subscription(exactly_once=True, **receiver)
+
+    assert caught.value.field == "enable_exactly_once_delivery"
+
+
 # --- what is stored and returned ----------------------------------------------------------------
 
 
@@ -340,3 +462,11 @@ def test_other_labels_are_refused(labels: dict[str, str], fault: str) -> None:
 )
 def test_durations_are_written_as_go_does(seconds: float, text: str) -> None:
     assert rules.duration_text(round(seconds * SECOND_US)) == text
+
+
+@pytest.mark.parametrize(
+    "seconds, text",
+    [(0, "0s"), (601, "601s"), (0.5, "0.5s"), (0.000001, "0.000001s"), (-1.5, "-1.5s")],
+)
+def test_some_durations_are_written_in_seconds(seconds: float, text: str) -> None:
+    assert rules.seconds_text(round(seconds * SECOND_US)) == text

@@ -18,7 +18,7 @@ from ams_grpc.broker.errors import (
     StorageUnavailable,
 )
 from ams_grpc.broker.names import SubscriptionName, TopicName
-from ams_grpc.broker.policies import DAY_US
+from ams_grpc.broker.policies import DAY_US, DeadLetterPolicy
 from tests.unit.broker.fakes import ManualClock, Stored, encode
 from tests.unit.broker.world import ORDERS, TOPIC, Stream, World, begun, eventually
 
@@ -182,6 +182,50 @@ async def test_a_subscription_needs_a_topic_and_a_name_of_its_own(world: World) 
         await world.subscriptions.create(ORDERS, TOPIC, SubscriptionConfig())
     with pytest.raises(InvalidArgument):
         await world.subscriptions.create(None, TOPIC, SubscriptionConfig(ack_deadline_s=5))
+
+
+MISSING = DeadLetterPolicy(TopicName("project", "missing"))
+
+
+async def test_the_topic_of_dead_letters_exists_when_a_subscription_is_created(
+    world: World,
+) -> None:
+    config = SubscriptionConfig(dead_letter=MISSING)
+    with pytest.raises(NotFound, match=r"\(resource=missing\)"):
+        await world.subscriptions.create(None, TOPIC, config)
+    await world.topics.create(MISSING.topic, TopicConfig())
+    created = await world.subscriptions.create(None, TOPIC, config)
+    assert created.config.dead_letter == MISSING
+
+
+async def test_what_is_addressed_is_looked_for_before_the_topic_of_dead_letters(
+    world: World,
+) -> None:
+    config = SubscriptionConfig(dead_letter=MISSING)
+    with pytest.raises(AlreadyExists):
+        await world.subscriptions.create(ORDERS, TOPIC, config)
+    with pytest.raises(NotFound, match=r"\(resource=nowhere\)"):
+        await world.subscriptions.create(None, TopicName("project", "nowhere"), config)
+
+
+async def test_the_topic_of_dead_letters_exists_when_a_subscription_is_updated(
+    world: World,
+) -> None:
+    with pytest.raises(NotFound, match=r"\(resource=missing\)"):
+        await world.subscriptions.update(ORDERS, lambda _: SubscriptionConfig(dead_letter=MISSING))
+    assert (await world.subscriptions.get(ORDERS)).config == SubscriptionConfig()
+
+
+async def test_a_topic_of_dead_letters_that_went_later_is_in_no_update_s_way(
+    world: World,
+) -> None:
+    await world.topics.create(MISSING.topic, TopicConfig())
+    await world.subscriptions.update(ORDERS, lambda _: SubscriptionConfig(dead_letter=MISSING))
+    await world.topics.delete(MISSING.topic)
+    updated = await world.subscriptions.update(
+        ORDERS, lambda subscription: replace(subscription.config, labels={"team": "a"})
+    )
+    assert updated.config == SubscriptionConfig(dead_letter=MISSING, labels={"team": "a"})
 
 
 async def test_a_changed_ack_deadline_counts_for_the_next_pull(

@@ -378,10 +378,10 @@ class SubscriptionMachine(RuleBasedStateMachine):
     def every_message_is_in_exactly_one_place(self) -> None:
         if not hasattr(self, "runtime"):
             return
-        cursor, runtime = self.runtime._cursor, self.runtime
+        cursor, runtime = self.runtime._places.cursor, self.runtime
         for seq in range(1, runtime._end):
-            leased = seq in runtime._leases
-            waiting = seq in runtime._waiting
+            leased = seq in runtime._places.leases
+            waiting = seq in runtime._places.waiting
             done = cursor.is_done(seq)
             fresh = seq >= runtime._position and not done
             # What retention takes may still be at a consumer.
@@ -395,8 +395,8 @@ class SubscriptionMachine(RuleBasedStateMachine):
         self.check_faults()
         runtime = self.runtime
         for seq in range(1, len(self.messages)):
-            assert (seq in runtime._leases) == (seq in self.held), seq
-            if runtime._cursor.is_done(seq):
+            assert (seq in runtime._places.leases) == (seq in self.held), seq
+            if runtime._places.cursor.is_done(seq):
                 assert seq in self.acked | self.losable, seq
             else:
                 assert seq not in self.acked, seq
@@ -476,7 +476,7 @@ class SubscriptionMachine(RuleBasedStateMachine):
         self.note_expiries()
         self.note_expired()
         for seq in self.waiting.keys() & self.losable:
-            if self.runtime._cursor.is_done(seq):  # retention took it
+            if self.runtime._places.cursor.is_done(seq):  # retention took it
                 del self.waiting[seq]
         return answer
 

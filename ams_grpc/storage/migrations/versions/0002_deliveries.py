@@ -23,6 +23,9 @@ NAME: Any = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 def upgrade() -> None:
     op.add_column("subscriptions", sa.Column("worker", NAME))
     op.add_column("subscriptions", sa.Column("resource_error", NAME))
+    op.add_column(
+        "snapshots", sa.Column("ordered", sa.Boolean(), nullable=False, server_default=sa.false())
+    )
     op.create_index("ix_subscriptions_worker", "subscriptions", ["worker"])
     op.create_table(
         "failures",
@@ -55,6 +58,7 @@ def _of_cursor(table: str) -> sa.ForeignKeyConstraint:
 def downgrade() -> None:
     op.drop_table("leases")
     op.drop_table("failures")
+    op.drop_column("snapshots", "ordered")
     op.drop_index("ix_subscriptions_worker", "subscriptions")
     op.drop_column("subscriptions", "resource_error")
     op.drop_column("subscriptions", "worker")

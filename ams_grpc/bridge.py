@@ -1,0 +1,75 @@
+"""The HTTP bridge as a part of the server: its calls stay in the process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import cast
+
+import grpc
+from google.protobuf.descriptor import ServiceDescriptor
+
+from ams_grpc.services.frame import Calls, Context, local_calls
+from ams_grpc.services.status import status_of
+from http_bridge.app import GoogleRest, serving
+from http_bridge.caller import RpcFailure
+
+
+class LocalContext:
+    """What a method may ask of its call."""
+
+    def __init__(self, metadata: Sequence[tuple[str, str]], deadline: float) -> None:
+        self._metadata = tuple(metadata)
+        self._deadline = deadline
+
+    def time_remaining(self) -> float:
+        """Seconds until the caller gives up."""
+        return max(0.0, self._deadline - asyncio.get_running_loop().time())
+
+    def invocation_metadata(self) -> Sequence[tuple[str, str]]:
+        """What came with the call."""
+        return self._metadata
+
+
+class LocalCaller:
+    """Implements ``http_bridge.caller.Caller``."""
+
+    def __init__(self, methods: Mapping[str, Callable[[bytes, Context], Awaitable[bytes]]]) -> None:
+        self._methods = methods
+
+    async def __call__(
+        self,
+        method: str,
+        request: bytes,
+        *,
+        metadata: Sequence[tuple[str, str]],
+        timeout_s: float,
+    ) -> bytes:
+        """Raises RpcFailure."""
+        call = self._methods.get(method)
+        if call is None:
+            raise RpcFailure(grpc.StatusCode.UNIMPLEMENTED, f"Method not found: {method}")
+        context = LocalContext(metadata, asyncio.get_running_loop().time() + timeout_s)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await call(request, cast("Context", context))
+        except TimeoutError:
+            raise RpcFailure(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline exceeded.") from None
+        except Exception as error:
+            code, text, details = status_of(error)
+            raise RpcFailure(code, text, details[0][1] if details else b"") from error
+
+
+@asynccontextmanager
+async def google_rest_server(
+    host: str, port: int, services: Iterable[tuple[ServiceDescriptor, object]], calls: Calls
+) -> AsyncIterator[int]:
+    """Serve Google's REST dialect while the context lasts; gives the port. Raises OSError."""
+    services = list(services)
+    methods: dict[str, Callable[[bytes, Context], Awaitable[bytes]]] = {}
+    for service, servicer in services:
+        methods |= local_calls(service, servicer, calls)
+    rest = GoogleRest(LocalCaller(methods), [service for service, _ in services])
+    async with serving(rest.application(), host, port) as taken:
+        yield taken

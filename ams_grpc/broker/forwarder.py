@@ -1,0 +1,80 @@
+"""One subscription's way to its dead-letter topic: whatever is dying is forwarded."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from ams_grpc.broker.dead_letters import Forwarding
+from ams_grpc.broker.errors import BrokerError
+from ams_grpc.broker.places import Places
+
+_AT_ONCE: Final = 100
+_logger = logging.getLogger(__name__)
+
+
+class Forwarder:
+    """Works while messages are dying; ``changed`` is called when some are not any more."""
+
+    def __init__(self, places: Places, forwarding: Forwarding, changed: Callable[[], None]) -> None:
+        self._places = places
+        self._forwarding = forwarding
+        self._changed = changed
+        self._work: asyncio.Task[None] | None = None
+        self._closed = False
+
+    def wake(self) -> None:
+        """Some may be dying."""
+        if self._places.dying and self._work is None and not self._closed:
+            self._work = asyncio.get_running_loop().create_task(self._forward_all())
+
+    def close(self) -> None:
+        self._closed = True
+        if self._work is not None:
+            self._work.cancel()
+
+    async def _forward_all(self) -> None:
+        """Many at once: they share a commit."""
+        try:
+            while self._places.dying:
+                seqs = list(self._places.dying)[:_AT_ONCE]
+                epoch = self._places.cursor.epoch
+                await asyncio.gather(*[self._forward(seq, epoch) for seq in seqs])
+        finally:
+            self._work = None
+
+    async def _forward(self, seq: int, epoch: int) -> None:
+        places = self._places
+        try:
+            is_stored = await self._forwarding.forward(
+                places.subscription,
+                seq,
+                attempts=places.attempts.failures(seq),
+                reason=places.attempts.reason(seq),
+                then=partial(self._forwarded, seq, epoch),
+            )
+        except Exception as error:
+            name = places.subscription.name
+            if isinstance(error, BrokerError):
+                _logger.warning("%s: no dead-letter topic takes it: %s", name, error.message)
+            else:
+                _logger.exception("%s: cannot forward to the dead-letter topic", name)
+            if self._is_dying(seq, epoch):
+                places.spare(seq)
+                self._changed()
+        else:
+            if not is_stored:
+                self._forwarded(seq, epoch)
+
+    def _forwarded(self, seq: int, epoch: int) -> None:
+        if self._is_dying(seq, epoch):
+            self._places.forwarded(seq)
+            self._changed()
+
+    def _is_dying(self, seq: int, epoch: int) -> bool:
+        """False if that was over before: a seek came between, or retention."""
+        is_current = epoch == self._places.cursor.epoch and not self._closed
+        return is_current and seq in self._places.dying

@@ -1,0 +1,336 @@
+"""In which place each message of one subscription is, once it was read, until it is done.
+
+    leased     at a consumer, until a deadline (``Leases``)
+    waiting    a delivery failed, and it is to be delivered again (``Waiting``)
+    held back  of an ordering key, and not its turn (``Keys``)
+    dying      its last delivery attempt failed; it is being forwarded to the dead-letter topic
+    done       acknowledged, expired, filtered out, forwarded, or gone (``Cursor``)
+
+With an ordering key, what is not delivered is held back instead of waiting, and an acknowledged
+message may be leased no more and still not be done: its ack is provisional (see ``ordering``).
+
+Here are the moves between them; when they happen is the runtime's business. ``save`` is called when
+something is to be written: the cursor, failures (dead-letter policy), leases (exactly-once delivery).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Final
+
+from ams_grpc.broker.ack_ids import Delivered
+from ams_grpc.broker.catalog import Subscription
+from ams_grpc.broker.clock import Clock
+from ams_grpc.broker.consumers import Consumer, Delivery
+from ams_grpc.broker.cursor import Cursor
+from ams_grpc.broker.dead_letters import is_due
+from ams_grpc.broker.exactly_once import LeaseBook
+from ams_grpc.broker.leases import Leases
+from ams_grpc.broker.ordering import FOREVER, Keys
+from ams_grpc.broker.policies import SECOND_US
+from ams_grpc.broker.ports import CursorChanges, CursorState, Deliveries, DeliveryChanges
+from ams_grpc.broker.retry import Attempts, backoff_s, own_backoff_s
+from ams_grpc.broker.waiting import NACKED, Waiting
+
+SPARED_REST_S: Final = 1.0
+"""How long a message rests at least after its dead-letter topic did not take it."""
+
+NOBODY: Final = Consumer(lambda _delivery: None, lambda _error: None, ack_deadline_s=0)
+"""Holds leases of consumers that are not known any more."""
+
+
+class Places:
+    """The places of one subscription's messages. For the group commit it is the ``DirtyCursor``."""
+
+    def __init__(
+        self,
+        subscription: Subscription,
+        state: CursorState,
+        deliveries: Deliveries,
+        clock: Clock,
+        save: Callable[[], None],
+    ) -> None:
+        self.subscription = subscription
+        self.subscription_id = subscription.id
+        self.cursor = Cursor(subscription.id, state)
+        self.leases = Leases()
+        self.waiting = Waiting()
+        self.attempts = Attempts(deliveries.failures)
+        self.keys = Keys() if subscription.config.ordered else None
+        self.dying: dict[int, None] = {}
+        self.book = LeaseBook(deliveries.leases)
+        self.known_below = max([state.floor, *(seq + 1 for seq in deliveries.failures)])
+        """From here on, nothing is known of what is fresh but what the cursor says."""
+        self._clock = clock
+        self._save = save
+
+    @property
+    def held_back(self) -> int:
+        return 0 if self.keys is None else self.keys.held_back
+
+    @property
+    def provisional(self) -> int:
+        return 0 if self.keys is None else self.keys.provisional
+
+    @property
+    def ready(self) -> int:
+        """About how many messages that were read somebody might get now."""
+        return self.waiting.ready + (0 if self.keys is None else self.keys.ready)
+
+    @property
+    def in_memory(self) -> int:
+        """Messages that take memory: all that were read and are not done."""
+        return len(self.leases) + len(self.waiting) + self.held_back + self.provisional
+
+    def is_taken(self, seq: int) -> bool:
+        """Whether a fresh message is not to be delivered: it is done, or was leased before a restart."""
+        return self.cursor.is_done(seq) or seq in self.leases
+
+    # --- leasing -----------------------------------------------------------------------------
+
+    def extend(self, grant: int, seqs: Iterable[int], seconds: float) -> None:
+        """Whoever holds these under ``grant`` has them for ``seconds`` from now."""
+        self.leases.extend(grant, seqs, self._clock.monotonic() + seconds)
+        if self.book:
+            self.book.extend(grant, self._clock.now_us() + int(seconds * SECOND_US))
+            self._save()
+
+    def lease_again(self, delivered: Delivered, seconds: float) -> None:
+        """Those that missed their deadline, and were not delivered since, are leased once more."""
+        grant = delivered.grant
+        seqs = [seq for seq in set(delivered.seqs) if self.waiting.grant_of(seq) == grant]
+        if seqs:
+            for seq in seqs:
+                self.waiting.discard(seq)
+            # Whoever holds them paid for them once, until they expired.
+            deadline = self._clock.monotonic() + seconds
+            self.leases.grant(grant, NOBODY, deadline, seqs, [0] * len(seqs))
+
+    def release(self, grant: int, seqs: Sequence[int]) -> list[int]:
+        """End those leases that are of this grant: which."""
+        released = self.leases.release(grant, seqs)
+        if self.book and released:
+            self.book.release(grant, len(released))
+            self._save()
+        return released
+
+    def end_leases(self, seqs: Iterable[int]) -> None:
+        """End the leases of these, whatever their grant."""
+        for seq in seqs:
+            grant = self.leases.grant_of(seq)
+            if grant is not None:
+                self.release(grant, (seq,))
+
+    def give_back(self, delivery: Delivery) -> None:
+        """A delivery did not reach its consumer: as if it had not been made."""
+        for seq in sorted(self.release(delivery.grant, delivery.seqs)):
+            if self.keys is not None and seq in self.keys:
+                self.end_leases(self.keys.take_back(seq))
+            elif seq >= self.cursor.floor:
+                self.waiting.add(seq, NACKED)
+
+    def expire(self, now: float) -> int:
+        """End the leases whose deadlines have passed: of how many messages."""
+        number = 0
+        for grant, seqs in self.leases.expire(now):
+            if self.book:
+                self.book.release(grant, len(seqs))
+                self._save()
+            self.fail(seqs, grant)
+            number += len(seqs)
+        return number
+
+    def restore(self) -> list[int]:
+        """After a restart: stored leases that are still valid go on. Of which messages."""
+        now, now_us = self._clock.monotonic(), self._clock.now_us()
+        stored = self.book.stored()
+        latest = {seq: grant for grant, seqs in stored for seq in seqs}
+        held: dict[int, list[int]] = {grant: [] for grant, _ in stored}
+        for seq, grant in sorted(latest.items()):
+            if self.book.deadline_us(grant) > now_us and not self.cursor.is_done(seq):
+                held[grant].append(seq)
+        for grant, seqs in held.items():
+            if seqs:
+                deadline = now + (self.book.deadline_us(grant) - now_us) / SECOND_US
+                self.leases.grant(grant, NOBODY, deadline, seqs, [0] * len(seqs))
+                self.known_below = max(self.known_below, seqs[-1] + 1)
+            self.book.hold(grant, len(seqs))
+        if held:
+            self._save()  # some may have ended
+        return sorted(seq for seqs in held.values() for seq in seqs)
+
+    # --- settling ----------------------------------------------------------------------------
+
+    def settle(self, delivered: Delivered) -> list[int]:
+        """Take what an ack id still stands for out of its place: which.
+
+        That of a lease which has expired counts as long as its message was not delivered again.
+        """
+        grant, seqs = delivered.grant, delivered.seqs
+        settled = self.release(grant, seqs)
+        if len(settled) == len(seqs):
+            return settled
+        for seq in set(seqs).difference(settled):
+            if self.waiting.grant_of(seq) == grant:
+                self.waiting.discard(seq)
+                settled.append(seq)
+            elif self.keys is not None and self.keys.has_expired(seq, grant):
+                self.keys.discard([seq])
+                settled.append(seq)
+        return settled
+
+    def final(self, settled: Iterable[int]) -> Iterable[int]:
+        """Which acks are final, now that these came."""
+        keys = self.keys
+        if keys is None:
+            return settled
+        final: list[int] = []
+        for seq in sorted(settled):
+            final += keys.acknowledge(seq) if seq in keys else [seq]
+        return final
+
+    def done(self, seqs: Sequence[int]) -> None:
+        """These are done: the group commit is to write it."""
+        if seqs:
+            self.cursor.mark_done(seqs)
+            if self.attempts:
+                self.attempts.forget(seqs)
+            self._save()
+
+    def forget_between(self, first: int, end: int) -> list[int]:
+        """What waits, is held back, or dies from ``first`` up to ``end`` is gone: which it was."""
+        gone = self.waiting.discard_between(first, end)
+        if self.keys is not None:
+            gone += self.keys.discard(self.keys.between(first, end))
+        for seq in [seq for seq in self.dying if first <= seq < end]:
+            del self.dying[seq]
+            gone.append(seq)
+        return gone
+
+    def raise_floor(self, seq: int) -> None:
+        """All below ``seq`` is done: its retention is over."""
+        self.forget_between(self.cursor.floor, seq)
+        self.attempts.forget_below(seq)
+        self.cursor.raise_floor(seq)
+        self._save()
+
+    def clear(self) -> None:
+        """A seek: only the cursor says what is done, and nothing else is known."""
+        self.leases.clear()
+        self.book.clear()
+        self.waiting.clear()
+        self.attempts.clear()
+        self.dying.clear()
+        if self.keys is not None:
+            self.keys.clear()
+        self._save()
+
+    # --- failing -----------------------------------------------------------------------------
+
+    def nack(self, grant: int, seqs: Sequence[int], reason: str = "") -> int:
+        """Some of a delivery are handed back: how many."""
+        released = self.release(grant, seqs)
+        self.fail(released, NACKED, reason)
+        return len(released)
+
+    def fail(self, seqs: Sequence[int], grant: int, reason: str = "") -> None:
+        """Deliveries failed: by a nack, or (then with its ``grant``) by missing their deadline."""
+        keys = self.keys
+        for seq in seqs if keys is None else sorted(seqs):
+            if keys is not None and seq in keys:
+                taken = keys.take_back(seq)
+                if not taken:
+                    continue  # it was taken back by an earlier one, and did not fail itself
+                self.end_leases(taken)
+                keys.note_expiry(seq, grant)
+            elif seq < self.cursor.floor:
+                continue
+            self._retry(seq, grant, self.attempts.fail(seq, reason))
+        self._count_failures()
+
+    def fail_unsent(self, failures: Iterable[tuple[int, str]]) -> None:
+        """Messages, each with its reason, could not even be sent: a transform failed."""
+        for seq, reason in failures:
+            number = self.attempts.fail(seq, reason)
+            self._retry(seq, NACKED, number, least_rest_s=own_backoff_s(number))
+        self._count_failures()
+
+    def die(self, seq: int) -> None:
+        """It gets no further delivery; its key has to wait for it."""
+        self.dying[seq] = None
+        if self.keys is not None and (key := self.keys.of(seq)) is not None:
+            self.keys.rest(key, FOREVER)
+
+    def is_due(self, seq: int) -> bool:
+        """Whether it has had all its delivery attempts."""
+        policy = self.subscription.config.dead_letter
+        return is_due(policy, self.attempts.failures(seq))
+
+    def forwarded(self, seq: int) -> None:
+        """A dying message is in the dead-letter topic, and done here."""
+        del self.dying[seq]
+        if self.keys is not None and (key := self.keys.of(seq)) is not None:
+            self.keys.discard([seq])
+            self.keys.release(key)
+        self.done([seq])
+
+    def spare(self, seq: int) -> None:
+        """A dying message cannot be forwarded: it is delivered once more. Pub/Sub does so, too."""
+        del self.dying[seq]
+        failures = self.attempts.failures(seq)
+        rest_s = max(backoff_s(self.subscription.config.retry, failures), SPARED_REST_S)
+        self._put_back(seq, NACKED, rest_s)
+
+    def _retry(self, seq: int, grant: int, failures: int, least_rest_s: float = 0.0) -> None:
+        """After its failure number ``failures``: it waits, rests first, or dies."""
+        if self.is_due(seq):
+            self.die(seq)
+        else:
+            rest_s = max(backoff_s(self.subscription.config.retry, failures), least_rest_s)
+            self._put_back(seq, grant, rest_s)
+
+    def _put_back(self, seq: int, grant: int, rest_s: float) -> None:
+        until = self._clock.monotonic() + rest_s if rest_s else 0.0
+        if self.keys is not None and (key := self.keys.of(seq)) is not None:
+            self.keys.rest(key, until)
+        else:
+            self.waiting.add(seq, grant, until)
+
+    def _count_failures(self) -> None:
+        if self.attempts.changed and self.subscription.config.dead_letter is not None:
+            self._save()
+
+    # --- time --------------------------------------------------------------------------------
+
+    def next_time(self) -> float | None:
+        """When the next deadline passes, or the next rest is over."""
+        moments = [self.leases.next_deadline(), self.waiting.next_time()]
+        if self.keys is not None:
+            moments.append(self.keys.next_time())
+        return min((moment for moment in moments if moment is not None), default=None)
+
+    def wake(self, now: float) -> None:
+        """What has rested may go out."""
+        self.waiting.wake(now)
+        if self.keys is not None:
+            self.keys.wake(now)
+
+    # --- for the group commit ----------------------------------------------------------------
+
+    def take_changes(self) -> CursorChanges:
+        """See ``ports.DirtyCursor``."""
+        changes = self.cursor.take_changes()
+        stores_failures = self.subscription.config.dead_letter is not None
+        failures = self.attempts.take_changes(store=stores_failures)
+        leases = self.book.take_changes()
+        if failures or leases:
+            return replace(changes, deliveries=DeliveryChanges(failures, leases))
+        return changes
+
+    def put_back(self, changes: CursorChanges) -> None:
+        """See ``ports.DirtyCursor``."""
+        self.cursor.put_back(changes)
+        if changes.deliveries is not None:
+            self.attempts.put_back(changes.deliveries.failures)
+            self.book.put_back(changes.deliveries.leases)

@@ -1,0 +1,4 @@
+"""HTTP/JSON in front of the gRPC services, in the manner of grpc-gateway.
+
+Of the service it knows the protobuf descriptors and how to call a method (``caller``), and no more.
+"""

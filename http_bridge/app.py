@@ -1,0 +1,105 @@
+"""The HTTP application: a request in, one gRPC call, its reply out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from ssl import SSLContext
+from typing import Any, Final
+
+from aiohttp import web
+from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.message_factory import GetMessageClass
+
+from http_bridge import errors
+from http_bridge.caller import Caller, Metadata, RpcFailure
+from http_bridge.routes import Route, Router, routes_of
+from http_bridge.transcode import BadJson, dump, reply_json, request_of
+
+MAX_BODY_BYTES: Final = 20 * 1024 * 1024
+"""A publish of 10 MB in base64, and JSON around it."""
+
+_CALL_TIMEOUT_S: Final = 60.0
+_FORWARDED_HEADERS: Final = ("authorization", "x-api-key", "x-goog-user-project")
+_CONTENT_TYPE: Final = "application/json; charset=UTF-8"
+_COMPRESSED_FROM: Final = 1024
+_OVERRIDE: Final = "X-HTTP-Method-Override"
+
+
+class GoogleRest:
+    """Google's REST dialect of Pub/Sub v1, on whatever services it is given."""
+
+    def __init__(self, caller: Caller, services: Iterable[ServiceDescriptor]) -> None:
+        self._caller = caller
+        self._router = Router([*_policy_routes(services := list(services)), *routes_of(services)])
+
+    def application(self) -> web.Application:
+        app = web.Application(client_max_size=MAX_BODY_BYTES)
+        app.router.add_route("*", "/{path:.*}", self._handle)
+        return app
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        if request.method == "GET" and request.path == "/":
+            return web.Response(text="Ok\n")
+        method = request.headers.get(_OVERRIDE, request.method)
+        match = self._router.find(method.upper(), request.rel_url.raw_path)
+        if match is None:
+            return _json(*errors.no_route())
+        try:
+            body = await request.read()
+            message = request_of(match, request.query.items(), body)
+            serialized = await self._caller(
+                match.route.path,
+                message.SerializeToString(),
+                metadata=_metadata(request),
+                timeout_s=_CALL_TIMEOUT_S,
+            )
+        except BadJson as fault:
+            return _json(*errors.of_request(fault))
+        except RpcFailure as failure:
+            return _json(*errors.of_call(failure))
+        except web.HTTPRequestEntityTooLarge:
+            return _json(*errors.too_large(MAX_BODY_BYTES))
+        reply = GetMessageClass(match.route.method.output_type).FromString(serialized)
+        text = reply_json(
+            reply,
+            pretty=request.query.get("prettyPrint") != "false",
+            enums_as_numbers="enum-encoding=int" in request.query.get("$alt", ""),
+        )
+        response = web.Response(body=text, headers={"Content-Type": _CONTENT_TYPE})
+        if len(text) >= _COMPRESSED_FROM:
+            response.enable_compression()
+        return response
+
+
+@asynccontextmanager
+async def serving(
+    application: web.Application, host: str, port: int, tls: SSLContext | None = None
+) -> AsyncIterator[int]:
+    """Serve while the context lasts; gives the port. Raises OSError."""
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port, ssl_context=tls).start()
+        yield int(runner.addresses[0][1])
+    finally:
+        await runner.cleanup()
+
+
+def _policy_routes(services: Iterable[ServiceDescriptor]) -> list[Route]:
+    """Pub/Sub: GetIamPolicy is a GET, unlike what IAM's own annotations say."""
+    return [
+        Route("GET", route.template, "", route.method)
+        for route in routes_of(services)
+        if route.method.name == "GetIamPolicy"
+    ]
+
+
+def _metadata(request: web.Request) -> Metadata:
+    """Who calls, for the method to find out."""
+    headers = request.headers
+    return [(name, headers[name]) for name in _FORWARDED_HEADERS if name in headers]
+
+
+def _json(status: int, body: dict[str, Any]) -> web.Response:
+    return web.Response(status=status, body=dump(body), headers={"Content-Type": _CONTENT_TYPE})
