@@ -22,7 +22,7 @@ class FakeS3:
         """Does it refuse whoever asks?"""
         self.uploads: dict[str, dict[int, bytes]] = {}
         self.authorizations: set[str] = set()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server = _Server(("127.0.0.1", 0), _handler(self))
         self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
@@ -69,6 +69,11 @@ class FakeS3:
                 self.buckets[bucket][key] = b"".join(stored[number] for number in sorted(stored))
                 return 200, _upload("Complete", bucket, key, ""), tag
         return 405, "", {}
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Nothing: servers under test are killed in the middle of their requests."""
 
 
 def _upload(what: str, bucket: str, key: str, upload: str) -> str:
