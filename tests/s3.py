@@ -1,5 +1,7 @@
 """A stand-in for S3: as much of its HTTP API as writing objects and listing a bucket takes.
 
+Google Cloud Storage understands the same requests.
+
 It checks no signatures. What it knows of multipart uploads is what matters here: parts are not
 seen before the upload is completed.
 """
@@ -10,7 +12,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Self
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 
 class FakeS3:
@@ -44,7 +46,7 @@ class FakeS3:
         """Status, XML and headers of an answer."""
         parts = urlsplit(url)
         query = parse_qs(parts.query, keep_blank_values=True)
-        bucket, _, key = parts.path.removeprefix("/").partition("/")
+        bucket, _, key = unquote(parts.path).removeprefix("/").partition("/")
         if self.denied:
             return 403, "<Error><Code>AccessDenied</Code></Error>", {}
         if bucket not in self.buckets:

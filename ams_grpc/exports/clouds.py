@@ -131,7 +131,7 @@ def open_store(url: str, options: Mapping[str, str]) -> ObjectStore:
     DestinationError for options that there are not.
     """
     client_options: dict[str, Any] = dict(_TIMEOUTS)
-    if any(value.startswith("http://") for value in options.values()):
+    if any("http://" in value for value in options.values()):
         client_options["allow_http"] = True
     settings: dict[str, Any] = {
         "config": dict(options),

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from typing import Any
 
 import obstore
 import pytest
-from obstore.store import GCSStore, MemoryStore, S3Store
+from obstore.store import GCSStore, MemoryStore, ObjectStore, S3Store
 
 from ams_grpc.exports import clouds
-from ams_grpc.exports.buckets import DestinationError
-from ams_grpc.exports.clouds import CloudBucket, open_store
+from ams_grpc.exports.buckets import NOT_FOUND, PERMISSION_DENIED, DestinationError
+from ams_grpc.exports.clouds import CloudBucket, UploadedObject, open_store
+from tests.s3 import FakeS3
 
 
 @pytest.fixture(autouse=True)
@@ -64,8 +67,65 @@ def test_urls_lead_to_the_bucket_and_its_prefix() -> None:
     assert isinstance(store, S3Store)
     assert store.prefix == "deep/er"
     assert store.config["bucket"] == "archive"
-    key = '{"client_email": "a", "private_key": "b", "private_key_id": "c", "disable_oauth": true}'
-    assert isinstance(_stored_at("gs://archive", service_account_key=key), GCSStore)
+    assert isinstance(of_google("https://example.com"), GCSStore)
+
+
+def of_s3(endpoint: str) -> ObjectStore:
+    options = {"endpoint": endpoint, "region": "eu-west-1"}
+    keys = {"access_key_id": "somebody", "secret_access_key": "hunter2"}
+    return open_store("s3://archive/deep", options | keys)
+
+
+def of_google(endpoint: str) -> ObjectStore:
+    key = {"gcs_base_url": endpoint, "disable_oauth": True}
+    nobody = {"client_email": "", "private_key": "", "private_key_id": ""}
+    return open_store("gs://archive/deep", {"service_account_key": json.dumps(key | nobody)})
+
+
+@pytest.mark.parametrize("store_at", [of_s3, of_google])
+async def test_objects_arrive_in_one_request_or_in_parts(
+    store_at: Callable[[str], ObjectStore],
+) -> None:
+    with FakeS3() as s3:
+        bucket = CloudBucket(store_at(s3.endpoint))
+        with pytest.raises(DestinationError) as caught:
+            await bucket.check()
+        assert caught.value.state == NOT_FOUND
+        s3.buckets["archive"] = {}
+        await bucket.check()
+
+        short, long = await bucket.create("é/short"), await bucket.create("long")
+        await short.write(b"123")
+        await long.write(b"1234567890" * 3 + b"123")
+        await short.complete()
+        await long.complete()
+
+        assert s3.buckets["archive"] == {
+            "deep/é/short": b"123",
+            "deep/long": b"1234567890" * 3 + b"123",
+        }
+
+
+@pytest.mark.parametrize("store_at", [of_s3, of_google])
+@pytest.mark.parametrize("size", [1, 35])
+async def test_whoever_may_not_write_is_told_so(
+    store_at: Callable[[str], ObjectStore], size: int
+) -> None:
+    with FakeS3() as s3:
+        s3.denied = True
+        bucket = CloudBucket(store_at(s3.endpoint))
+        await bucket.check()  # who may not list may still be allowed to write
+        opened = await bucket.create("orders.txt")
+
+        with pytest.raises(DestinationError) as caught:
+            await write(opened, b"1" * size)
+
+    assert caught.value.state == PERMISSION_DENIED
+
+
+async def write(opened: UploadedObject, data: bytes) -> None:
+    await opened.write(data)
+    await opened.complete()
 
 
 def test_options_that_there_are_not_are_an_error_that_shows_no_value() -> None:
