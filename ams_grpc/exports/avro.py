@@ -13,7 +13,6 @@ from io import BytesIO, StringIO
 from typing import Any, Final
 
 import fastavro
-import fastavro.schema
 
 from ams_grpc.broker.policies import SECOND_US
 from ams_grpc.exports.records import AvroSchema, UnfitMessage
@@ -103,8 +102,12 @@ class TopicSchemaFormat(_Container):
         try:
             super().__init__(definition if metadata_of is None else _with_metadata(definition))
             self._reader = _plain(definition)
-        except (fastavro.schema.SchemaParseException, fastavro.schema.UnknownType) as error:
-            raise UnfitSchema(f"the topic's schema is not valid: {error}") from error
+        except UnfitSchema:
+            raise
+        except Exception as error:  # fastavro raises whatever the definition leads it to
+            raise UnfitSchema(
+                f"the topic's schema is not valid ({type(error).__name__})"
+            ) from error
         self._metadata_of = None if metadata_of is None else _text(metadata_of)
         self._schema_of = schema_of
         self._writers: dict[str, Any] = {"": self._reader}
@@ -139,7 +142,10 @@ class TopicSchemaFormat(_Container):
             definition = await self._schema_of(revision)
             if definition is None:
                 raise UnfitMessage("The revision of its schema is not there any more.")
-            writer = self._writers[revision] = _plain(_definition(definition))
+            try:
+                writer = self._writers[revision] = _plain(_definition(definition))
+            except Exception as error:
+                raise UnfitMessage("The revision of its schema is not valid.") from error
         return writer
 
 

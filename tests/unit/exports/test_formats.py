@@ -193,6 +193,11 @@ async def test_messages_of_another_revision_are_converted() -> None:
     assert records == [AS_READ | {"note": None}]
 
 
+async def test_a_revision_that_is_not_valid_is_a_problem_of_the_message() -> None:
+    with pytest.raises(UnfitMessage, match="revision"):
+        await of_topic(older={"type": "nothing"}).record(message(b"", attributes=OLDER))
+
+
 async def test_a_revision_that_is_gone_is_a_problem_of_the_message() -> None:
     one = message(avro(SCHEMA, ORDER), attributes=OLDER)
 
@@ -234,6 +239,8 @@ def test_metadata_need_a_record_that_has_room_for_them(schema: AvroSchema) -> No
         of_topic(metadata=True, schema=schema)
 
 
-def test_a_schema_that_is_none_is_refused() -> None:
+@pytest.mark.parametrize("metadata", [False, True])
+@pytest.mark.parametrize("schema", [{"type": "nothing"}, {"fields": []}])
+def test_a_schema_that_is_none_is_refused(schema: AvroSchema, metadata: bool) -> None:
     with pytest.raises(UnfitSchema):
-        of_topic(schema={"type": "nothing"})
+        of_topic(schema=schema, metadata=metadata)
