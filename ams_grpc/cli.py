@@ -113,15 +113,22 @@ def migrate(**flags: Any) -> None:
 @_settings
 def show_config(**flags: Any) -> None:
     """Print the effective settings as TOML, secrets masked."""
-    import json
-
     config = _load(flags)
     for name, value in sorted(config.shown().items()):
         about = type(config).model_fields[name].description
         if about:
             click.echo(f"# {about}")
-        # A JSON string, number or boolean is one in TOML, too.
-        click.echo(f"# {name} is not set" if value is None else f"{name} = {json.dumps(value)}")
+        click.echo(f"# {name} is not set" if value is None else f"{name} = {_toml(value)}")
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML has it. A JSON string, number or boolean is one in TOML, too."""
+    import json
+
+    if isinstance(value, dict):
+        pairs = (f"{json.dumps(key)} = {_toml(part)}" for key, part in value.items())
+        return f"{{ {', '.join(pairs)} }}" if value else "{}"
+    return json.dumps(value)
 
 
 def _load(flags: dict[str, Any]) -> Any:

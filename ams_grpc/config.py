@@ -10,10 +10,12 @@ import ipaddress
 import os
 import re
 import ssl
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -26,6 +28,23 @@ from ams_grpc.broker.profiles import PROFILES
 
 CONFIG_FILE_VARIABLE: Final = "AMS_CONFIG"
 _MIB: Final = 1024 * 1024
+
+
+_BUCKET: Final = "{bucket}"
+
+
+class ExportBucket(BaseModel):
+    """Where one bucket of exports is, if not where all are."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    url: str
+    options: dict[str, SecretStr] = {}
+
+    @field_validator("url")
+    @classmethod
+    def _check_url(cls, url: str) -> str:
+        return _checked_bucket_url(url)
 
 
 class Config(BaseSettings):
@@ -110,6 +129,30 @@ class Config(BaseSettings):
     )
     drain_s: float = Field(20.0, ge=0, description="Seconds that running calls then have to finish")
 
+    export_root: Path | None = Field(
+        None, description="Folder whose subfolders are the buckets of exports; unset: data/buckets"
+    )
+    export_url: str | None = Field(
+        None,
+        description="s3:// or gs:// URL of each bucket of exports, {bucket} in place of its name; "
+        "unset: buckets are folders",
+    )
+    export_options: dict[str, SecretStr] = Field(
+        {},
+        description="For export_url: endpoint, region, access_key_id, secret_access_key ...; "
+        "unset ones come from AWS_* and GOOGLE_* variables",
+    )
+    export_buckets: dict[str, ExportBucket] = Field(
+        {}, description="Buckets that are somewhere else: url and options of each"
+    )
+
+    @field_validator("export_url")
+    @classmethod
+    def _check_export_url(cls, url: str | None) -> str | None:
+        if url is not None and _BUCKET not in url:
+            raise ValueError(f"{_BUCKET} must stand where the name of a bucket is to go")
+        return None if url is None else _checked_bucket_url(url)
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if (self.tls_cert is None) != (self.tls_key is None):
@@ -160,6 +203,11 @@ class Config(BaseSettings):
             allowed=self.push_allowed_hosts,
         )
 
+    @property
+    def effective_export_root(self) -> Path:
+        """The folder of the buckets that are folders."""
+        return self.data / "buckets" if self.export_root is None else self.export_root
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -180,7 +228,23 @@ class Config(BaseSettings):
         values = self.model_dump(mode="json")
         values["database_url"] = mask_url(self.effective_database_url.get_secret_value())
         values["profile"] = self.effective_profile
+        values["export_root"] = str(self.effective_export_root)
         return values
+
+
+def _checked_bucket_url(url: str) -> str:
+    """Credentials have their own place; in an address they would be shown."""
+    parts = urlsplit(url.replace(_BUCKET, "bucket"))
+    if parts.scheme not in {"s3", "gs"} or not parts.hostname:
+        raise ValueError("the URL of a bucket begins with s3:// or gs://, and its name follows")
+    if parts.username is not None or parts.query or parts.fragment or parts.port is not None:
+        raise ValueError("the URL of a bucket has nothing but its name and a prefix")
+    return url
+
+
+def revealed(options: Mapping[str, SecretStr]) -> dict[str, str]:
+    """Secrets, for whoever is to use them."""
+    return {name: value.get_secret_value() for name, value in options.items()}
 
 
 def split_address(address: str) -> tuple[str, int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -32,7 +32,9 @@ from ams_grpc.broker.names import SnapshotName, SubscriptionName, TopicName
 from ams_grpc.broker.profiles import PROFILES
 from ams_grpc.broker.views import FilteredView, PlainView, View
 from ams_grpc.broker.workers import Supervisor
-from ams_grpc.config import Config, split_address
+from ams_grpc.config import Config, revealed, split_address
+from ams_grpc.exports.destinations import Destinations, Place
+from ams_grpc.exports.worker import ExportWorker
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2
 from ams_grpc.push.documents import CERTIFICATES, DISCOVERY
 from ams_grpc.push.push import PushRoom, PushSettings
@@ -134,7 +136,11 @@ async def running(config: Config) -> AsyncIterator[Addresses]:
             PushRoom(_push_settings(config), rules, broker.subscriptions, storage.secret, clock)
         )
         workers = await parts.enter_async_context(
-            Supervisor(storage.catalog, {"push": pushes.worker}, drain_s=config.drain_s)
+            Supervisor(
+                storage.catalog,
+                {"push": pushes.worker, "export": exporter(config, broker, storage)},
+                drain_s=config.drain_s,
+            )
         )
         broker.subscriptions.workers = workers
         policies = Policies(
@@ -198,6 +204,40 @@ def _view_of(lanes: Lanes, clock: Clock, log: Log, subscription: Subscription) -
         whose = ("subscription", subscription.id)
         view = TransformedView(view, transforms, lanes=lanes, whose=whose, clock=clock)
     return view
+
+
+def exporter(
+    config: Config, broker: Broker, storage: Storage
+) -> Callable[[Subscription], ExportWorker]:
+    """What makes the workers of exports."""
+    places = {
+        name: Place(bucket.url, revealed(bucket.options))
+        for name, bucket in config.export_buckets.items()
+    }
+    destinations = Destinations(
+        config.effective_export_root,
+        None
+        if config.export_url is None
+        else Place(config.export_url, revealed(config.export_options)),
+        places,
+    )
+
+    def worker(subscription: Subscription) -> ExportWorker:
+        return ExportWorker(
+            subscription,
+            subscriptions=broker.subscriptions,
+            catalog=storage.catalog,
+            clock=broker.clock,
+            bucket_of=destinations.bucket,
+            schema_of_topic=_no_schema,
+            max_messages=config.max_outstanding // 2,
+        )
+
+    return worker
+
+
+async def _no_schema(_topic_id: int, _revision: str) -> None:
+    return None
 
 
 @asynccontextmanager

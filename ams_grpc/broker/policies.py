@@ -136,6 +136,9 @@ class AvroFormat:
     use_topic_schema: bool = False
 
 
+DEFAULT_EXPORT_DURATION_US: Final = 300 * SECOND_US
+
+
 @dataclass(frozen=True, slots=True)
 class StorageExport:
     """Messages are written to objects of a bucket.
@@ -149,7 +152,7 @@ class StorageExport:
     filename_suffix: str = ""
     filename_datetime_format: str = ""
     avro: AvroFormat | None = None
-    max_duration_us: int = 300 * SECOND_US
+    max_duration_us: int = DEFAULT_EXPORT_DURATION_US
     max_bytes: int = 0
     max_messages: int = 0
     service_account_email: str = ""

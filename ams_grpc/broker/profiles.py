@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from ams_grpc.broker.policies import DAY_US, SECOND_US
+from ams_grpc.broker.policies import DAY_US, MINUTE_US, SECOND_US
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,8 @@ class Profile:
     min_expiration_us: int
     push_over_http: bool
     push_to_loopback: bool
+    min_export_duration_us: int
+    min_export_messages: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ STRICT: Final = Profile(
     min_expiration_us=DAY_US,
     push_over_http=False,
     push_to_loopback=False,
+    min_export_duration_us=MINUTE_US,
+    min_export_messages=1000,
 )
 EMULATOR: Final = Profile(
     "emulator",
@@ -44,6 +48,8 @@ EMULATOR: Final = Profile(
     min_expiration_us=SECOND_US,
     push_over_http=True,
     push_to_loopback=True,
+    min_export_duration_us=SECOND_US,
+    min_export_messages=1,
 )
 
 PROFILES: Final = {profile.name: profile for profile in (STRICT, EMULATOR)}
@@ -57,5 +63,12 @@ DIFFERENCES: Final = (
     Difference(
         "push_to_loopback",
         "Push endpoints may be on this machine, if the service listens there only",
+    ),
+    Difference(
+        "min_export_duration_us",
+        "Shortest cloud_storage_config.max_duration of a subscription, in microseconds",
+    ),
+    Difference(
+        "min_export_messages", "Smallest cloud_storage_config.max_messages of a subscription"
     ),
 )

@@ -21,8 +21,10 @@ from ams_grpc.broker.errors import (
     too_small,
 )
 from ams_grpc.broker.filters import parse_filter
+from ams_grpc.broker.object_names import check_object_names
 from ams_grpc.broker.policies import (
     DAY_US,
+    DEFAULT_EXPORT_DURATION_US,
     HOUR_US,
     MINUTE_US,
     SECOND_US,
@@ -31,6 +33,7 @@ from ams_grpc.broker.policies import (
     MessageStoragePolicy,
     PushConfig,
     RetryPolicy,
+    StorageExport,
     Transform,
 )
 from ams_grpc.broker.profiles import Profile
@@ -86,6 +89,8 @@ def check_subscription(config: SubscriptionConfig, profile: Profile) -> None:
     if config.filter:
         parse_filter(config.filter)
     _check_transforms(config.transforms)
+    if config.export is not None:
+        _check_export(config.export, config.ack_deadline_s, profile)
 
 
 def check_push(push: PushConfig, endpoints: EndpointRules) -> None:
@@ -251,6 +256,59 @@ def _check_function(transform: JavaScriptTransform) -> None:
 def _bad_function(field: str, detail: str) -> InvalidArgument:
     path = f"message_transforms.javascript_udf.{field}"
     return invalid_argument(f"message_transforms: {detail}", field=path)
+
+
+# --- exports ------------------------------------------------------------------------------------
+
+MAX_EXPORT_DURATION_US: Final = 10 * MINUTE_US
+MIN_EXPORT_BYTES: Final = 1_000
+MAX_EXPORT_BYTES: Final = 10 * 1024**3
+
+_BUCKET: Final = re.compile(r"[a-z0-9](?:[a-z0-9_-]|\.(?!\.)){1,220}[a-z0-9]")
+_MAX_BUCKET_PART: Final = 63
+
+
+def _check_export(export: StorageExport, ack_deadline_s: int, profile: Profile) -> None:
+    """Pub/Sub: CloudStorageConfig."""
+    _check_bucket(export.bucket)
+    check_object_names(export)
+    _check_export_duration(export.max_duration_us, ack_deadline_s, profile)
+    path = "cloud_storage_config.max_bytes"
+    if export.max_bytes and not MIN_EXPORT_BYTES <= export.max_bytes <= MAX_EXPORT_BYTES:
+        raise out_of_bounds(path, export.max_bytes, MIN_EXPORT_BYTES, MAX_EXPORT_BYTES)
+    path = "cloud_storage_config.max_messages"
+    if export.max_messages and export.max_messages < profile.min_export_messages:
+        raise too_small(path, export.max_messages, profile.min_export_messages)
+
+
+def _check_bucket(bucket: str) -> None:
+    """Cloud Storage: 3 to 63 characters, or 222 with dots between parts of up to 63."""
+    parts = bucket.split(".")
+    if _BUCKET.fullmatch(bucket) is None or any(len(part) > _MAX_BUCKET_PART for part in parts):
+        path = "cloud_storage_config.bucket"
+        raise invalid_argument(f"{path}: '{bucket}' is not the name of a bucket", field=path)
+
+
+def _check_export_duration(duration_us: int, ack_deadline_s: int, profile: Profile) -> None:
+    """Pub/Sub: 1 to 10 minutes, and not above the ack deadline.
+
+    The default of 5 minutes goes with every ack deadline: otherwise the default ack deadline, of 10
+    seconds, could not stay as it is.
+    """
+    path = "cloud_storage_config.max_duration"
+    if not profile.min_export_duration_us <= duration_us <= MAX_EXPORT_DURATION_US:
+        raise out_of_bounds(
+            path,
+            duration_text(duration_us),
+            duration_text(profile.min_export_duration_us),
+            duration_text(MAX_EXPORT_DURATION_US),
+        )
+    if duration_us > ack_deadline_s * SECOND_US and duration_us != DEFAULT_EXPORT_DURATION_US:
+        raise invalid_argument(
+            f"{path} {duration_text(duration_us)} is longer than "
+            f"ack_deadline_seconds {ack_deadline_s}",
+            field=path,
+        )
 
 
 # --- labels -------------------------------------------------------------------------------------

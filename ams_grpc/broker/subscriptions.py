@@ -26,6 +26,7 @@ from ams_grpc.broker.errors import (
     StorageUnavailable,
     Unavailable,
     already_exists,
+    invalid_argument,
     not_found,
 )
 from ams_grpc.broker.exactly_once import Confirmation
@@ -112,6 +113,7 @@ class Subscriptions:
         self._check(config)
         if config.transforms and self._check_transforms is not None:
             await self._check_transforms(config.transforms)
+        await self._check_topic_schema(topic, config)
         if name is None:
             name = SubscriptionName(topic.project, f"sub-{uuid.uuid4().hex}")
         if config.dead_letter is not None:
@@ -150,6 +152,8 @@ class Subscriptions:
             is_new = config.transforms != subscription.config.transforms
             if is_new and self._check_transforms is not None:
                 await self._check_transforms(config.transforms)
+            if subscription.topic_name is not None and config.export != subscription.config.export:
+                await self._check_topic_schema(subscription.topic_name, config)
             return await self._catalog.update_subscription(subscription, config)
 
         updated = await until_unchanged(name, attempt)
@@ -422,6 +426,15 @@ class Subscriptions:
     def _dismiss_worker(self, subscription: Subscription) -> None:
         if self.workers is not None:
             self.workers.gone(subscription.id)
+
+    async def _check_topic_schema(self, topic: TopicName, config: SubscriptionConfig) -> None:
+        """Pub/Sub: an export can only use the schema of a topic that has one."""
+        export = config.export
+        if export is None or export.avro is None or not export.avro.use_topic_schema:
+            return
+        if (await self._catalog.topic(topic)).config.schema_settings is None:
+            path = "cloud_storage_config.avro_config.use_topic_schema"
+            raise invalid_argument(f"{path}: the topic has no schema", field=path)
 
     # --- runtimes ----------------------------------------------------------------------------
 

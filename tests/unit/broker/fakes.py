@@ -417,7 +417,8 @@ class MemoryCatalog(Port):
     async def update_subscription(
         self, subscription: Subscription, config: SubscriptionConfig
     ) -> Subscription:
-        return await self._replace(subscription, replace(subscription, config=config))
+        changed = replace(subscription, config=config, resource_error="")
+        return await self._replace(subscription, changed)
 
     async def detach_subscription(self, subscription: Subscription) -> Subscription:
         return await self._replace(subscription, replace(subscription, detached=True))
