@@ -22,11 +22,15 @@ from ams_grpc.broker.broker import Broker, BrokerSettings
 from ams_grpc.broker.clock import SystemClock
 from ams_grpc.broker.errors import StorageUnavailable
 from ams_grpc.broker.profiles import PROFILES
+from ams_grpc.broker.schemas import Schemas
 from ams_grpc.config import Config, split_address
-from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2
+from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2, schema_pb2
+from ams_grpc.services.definitions import CompiledDefinitions
 from ams_grpc.services.frame import Calls, handlers
+from ams_grpc.services.gate import SchemaGate, chain
 from ams_grpc.services.messages import decode
 from ams_grpc.services.publisher import Publisher
+from ams_grpc.services.schema import SchemaService
 from ams_grpc.services.subscriber import Subscriber
 from ams_grpc.storage.storage import Storage, open_storage
 
@@ -82,8 +86,11 @@ async def running(config: Config) -> AsyncIterator[Addresses]:
                 queue_timeout_s=config.queue_timeout_s,
             )
         )
+        definitions = CompiledDefinitions()
         broker = Broker(
             catalog=storage.catalog,
+            schemas=storage.schemas,
+            gate=chain(SchemaGate(storage.schemas, definitions)),
             reader=storage.log,
             commits=storage.commits,
             upkeep=storage.upkeep,
@@ -104,7 +111,9 @@ async def running(config: Config) -> AsyncIterator[Addresses]:
         calls = Calls()
         health_servicer = health.aio.HealthServicer()
         grpc_address = await parts.enter_async_context(
-            _grpc_server(config, broker, calls, health_servicer)
+            _grpc_server(
+                config, broker, Schemas(storage.schemas, definitions), calls, health_servicer
+            )
         )
         draining = asyncio.Event()
         admin_address = None
@@ -124,7 +133,11 @@ async def running(config: Config) -> AsyncIterator[Addresses]:
 
 @asynccontextmanager
 async def _grpc_server(
-    config: Config, broker: Broker, calls: Calls, health_servicer: health.aio.HealthServicer
+    config: Config,
+    broker: Broker,
+    schemas: Schemas,
+    calls: Calls,
+    health_servicer: health.aio.HealthServicer,
 ) -> AsyncIterator[str]:
     """Serve gRPC; gives the address.
 
@@ -132,11 +145,12 @@ async def _grpc_server(
     """
     server = grpc.aio.server(options=_OPTIONS)
     names = [health.SERVICE_NAME, reflection.SERVICE_NAME]
-    for service, servicer in (
-        ("Publisher", Publisher(broker)),
-        ("Subscriber", Subscriber(broker)),
+    services = pubsub_pb2.DESCRIPTOR.services_by_name
+    for descriptor, servicer in (
+        (services["Publisher"], Publisher(broker)),
+        (services["Subscriber"], Subscriber(broker)),
+        (schema_pb2.DESCRIPTOR.services_by_name["SchemaService"], SchemaService(schemas)),
     ):
-        descriptor = pubsub_pb2.DESCRIPTOR.services_by_name[service]
         server.add_generic_rpc_handlers((handlers(descriptor, servicer, calls),))
         names.append(descriptor.full_name)
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)

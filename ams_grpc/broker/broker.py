@@ -21,6 +21,7 @@ from ams_grpc.broker.log import Log
 from ams_grpc.broker.ports import Catalog, Commits, Decoder, Gate, LogReader, StoredBatch, Upkeep
 from ams_grpc.broker.profiles import Profile
 from ams_grpc.broker.retention import Retention
+from ams_grpc.broker.schemas import SchemaCatalog
 from ams_grpc.broker.snapshots import Snapshots
 from ams_grpc.broker.subscriptions import Subscriptions
 from ams_grpc.broker.topics import Topics
@@ -60,6 +61,7 @@ class Broker:
         secret: bytes,
         settings: BrokerSettings,
         gate: Gate | None = None,
+        schemas: SchemaCatalog | None = None,
         view_of: Callable[[Log, Subscription], View] = _plain_view,
     ) -> None:
         self.clock = clock
@@ -77,7 +79,7 @@ class Broker:
             max_outstanding=settings.max_outstanding,
             view_of=view_of,
         )
-        self.topics = Topics(catalog, commits, self.subscriptions, gate)
+        self.topics = Topics(catalog, commits, self.subscriptions, gate, schemas)
         self.snapshots = Snapshots(catalog, reader, commits, self.subscriptions, clock)
         self.retention = Retention(
             upkeep, self.subscriptions, clock, interval_s=settings.retention_interval_s

@@ -17,6 +17,7 @@ from ams_grpc.storage.failures import unavailable
 from ams_grpc.storage.log import SqlLogReader
 from ams_grpc.storage.migrate import prepare
 from ams_grpc.storage.reading import Readers
+from ams_grpc.storage.schemas import SqlSchemas
 from ams_grpc.storage.tables import meta
 from ams_grpc.storage.threads import Threads
 from ams_grpc.storage.upkeep import Upkeep
@@ -30,6 +31,7 @@ class Storage:
 
     commits: GroupCommit
     catalog: SqlCatalog
+    schemas: SqlSchemas
     log: SqlLogReader
     upkeep: Upkeep
     server_secret: bytes = field(repr=False)
@@ -60,6 +62,7 @@ async def open_storage(address: str, clock: WallClock, **options: Any) -> AsyncI
         yield Storage(
             commits=commits,
             catalog=SqlCatalog(readers, commits, clock),
+            schemas=SqlSchemas(readers, commits, clock),
             log=SqlLogReader(readers, clock),
             upkeep=Upkeep(readers, commits),
             server_secret=await readers.run(_server_secret),

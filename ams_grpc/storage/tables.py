@@ -21,6 +21,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    UniqueConstraint,
 )
 from sqlalchemy.types import TypeEngine
 
@@ -60,6 +61,33 @@ meta: Final = Table(
 )
 """``server_secret``: 32 random bytes, for ever. ``alive_us``: when the service last ran."""
 
+schemas: Final = Table(
+    "schemas",
+    metadata,
+    _id(),
+    Column("name", NAME, nullable=False, unique=True),
+    Column("project", NAME, nullable=False),
+    Column("type", NAME, nullable=False),
+    _number("version"),
+    _number("created_us"),
+    Index(None, "project", "name"),
+    sqlite_autoincrement=True,
+)
+
+schema_revisions: Final = Table(
+    "schema_revisions",
+    metadata,
+    _id(),  # the revision's number: grows, and is never used twice
+    _number("schema_id", ForeignKey("schemas.id", ondelete="CASCADE")),
+    Column("revision_id", NAME, nullable=False),
+    _number("created_us"),
+    Column("root", NAME, nullable=False),
+    Column("definition", LargeBinary, nullable=False),  # text as it came, in UTF-8
+    Column("compiled", LargeBinary, nullable=False),
+    UniqueConstraint("schema_id", "revision_id"),
+    sqlite_autoincrement=True,
+)
+
 topics: Final = Table(
     "topics",
     metadata,
@@ -73,6 +101,8 @@ topics: Final = Table(
     _counter("last_publish_us"),
     _counter("byte_count"),  # of all that was ever published
     _number("created_us"),
+    # The schema in its settings; NULL once that is deleted. No foreign key: see storage.schemas.
+    Column("schema_id", NUMBER, index=True),
     Index(None, "project", "name"),
     sqlite_autoincrement=True,
 )
