@@ -46,6 +46,7 @@ _CLIENTS_OWN: Final = "googclient_"  # official clients put their trace context 
 _TOPIC_TAG: Final = 0x0A
 _MESSAGES_TAG: Final = 0x12
 _DATA_TAG: Final = b"\x0a"
+_MAX_SHIFT: Final = 63  # protobuf: ten bytes
 _MORE: Final = 0x80  # this bit of a varint's byte says that another byte follows
 
 
@@ -357,7 +358,7 @@ def _varint(number: int) -> bytes:
 
 
 def _read_varint(data: bytes, position: int) -> tuple[int, int]:
-    """A number as protobuf writes it, and where it ends."""
+    """A number as protobuf writes it, and where it ends. IndexError: it does not end."""
     number = shift = 0
     while True:
         byte = data[position]
@@ -366,3 +367,5 @@ def _read_varint(data: bytes, position: int) -> tuple[int, int]:
         if not byte & _MORE:
             return number, position
         shift += 7
+        if shift > _MAX_SHIFT:  # or megabytes of these would become one number, bit by bit
+            raise IndexError
