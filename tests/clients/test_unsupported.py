@@ -8,15 +8,13 @@ import grpc
 import pytest
 from google.api_core import exceptions
 from google.protobuf.field_mask_pb2 import FieldMask
-from google.pubsub_v1 import PublisherClient, SchemaServiceClient, types
-from google.pubsub_v1.services.schema_service.transports import SchemaServiceGrpcTransport
+from google.pubsub_v1 import PublisherClient, types
 
 from tests.clients.pubsub import PubSub
 
 TRANSFORM = {"javascript_udf": {"function_name": "f", "code": "function f(m) { return m; }"}}
 
 OF_TOPICS: dict[str, Any] = {
-    "schema_settings": {"schema": "projects/p/schemas/order", "encoding": "JSON"},
     "ingestion_data_source_settings": {
         "cloud_storage": {"bucket": "b", "text_format": {"delimiter": "\n"}}
     },
@@ -114,11 +112,7 @@ def test_a_subscription_cannot_become_a_push_subscription(pubsub: PubSub) -> Non
         )
 
 
-def test_schemas_and_policies_are_not_there(pubsub: PubSub) -> None:
-    schemas = SchemaServiceClient(transport=SchemaServiceGrpcTransport(channel=pubsub.channel))
-
-    with pytest.raises(exceptions.MethodNotImplemented):
-        schemas.get_schema(name=f"{pubsub.path}/schemas/order")
+def test_policies_are_not_there(pubsub: PubSub) -> None:
     with pytest.raises(exceptions.MethodNotImplemented):
         PublisherClient.get_iam_policy(pubsub.publisher, {"resource": pubsub.topic()})
 

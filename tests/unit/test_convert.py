@@ -15,8 +15,14 @@ from hypothesis import strategies as st
 
 from ams_grpc.broker.catalog import Snapshot, Subscription, SubscriptionConfig, Topic, TopicConfig
 from ams_grpc.broker.errors import InvalidArgument, Unimplemented
-from ams_grpc.broker.names import SnapshotName, SubscriptionName, TopicName
-from ams_grpc.broker.policies import DAY_US, SECOND_US, MessageStoragePolicy
+from ams_grpc.broker.names import SchemaName, SnapshotName, SubscriptionName, TopicName
+from ams_grpc.broker.policies import (
+    DAY_US,
+    SECOND_US,
+    Encoding,
+    MessageStoragePolicy,
+    SchemaSettings,
+)
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
 from ams_grpc.services import convert, time
 
@@ -123,6 +129,8 @@ def fill(message: Message, field: FieldDescriptor) -> None:
 def scalar(field: FieldDescriptor) -> object:
     if field.enum_type:
         return field.enum_type.values[-1].number
+    if field.containing_type is pb.SchemaSettings.DESCRIPTOR and field.name == "schema":
+        return "projects/p/schemas/order"
     kinds: dict[int, object] = {
         FieldDescriptor.CPPTYPE_BOOL: True,
         FieldDescriptor.CPPTYPE_STRING: b"x" if field.type == FieldDescriptor.TYPE_BYTES else "x",
@@ -133,7 +141,6 @@ def scalar(field: FieldDescriptor) -> object:
 @pytest.mark.parametrize(
     "request_of_caller, path",
     [
-        (pb.Topic(schema_settings=pb.SchemaSettings()), "schema_settings"),
         (
             pb.Topic(ingestion_data_source_settings=pb.IngestionDataSourceSettings()),
             "ingestion_data_source_settings",
@@ -213,6 +220,13 @@ def test_a_storage_policy_without_regions_is_still_one() -> None:
     assert convert.topic_config(request).message_storage_policy == MessageStoragePolicy(())
 
 
+schema_settings = st.builds(
+    SchemaSettings,
+    schema=st.none() | st.just(SchemaName("p", "order")),
+    encoding=st.sampled_from(Encoding),
+    first_revision_id=st.text(),
+    last_revision_id=st.text(),
+)
 labels = st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=3)
 durations_us = st.integers(0, 400 * DAY_US)
 
@@ -223,6 +237,7 @@ topic_configs = st.builds(
     kms_key_name=st.text(),
     message_storage_policy=st.none()
     | st.builds(MessageStoragePolicy, st.lists(st.text(), max_size=3).map(tuple), st.booleans()),
+    schema_settings=st.none() | schema_settings,
 )
 
 
