@@ -165,7 +165,7 @@ def _pool(files: Iterable[FileDescriptorProto]) -> descriptor_pool.DescriptorPoo
 
 def _find(pool: descriptor_pool.DescriptorPool, root: str) -> Descriptor:
     try:
-        return pool.FindMessageTypeByName(root)  # type: ignore[no-untyped-call,no-any-return]
+        return pool.FindMessageTypeByName(root)
     except KeyError:
         raise DefinitionError("the root message is not in the definition") from None
 

@@ -175,8 +175,8 @@ def test_random_bytes_are_refused_or_taken_and_nothing_else(
     for check in (schema.check_binary, schema.check_json):
         try:
             check(data)
-        except MessageError as error:
-            assert str(error)
+        except MessageError:
+            continue
 
 
 # --- by example -----------------------------------------------------------------------------------
@@ -198,8 +198,7 @@ RECORD = {
     [
         '{"item": "shoe", "price": null, "next": null}',
         '{"next": null, "price": {"double": 1}, "item": "shoe", "extra": [1]}',
-        '{"item": "", "price": null, '
-        '"next": {"shop.Order": {"item": "", "price": null, "next": null}}}',
+        '{"item":"","price":null,"next":{"shop.Order":{"item":"","price":null,"next":null}}}',
     ],
 )
 def test_avros_json_encoding_is_taken(message: str) -> None:
@@ -215,8 +214,7 @@ def test_avros_json_encoding_is_taken(message: str) -> None:
         ('{"item": "", "price": {"int": 1}, "next": null}', "price: a union has no branch"),
         ('{"item": "", "price": {"null": null}, "next": null}', "price: a union has no branch"),
         (
-            '{"item": "", "price": null, '
-            '"next": {"shop.Order": {"item": "", "price": null, "next": 1}}}',
+            '{"item":"","price":null,"next":{"shop.Order":{"item":"","price":null,"next":1}}}',
             "next.next: a union is null",
         ),
         ('{"item": "", "price": null, "next": {"Order": {}}}', "next: a union has no branch"),

@@ -129,13 +129,14 @@ def test_definitions_with_huge_unions_are_not_compared_for_ever() -> None:
 
 
 def test_cycles_of_different_lengths_are_compared() -> None:
+    names = ["R", *(f"S{n}" for n in range(20))]
+
     def cycle(length: int) -> Any:
         inner: Any = ["null", "R"]
         for n in range(length):
-            inner = ["null", record(field("next", inner), name=f"S{n}", aliases=NAMES)]
-        return record(field("next", inner), aliases=NAMES)
+            inner = ["null", record(field("next", inner), name=f"S{n}", aliases=names)]
+        return record(field("next", inner), aliases=names)
 
-    NAMES = ["R", *(f"S{n}" for n in range(20))]
     assert avro_conflict(cycle(7), cycle(10)) == ""
 
 
