@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from asyncio import get_running_loop
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
@@ -16,8 +16,10 @@ from typing import Final, Protocol, TypeVar
 from ams_grpc.broker.errors import ErrorInfo, InvalidArgument
 from ams_grpc.broker.policies import Encoding
 from ams_grpc.broker.schemas import Definition, SchemaType
+from ams_grpc.schemas.errors import DefinitionError, IncompatibleError, MessageError
 
 T = TypeVar("T")
+Key = TypeVar("Key")
 
 THREADS: Final = 2
 CACHE_BYTES: Final = 4 * 1024 * 1024
@@ -63,8 +65,10 @@ class CompiledDefinitions:
 
     async def check_message(self, definition: Definition, encoding: Encoding, data: bytes) -> None:
         """See ``broker.schemas.Definitions``."""
-        reason = await self._in_thread(lambda: mismatch(_compile(definition), encoding, data))
-        if reason:
+        found = await self._in_thread(
+            lambda: misfits(_compile(definition), encoding, {"message": data})
+        )
+        for reason in found.values():
             form = "JSON" if encoding is Encoding.JSON else "binary"
             raise InvalidArgument(
                 f"Could not parse {form} {_LANGUAGES[definition.type]} message: {reason}",
@@ -104,18 +108,18 @@ class CompiledDefinitions:
         return await get_running_loop().run_in_executor(self._threads, call)
 
 
-def mismatch(compiled: Compiled, encoding: Encoding, data: bytes) -> str:
-    """Why a message does not follow a definition; empty if it does."""
-    from ams_grpc.schemas.errors import MessageError  # noqa: PLC0415  # late, as all languages are
-
-    try:
-        if encoding is Encoding.JSON:
-            compiled.check_json(data)
-        else:
-            compiled.check_binary(data)
-    except MessageError as error:
-        return str(error)
-    return ""
+def misfits(
+    compiled: Compiled, encoding: Encoding, messages: Mapping[Key, bytes]
+) -> dict[Key, str]:
+    """Which messages do not follow a definition, and why."""
+    check = compiled.check_json if encoding is Encoding.JSON else compiled.check_binary
+    found: dict[Key, str] = {}
+    for key, data in messages.items():
+        try:
+            check(data)
+        except MessageError as error:
+            found[key] = str(error)
+    return found
 
 
 def error_info(schema_type: SchemaType, encoding: Encoding, reason: str) -> ErrorInfo:
@@ -132,8 +136,6 @@ def error_info(schema_type: SchemaType, encoding: Encoding, reason: str) -> Erro
 
 
 def _checked(definition: Definition) -> Definition:
-    from ams_grpc.schemas.errors import DefinitionError  # noqa: PLC0415
-
     try:
         if definition.type is SchemaType.PROTOCOL_BUFFER and not definition.compiled:
             from ams_grpc.schemas.protobuf import compile_text  # noqa: PLC0415
@@ -163,7 +165,6 @@ def _compile(definition: Definition) -> Compiled:
 def _conflict(new: Definition, old: Definition) -> str:
     from ams_grpc.schemas.avro import AvroSchema  # noqa: PLC0415
     from ams_grpc.schemas.avro_compatibility import check_readable  # noqa: PLC0415
-    from ams_grpc.schemas.errors import IncompatibleError  # noqa: PLC0415
     from ams_grpc.schemas.protobuf import ProtobufSchema  # noqa: PLC0415
     from ams_grpc.schemas.protobuf_compatibility import check_same  # noqa: PLC0415
 

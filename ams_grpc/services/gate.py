@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from ams_grpc.broker.catalog import Topic
@@ -23,7 +24,7 @@ from ams_grpc.broker.policies import SchemaSettings
 from ams_grpc.broker.ports import Admitted, Gate
 from ams_grpc.broker.schemas import SchemaCatalog, SchemaType
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
-from ams_grpc.services.definitions import Compiled, CompiledDefinitions, error_info, mismatch
+from ams_grpc.services.definitions import Compiled, CompiledDefinitions, error_info, misfits
 from ams_grpc.services.messages import bodies, data_of, payload_of
 
 INLINE_BYTES: Final = 32 * 1024
@@ -100,15 +101,17 @@ class SchemaGate:
             known = await self._definitions.revision(revision.number, self._catalog.definition)
             if known is None:  # deleted just now, as the commit will find out
                 continue
-            misfits = await self._misfits(known.compiled, settings, left)
-            for place in left.keys() - misfits.keys():
+            failed = await self._misfits(known.compiled, settings, left)
+            for place in left.keys() - failed.keys():
                 stamps[place] = revision.stamp
-            if not misfits:
+            if not failed:
                 return stamps
             if of_type is SchemaType.UNSPECIFIED:
                 of_type = known.type
-                reasons = {place: f"revision {revision.id}: {misfits[place]}" for place in misfits}
-            left = {place: left[place] for place in misfits}
+                reasons = {
+                    place: f"revision {revision.id}: {reason}" for place, reason in failed.items()
+                }
+            left = {place: left[place] for place in failed}
         place = min(left)
         raise _refusal(settings, of_type, place, reasons.get(place, "no revision is in range"))
 
@@ -116,14 +119,7 @@ class SchemaGate:
         self, compiled: Compiled, settings: SchemaSettings, messages: Mapping[int, bytes]
     ) -> Mapping[int, str]:
         """Those that do not follow one revision, with the reason."""
-
-        def check() -> dict[int, str]:
-            return {
-                place: reason
-                for place, data in messages.items()
-                if (reason := mismatch(compiled, settings.encoding, data))
-            }
-
+        check = partial(misfits, compiled, settings.encoding, messages)
         work = sum(map(len, messages.values())) + len(messages) * _MESSAGE_BYTES
         if work <= INLINE_BYTES:
             return check()

@@ -294,7 +294,9 @@ def _split(payload: bytes) -> list[bytes]:
 def data_of(body: bytes) -> bytes:
     """The data of a serialized PubsubMessage."""
     if body.startswith(_DATA_TAG):
-        length, start = _read_varint(body, 1)
+        length, start = body[1], 2
+        if length & _MORE:
+            length, start = _read_varint(body, 1)
         if start + length == len(body):
             return body[start:]
     data: bytes = pb.PubsubMessage.FromString(body).data

@@ -12,11 +12,13 @@ from scripts.benchmark.workloads import (
     mixed,
     official,
     publish,
+    schemas,
     start,
 )
 
 ALL: Final[tuple[Workload, ...]] = (
     *publish.WORKLOADS,
+    *schemas.WORKLOADS,
     *drain.WORKLOADS,
     *mixed.WORKLOADS,
     *latency.WORKLOADS,
