@@ -31,6 +31,7 @@ from ams_grpc.broker.updates import until_unchanged
 
 MAX_REVISIONS: Final = 20
 MAX_DEFINITION_BYTES: Final = 307_200
+MAX_MESSAGE_BYTES: Final = 10_000_000
 
 
 class SchemaType(StrEnum):
@@ -245,6 +246,8 @@ class Schemas:
         """Raises InvalidArgument unless a message follows a definition."""
         if encoding is Encoding.UNSPECIFIED:
             raise InvalidArgument("No encoding provided.", field="encoding")
+        if len(data) > MAX_MESSAGE_BYTES:
+            raise too_large("message", len(data), MAX_MESSAGE_BYTES)
         await self._definitions.check_message(definition, encoding, data)
 
     async def _add(self, schema: Schema, definition: Definition) -> Revision:

@@ -44,10 +44,23 @@ def check_readable(*, reader: AvroType, writer: AvroType) -> None:
         if (of_reader, of_writer) in seen:
             continue
         seen.add((of_reader, of_writer))
-        steps += 1 + (len(of_reader.branches) if isinstance(of_reader, Union) else 0)
+        steps += 1 + _width(of_reader) + _width(of_writer)
         if steps > _MAX_STEPS:
             raise IncompatibleError("the definitions are too complex to be compared")
         pairs += _parts(of_reader, of_writer, where)
+
+
+def _width(avro_type: AvroType) -> int:
+    """How much there is to look at in a type itself."""
+    match avro_type:
+        case Union(branches):
+            return len(branches)
+        case Record(fields=fields):
+            return len(fields)
+        case Enum(symbols=symbols):
+            return len(symbols)
+        case _:
+            return 0
 
 
 def _parts(reader: AvroType, writer: AvroType, where: str) -> list[tuple[AvroType, AvroType, str]]:

@@ -18,6 +18,7 @@ from ams_grpc.schemas.errors import DefinitionError
 
 MAX_DEFINITION_DEPTH: Final = 64
 MAX_TYPES: Final = 20_000
+MAX_STEPS: Final = 200_000
 
 PRIMITIVES: Final = frozenset(
     {"null", "boolean", "int", "long", "float", "double", "bytes", "string"}
@@ -131,6 +132,7 @@ class _Parser:
     def __init__(self) -> None:
         self._named: dict[str, AvroType] = {}
         self._count = 0
+        self._steps = 0
         self._defaults: list[tuple[str, AvroType, object]] = []
 
     def type(self, definition: object, namespace: str, depth: int) -> AvroType:
@@ -152,8 +154,37 @@ class _Parser:
     def check_defaults(self) -> None:
         """Done last: a default may be of a type that is defined later."""
         for name, avro_type, value in self._defaults:
-            if not _is_default(avro_type, value, 0):
+            if not self._is_default(avro_type, value, 0):
                 raise DefinitionError(f"the default of the field {name} does not have its type")
+
+    def _is_default(self, avro_type: AvroType, value: object, depth: int) -> bool:
+        """Avro: defaults are JSON with untagged unions; fields with a default may be missing."""
+        self._steps += 1
+        if depth > MAX_DEFINITION_DEPTH or self._steps > MAX_STEPS:  # branches in branches
+            raise DefinitionError("the defaults are too complex")
+        fits, deeper = self._is_default, depth + 1
+        match avro_type:
+            case Primitive(name):
+                return _is_primitive(name, value)
+            case Fixed(size=size):
+                return is_bytes(value) and len(value) == size
+            case Enum(symbols=symbols):
+                return isinstance(value, str) and value in symbols
+            case Array(items):
+                return isinstance(value, list) and all(fits(items, v, deeper) for v in value)
+            case Map(values):
+                return isinstance(value, dict) and all(
+                    fits(values, v, deeper) for v in value.values()
+                )
+            case Union(branches):
+                return any(fits(branch, value, deeper) for branch in branches)
+            case Record(fields=fields):
+                return isinstance(value, dict) and all(
+                    fits(each.type, value[each.name], deeper)
+                    if each.name in value
+                    else each.has_default
+                    for each in fields
+                )
 
     def _reference(self, name: str, namespace: str) -> AvroType:
         if name in PRIMITIVES:
@@ -270,34 +301,6 @@ def _strings(given: object, what: str) -> list[str]:
     if not isinstance(given, list) or not all(isinstance(each, str) for each in given):
         raise DefinitionError(f"the {what} are no array of strings")
     return given
-
-
-def _is_default(avro_type: AvroType, value: object, depth: int) -> bool:
-    """Avro: a default is JSON, with unions untagged; fields that have a default may be missing."""
-    if depth > MAX_DEFINITION_DEPTH:
-        return False
-    match avro_type:
-        case Primitive(name):
-            return _is_primitive(name, value)
-        case Fixed(size=size):
-            return is_bytes(value) and len(value) == size
-        case Enum(symbols=symbols):
-            return isinstance(value, str) and value in symbols
-        case Array(items):
-            return isinstance(value, list) and all(_is_default(items, v, depth + 1) for v in value)
-        case Map(values):
-            return isinstance(value, dict) and all(
-                _is_default(values, v, depth + 1) for v in value.values()
-            )
-        case Union(branches):
-            return any(_is_default(branch, value, depth + 1) for branch in branches)
-        case Record(fields=fields):
-            return isinstance(value, dict) and all(
-                _is_default(each.type, value[each.name], depth + 1)
-                if each.name in value
-                else each.has_default
-                for each in fields
-            )
 
 
 def _is_primitive(name: str, value: object) -> bool:

@@ -2,24 +2,18 @@
 
 What counts is a FileDescriptorSet; text is compiled to one. Every definition gets a descriptor
 pool of its own, so none meets another, or the service's own.
-
-Two kinds of message classes are made of it. JSON is parsed with the definition as it is. On the
-wire a map is a repeated message, and for binary messages it is declared as one: parsed as a map, an
-entry would lose its unknown fields before anyone could see them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Final
 
 import orjson
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.descriptor_pb2 import (
-    DescriptorProto,
     Edition,
     FileDescriptorProto,
     FileDescriptorSet,
@@ -29,9 +23,10 @@ from google.protobuf.message_factory import GetMessageClass
 
 from ams_grpc.schemas.errors import MAX_DEPTH, DefinitionError, MessageError
 from ams_grpc.schemas.protoc import MAX_COMPILED_BYTES, compile_proto
-from ams_grpc.schemas.wire import Shape, Shapes, check_weight
+from ams_grpc.schemas.wire import Shapes, check_weight
 
 WELL_KNOWN: Final = "google.protobuf"
+MAX_FILES: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,20 +59,24 @@ class ProtobufSchema:
 
     def __init__(self, compiled: Compiled) -> None:
         """Raises DefinitionError."""
-        self._files = _read_files(compiled.descriptors)
-        self._root = compiled.root
-        self._pool = _pool(self._files)
+        self._pool = _pool(_read_files(compiled.descriptors))
         self.descriptor = _find(self._pool, compiled.root)
+        self._shape = Shapes().of(self.descriptor)
+        # Methods are called on the class: a field of the definition may have a method's name.
+        try:
+            self._class = GetMessageClass(self.descriptor)
+        except RecursionError:
+            raise DefinitionError("messages are nested too deep in each other") from None
 
     def check_binary(self, data: bytes) -> None:
         """Raises MessageError unless ``data`` is a message of it, without unknown fields."""
-        message_class, shape = self._on_the_wire
-        check_weight(data, shape)
+        check_weight(data, self._shape)
+        message_class = self._class
         try:
             message = message_class.FromString(data)
         except DecodeError:
             raise MessageError("the bytes are no such message") from None
-        _check_required(message_class, message)
+        self._check_required(message)
         size = message_class.ByteSize(message)
         message_class.DiscardUnknownFields(message)
         if message_class.ByteSize(message) != size:
@@ -87,14 +86,13 @@ class ProtobufSchema:
         """Raises MessageError unless ``data`` is a message of it in the JSON of proto3."""
         from google.protobuf.json_format import ParseDict, ParseError  # noqa: PLC0415  # late
 
-        message_class = self._in_json
         try:
             value = orjson.loads(data)
         except orjson.JSONDecodeError as error:
             raise MessageError(f"not JSON: {error}") from None
         if not isinstance(value, dict):
             raise MessageError("no JSON object")
-        message = message_class()
+        message = self._class()
         try:
             ParseDict(value, message, descriptor_pool=self._pool, max_recursion_depth=MAX_DEPTH)
         except ParseError as error:
@@ -102,26 +100,11 @@ class ProtobufSchema:
         except (AttributeError, LookupError, TypeError, ValueError, RecursionError):
             # Its author did not think of everything, such as fields named like methods.
             raise MessageError("the JSON does not fit") from None
-        _check_required(message_class, message)
+        self._check_required(message)
 
-    @cached_property
-    def _in_json(self) -> type[Message]:
-        return GetMessageClass(self.descriptor)
-
-    @cached_property
-    def _on_the_wire(self) -> tuple[type[Message], Shape]:
-        files = [FileDescriptorProto.FromString(file.SerializeToString()) for file in self._files]
-        for file in files:
-            for message in _all_messages(file.message_type):
-                message.options.ClearField("map_entry")
-        descriptor = _find(_pool(files), self._root)
-        return GetMessageClass(descriptor), Shapes().of(descriptor)
-
-
-# Methods are called on the class: a field of the definition may have a method's name.
-def _check_required(message_class: type[Message], message: Message) -> None:
-    if not message_class.IsInitialized(message):
-        raise MessageError("a required field is missing")
+    def _check_required(self, message: Message) -> None:
+        if not self._class.IsInitialized(message):
+            raise MessageError("a required field is missing")
 
 
 # --- descriptors --------------------------------------------------------------------------------
@@ -135,6 +118,8 @@ def _read_files(descriptors: bytes) -> list[FileDescriptorProto]:
         files = {file.name: file for file in FileDescriptorSet.FromString(descriptors).file}
     except DecodeError:
         raise DefinitionError("the bytes are no FileDescriptorSet") from None
+    if len(files) > MAX_FILES:
+        raise DefinitionError(f"there are more than {MAX_FILES} files")
     waiting = {name: set(file.dependency) for name, file in files.items()}
     ordered: list[FileDescriptorProto] = []
     while waiting:
@@ -182,9 +167,3 @@ def _check_well_known(file: FileDescriptorProto) -> None:
             (f.number, f.name, f.type) for f in real.fields
         }:
             raise DefinitionError(f"{real.full_name} is not Google's")
-
-
-def _all_messages(messages: Iterable[DescriptorProto]) -> Iterator[DescriptorProto]:
-    for message in messages:
-        yield message
-        yield from _all_messages(message.nested_type)

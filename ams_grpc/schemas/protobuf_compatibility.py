@@ -7,13 +7,14 @@ Names may change. Messages are compared in pairs, each once, so they may contain
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeAlias
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 
 from ams_grpc.schemas.errors import IncompatibleError
 
-_MAX_PAIRS: Final = 50_000
+_MAX_STEPS: Final = 200_000
+_Pair: TypeAlias = tuple[Descriptor, Descriptor] | tuple[EnumDescriptor, EnumDescriptor]
 
 _TYPE_NAMES: Final = {
     getattr(FieldDescriptor, f"TYPE_{name.upper()}"): name
@@ -27,19 +28,29 @@ _TYPE_NAMES: Final = {
 
 def check_same(ours: Descriptor, theirs: Descriptor) -> None:
     """Raises IncompatibleError unless each of two messages can be read as the other."""
-    pairs = [(ours, theirs)]
+    pairs: list[_Pair] = [(ours, theirs)]
     seen: set[tuple[str, str]] = set()
+    steps = 0
     while pairs:
         left, right = pairs.pop()
         if (left.full_name, right.full_name) in seen:
             continue
         seen.add((left.full_name, right.full_name))
-        if len(seen) > _MAX_PAIRS:
+        steps += _width(left) + _width(right)
+        if steps > _MAX_STEPS:
             raise IncompatibleError("the definitions are too complex to be compared")
-        pairs += _compare(left, right)
+        if isinstance(left, EnumDescriptor) and isinstance(right, EnumDescriptor):
+            _compare_enums(left, right)
+        elif isinstance(left, Descriptor) and isinstance(right, Descriptor):
+            pairs += _compare(left, right)
 
 
-def _compare(left: Descriptor, right: Descriptor) -> list[tuple[Descriptor, Descriptor]]:
+def _width(of: Descriptor | EnumDescriptor) -> int:
+    """How much there is to look at in a type itself."""
+    return 1 + len(of.fields if isinstance(of, Descriptor) else of.values)
+
+
+def _compare(left: Descriptor, right: Descriptor) -> list[_Pair]:
     """What else must be the same for two messages to be."""
     ours, theirs = dict(left.fields_by_number), dict(right.fields_by_number)
     for number, field in [*ours.items(), *theirs.items()]:
@@ -50,7 +61,7 @@ def _compare(left: Descriptor, right: Descriptor) -> list[tuple[Descriptor, Desc
             and theirs[number].is_required
         ):
             raise IncompatibleError(f"{field.full_name} is required in one of them only")
-    pairs: list[tuple[Descriptor, Descriptor]] = []
+    pairs: list[_Pair] = []
     for number in sorted(ours.keys() & theirs.keys()):
         one, other = ours[number], theirs[number]
         if _kind(one) != _kind(other):
@@ -59,7 +70,7 @@ def _compare(left: Descriptor, right: Descriptor) -> list[tuple[Descriptor, Desc
                 f"{other.name} of type {_kind(other)}"
             )
         if one.enum_type is not None and other.enum_type is not None:
-            _compare_enums(one.enum_type, other.enum_type)
+            pairs.append((one.enum_type, other.enum_type))
         if one.message_type is not None and other.message_type is not None:
             pairs.append((one.message_type, other.message_type))
     return pairs

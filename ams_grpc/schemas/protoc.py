@@ -9,6 +9,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -27,18 +28,20 @@ def compile_proto(text: str) -> bytes:
     """
     with tempfile.TemporaryDirectory(prefix="ams-schema-") as folder:
         Path(folder, "schema.proto").write_text(text, encoding="utf-8", newline="")
+        errors = Path(folder, "errors")  # a file, since its size is limited, and a pipe's is not
         try:
             # Python's subprocess, not the event loop's: it uses vfork(), and so none of the handlers
             # that gRPC has for fork().
-            child = subprocess.run(  # noqa: S603  # our own program, and no shell
-                [sys.executable, "-I", str(_CHILD), folder],
-                env={},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                timeout=TIMEOUT_S,
-                check=False,
-            )
+            with errors.open("wb") as stderr:
+                child = subprocess.run(  # noqa: S603  # our own program, and no shell
+                    [sys.executable, "-I", str(_CHILD), folder],
+                    env={},
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=stderr,
+                    timeout=TIMEOUT_S,
+                    check=False,
+                )
         except subprocess.TimeoutExpired:
             raise DefinitionError("compiling it takes too long") from None
         compiled = Path(folder, "compiled")
@@ -48,12 +51,13 @@ def compile_proto(text: str) -> bytes:
             return compiled.read_bytes()
         if child.returncode < 0:
             raise DefinitionError("compiling it takes too much time or memory")
-        raise DefinitionError(_first_error(child.stderr.decode(errors="replace")))
+        with errors.open(errors="replace") as lines:
+            raise DefinitionError(_first_error(lines))
 
 
-def _first_error(output: str) -> str:
+def _first_error(lines: Iterable[str]) -> str:
     """What protoc complains about first, with line and column but without our paths."""
-    for line in output.splitlines():
+    for line in lines:
         _, name, complaint = line.partition("schema.proto:")
         if name and "warning:" not in complaint:
             return complaint.strip()[:_MAX_ERROR_CHARS]

@@ -456,6 +456,17 @@ def test_records_that_double_and_double_take_no_time() -> None:
         AvroSchema(json.dumps(chain)).check_binary(b"\x76\x02")
 
 
+def test_a_default_that_has_to_be_tried_with_every_branch_at_every_depth_is_refused() -> None:
+    value: Any = 1
+    for _ in range(30):
+        value = {"f": value}
+    either: Any = ["null", record({"name": "f", "type": ["null", "R", "S"]}, name="S"), "R"]
+    definition = record({"name": "f", "type": either, "default": value})
+
+    with pytest.raises(DefinitionError, match="too complex"):
+        AvroSchema(json.dumps(definition))
+
+
 def test_a_gigantic_fixed_takes_no_memory() -> None:
     schema = AvroSchema(json.dumps({"type": "fixed", "name": "F", "size": 2**31 - 1}))
 

@@ -6,14 +6,19 @@ import json
 from typing import Any
 
 import pytest
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorSet
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ams_grpc.schemas.avro import AvroSchema
 from ams_grpc.schemas.avro_compatibility import check_readable
 from ams_grpc.schemas.errors import IncompatibleError
-from ams_grpc.schemas.protobuf import ProtobufSchema, compile_text
+from ams_grpc.schemas.protobuf import Compiled, ProtobufSchema, compile_text
 from ams_grpc.schemas.protobuf_compatibility import check_same
+
+INT32 = FieldDescriptorProto.TYPE_INT32
+MESSAGE = FieldDescriptorProto.TYPE_MESSAGE
+SINGLE = FieldDescriptorProto.LABEL_OPTIONAL
 
 
 def avro_conflict(one: Any, other: Any) -> str:
@@ -203,6 +208,24 @@ def test_protocol_buffers_may_not_change(one: str, other: str, reason: str) -> N
     assert proto_conflict(other, one)
 
 
+def test_definitions_that_meet_in_too_many_pairs_are_not_compared_for_ever() -> None:
+    """Cycles of lengths without a common factor meet in every pair of their messages."""
+
+    def cycle(length: int) -> ProtobufSchema:
+        files = FileDescriptorSet()
+        file = files.file.add(name="a.proto", syntax="proto3")
+        for n in range(length):
+            after = f".M{(n + 1) % length}"
+            file.message_type.add(name=f"M{n}").field.add(
+                name="next", number=1, type=MESSAGE, type_name=after, label=SINGLE
+            )
+        return ProtobufSchema(Compiled(files.SerializeToString(), "M0"))
+
+    check_same(cycle(10).descriptor, cycle(11).descriptor)
+    with pytest.raises(IncompatibleError, match="too complex"):
+        check_same(cycle(300).descriptor, cycle(301).descriptor)
+
+
 @given(st.lists(st.integers(1, 9), min_size=1, unique=True))
 def test_fields_may_come_and_go(numbers: list[int]) -> None:
     """Without the compiler: what counts are the numbers."""
@@ -212,12 +235,8 @@ def test_fields_may_come_and_go(numbers: list[int]) -> None:
 
 
 def compiled(numbers: Any) -> ProtobufSchema:
-    from google.protobuf.descriptor_pb2 import FileDescriptorSet
-
-    from ams_grpc.schemas.protobuf import Compiled
-
     files = FileDescriptorSet()
     message = files.file.add(name="a.proto", syntax="proto3").message_type.add(name="A")
     for number in numbers:
-        message.field.add(name=f"f{number}", number=number, type=5, label=1)
+        message.field.add(name=f"f{number}", number=number, type=INT32, label=SINGLE)
     return ProtobufSchema(Compiled(files.SerializeToString(), "A"))

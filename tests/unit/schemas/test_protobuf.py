@@ -18,7 +18,7 @@ from google.protobuf.message_factory import GetMessageClass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ams_grpc.schemas import protoc
+from ams_grpc.schemas import protobuf, protoc
 from ams_grpc.schemas.errors import DefinitionError, MessageError
 from ams_grpc.schemas.protobuf import Compiled, ProtobufSchema, compile_text
 
@@ -296,6 +296,16 @@ def test_what_is_no_definition_is_refused(text: str) -> None:
         compile_text(text)
 
 
+def test_a_definition_that_imports_is_refused_even_if_the_compiler_found_the_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = compiled(file("schema.proto", "google/protobuf/timestamp.proto")).descriptors
+    monkeypatch.setattr(protobuf, "compile_proto", lambda _text: found)
+
+    with pytest.raises(DefinitionError, match="imports are not supported"):
+        compile_text("")
+
+
 def test_a_large_definition_is_compiled() -> None:
     fields = " ".join(f"int32 f{n} = {n};" for n in range(1, 12_000))
     compile_text(f'syntax = "proto3"; message A {{ {fields} }}')
@@ -394,11 +404,22 @@ def test_a_set_may_not_bring_types_that_only_look_like_googles() -> None:
         compiled(file("a", fields=[field("x", 0)])),
         compiled(file("a", fields=[field("x", 1, MESSAGE, ".B")])),
         Compiled(bytes(3_000_000), "A"),
+        compiled(*(file(f"{n}", f"{n + 1}", package=f"p{n}") for n in range(600)), file("600")),
     ],
 )
 def test_what_is_no_set_of_files_is_refused(given: Compiled) -> None:
     with pytest.raises(DefinitionError):
         ProtobufSchema(given)
+
+
+def test_a_chain_of_messages_that_is_too_long_is_refused() -> None:
+    chain = FileDescriptorProto(name="a")
+    for n in range(3000):
+        chain.message_type.add(name=f"M{n}").field.append(field("x", 1, MESSAGE, f".M{n + 1}"))
+    chain.message_type.add(name="M3000")
+
+    with pytest.raises(DefinitionError, match="nested too deep"):
+        ProtobufSchema(compiled(chain, root="M0"))
 
 
 def test_definitions_do_not_meet_each_other_or_ours() -> None:
