@@ -484,3 +484,55 @@ def test_an_avro_definition_comes_back_byte_for_byte(
     made = create(schemas, pubsub, type_=AVRO, definition=definition)
 
     assert schemas.get_schema(name=made.name).definition == definition
+
+
+HOSTILE: list[tuple[Any, str]] = [
+    (AVRO, "[" * 300_000),
+    (AVRO, '{"type":' * 30_000),
+    (AVRO, '{"type": "record", "name": "R", "fields": [{"name": "f", "type": "R"}]}'),
+    (AVRO, '{"__fastavro_parsed__": true, "type": "record"}'),
+    (PROTO, "message A {" * 25_000),
+    (PROTO, 'import "/etc/passwd"; message A {}'),
+    (PROTO, 'import "../../../../../../etc/passwd"; message A {}'),
+    (PROTO, "/*" * 150_000),
+]
+
+
+@pytest.mark.parametrize("type_, definition", HOSTILE, ids=lambda value: str(value)[:30])
+def test_hostile_definitions_are_refused_and_harm_nobody(
+    pubsub: PubSub, schemas: SchemaServiceClient, type_: Any, definition: str
+) -> None:
+    with pytest.raises(exceptions.InvalidArgument, match="Could not parse schema definition") as no:
+        create(schemas, pubsub, type_=type_, definition=definition)
+
+    assert "root:" not in no.value.message
+    assert pubsub.publish(pubsub.topic(), b"as ever")
+
+
+def test_hostile_messages_are_refused_and_harm_nobody(
+    pubsub: PubSub, schemas: SchemaServiceClient
+) -> None:
+    tree = '{"type": "record", "name": "R", "fields": [{"name": "f", "type": ["null", "R"]}]}'
+    proto_tree = proto(
+        "A", "repeated A a = 1; " + " ".join(f"int32 f{n} = {n};" for n in range(2, 99))
+    )
+    for type_, definition, encoding, message in (
+        (AVRO, tree, "BINARY", b"\x02" * 5_000_000),
+        (AVRO, tree, "JSON", b'{"f":{"R":' * 500_000),
+        (PROTO, proto_tree, "BINARY", b"\x0a\x00" * 2_500_000),
+        (PROTO, proto_tree, "BINARY", b"\x0b" * 5_000_000),
+        (PROTO, proto_tree, "JSON", b'{"a":[' * 800_000),
+        (AVRO, '"string"', "BINARY", b"\xff" * 5_000_000),
+        (AVRO, '"string"', "JSON", b" " * 10_000_001),
+    ):
+        with pytest.raises(exceptions.InvalidArgument):
+            schemas.validate_message(
+                request={
+                    "parent": pubsub.path,
+                    "schema": {"type_": type_, "definition": definition},
+                    "encoding": encoding,
+                    "message": message,
+                }
+            )
+
+    assert pubsub.publish(pubsub.topic(), b"as ever")
