@@ -132,8 +132,13 @@ class Definitions(Protocol):
         """The definition, compiled if its language needs it. Raises InvalidArgument."""
         ...
 
-    async def conflict(self, new: Definition, old: Definition) -> str:
-        """Why two checked definitions cannot be revisions of one schema; empty if they can."""
+    async def first_conflict(
+        self, new: Definition, others: Sequence[Definition]
+    ) -> tuple[int, str] | None:
+        """The first of some checked definitions that cannot be of one schema with another, and why.
+
+        It is named by its place; None if there is none.
+        """
         ...
 
     async def check_message(self, definition: Definition, encoding: Encoding, data: bytes) -> None:
@@ -180,10 +185,11 @@ class Schemas:
             if definition.type != schema.type:
                 raise InvalidArgument("Invalid schema type", field="schema.type")
             checked = await self.check(definition)
-            for revision in schema.revisions:
-                conflict = await self._definitions.conflict(checked, revision.definition)
-                if conflict:
-                    raise _incompatible(name, revision, conflict)
+            others = [revision.definition for revision in schema.revisions]
+            conflict = await self._definitions.first_conflict(checked, others)
+            if conflict is not None:
+                place, reason = conflict
+                raise _incompatible(name, schema.revisions[place], reason)
             return schema, await self._add(schema, checked)
 
         return await until_unchanged(name, attempt)

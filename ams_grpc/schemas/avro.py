@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias
 
 import orjson
 
+from ams_grpc.schemas.avro_compatibility import check_readable
 from ams_grpc.schemas.avro_types import (
     INT_MAX,
     LONG_MAX,
@@ -63,6 +64,11 @@ class AvroSchema:
         except orjson.JSONDecodeError as error:
             raise MessageError(f"not JSON: {error}") from None
         self._json(value, 0)
+
+    def check_compatible(self, other: AvroSchema) -> None:
+        """Raises IncompatibleError unless each of two definitions reads what the other writes."""
+        check_readable(reader=self.type, writer=other.type)
+        check_readable(reader=other.type, writer=self.type)
 
 
 # --- binary -------------------------------------------------------------------------------------

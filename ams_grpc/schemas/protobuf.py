@@ -22,6 +22,7 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from ams_grpc.schemas.errors import MAX_DEPTH, DefinitionError, MessageError
+from ams_grpc.schemas.protobuf_compatibility import check_same
 from ams_grpc.schemas.protoc import MAX_COMPILED_BYTES, compile_proto
 from ams_grpc.schemas.wire import Shapes, check_weight
 
@@ -101,6 +102,10 @@ class ProtobufSchema:
             # Its author did not think of everything, such as fields named like methods.
             raise MessageError("the JSON does not fit") from None
         self._check_required(message)
+
+    def check_compatible(self, other: ProtobufSchema) -> None:
+        """Raises IncompatibleError unless messages of each definition can be read with the other."""
+        check_same(self.descriptor, other.descriptor)
 
     def _check_required(self, message: Message) -> None:
         if not self._class.IsInitialized(message):

@@ -20,6 +20,8 @@ _LIMITS = {
 
 def main(folder: str) -> int:
     for limit, most in _LIMITS.items():
+        if limit == resource.RLIMIT_AS and sys.platform == "darwin":
+            continue  # macOS does not take it
         resource.setrlimit(limit, (most, most))
     from grpc_tools import (  # type: ignore[import-untyped]  # noqa: PLC0415  # under the limits
         _protoc_compiler,

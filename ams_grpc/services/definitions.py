@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from asyncio import get_running_loop
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol, Self, TypeVar
 
 from ams_grpc.broker.errors import ErrorInfo, InvalidArgument
 from ams_grpc.broker.policies import Encoding
@@ -30,11 +30,13 @@ _LANGUAGES: Final = {SchemaType.AVRO: "Avro", SchemaType.PROTOCOL_BUFFER: "Proto
 
 
 class Compiled(Protocol):
-    """A definition, ready to check messages. Both methods raise ``schemas.errors.MessageError``."""
+    """A definition, ready for use, whatever its language. See ``schemas`` for what each raises."""
 
     def check_binary(self, data: bytes) -> None: ...
 
     def check_json(self, data: bytes) -> None: ...
+
+    def check_compatible(self, other: Self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +61,11 @@ class CompiledDefinitions:
         """See ``broker.schemas.Definitions``."""
         return await self._in_thread(lambda: _checked(definition))
 
-    async def conflict(self, new: Definition, old: Definition) -> str:
+    async def first_conflict(
+        self, new: Definition, others: Sequence[Definition]
+    ) -> tuple[int, str] | None:
         """See ``broker.schemas.Definitions``."""
-        return await self._in_thread(lambda: _conflict(new, old))
+        return await self._in_thread(lambda: _first_conflict(new, others))
 
     async def check_message(self, definition: Definition, encoding: Encoding, data: bytes) -> None:
         """See ``broker.schemas.Definitions``."""
@@ -162,19 +166,11 @@ def _compile(definition: Definition) -> Compiled:
     return protobuf.ProtobufSchema(protobuf.Compiled(definition.compiled, definition.root))
 
 
-def _conflict(new: Definition, old: Definition) -> str:
-    from ams_grpc.schemas.avro import AvroSchema  # noqa: PLC0415
-    from ams_grpc.schemas.avro_compatibility import check_readable  # noqa: PLC0415
-    from ams_grpc.schemas.protobuf import ProtobufSchema  # noqa: PLC0415
-    from ams_grpc.schemas.protobuf_compatibility import check_same  # noqa: PLC0415
-
-    ours, theirs = _compile(new), _compile(old)
-    try:
-        if isinstance(ours, AvroSchema) and isinstance(theirs, AvroSchema):
-            check_readable(reader=ours.type, writer=theirs.type)
-            check_readable(reader=theirs.type, writer=ours.type)
-        if isinstance(ours, ProtobufSchema) and isinstance(theirs, ProtobufSchema):
-            check_same(ours.descriptor, theirs.descriptor)
-    except IncompatibleError as error:
-        return str(error)
-    return ""
+def _first_conflict(new: Definition, others: Sequence[Definition]) -> tuple[int, str] | None:
+    compiled = _compile(new)
+    for place, other in enumerate(others):
+        try:
+            compiled.check_compatible(_compile(other))
+        except IncompatibleError as error:
+            return place, str(error)
+    return None

@@ -64,10 +64,8 @@ class SchemaService:
         name, _ = SchemaName.parse_revision(request.name)
         page = Page.asked_for("schema revisions", str(name), request.page_size, request.page_token)
         schema = await self._schemas.get(name)
-        left = [
-            each for each in schema.revisions if not page.after or each.number < int(page.after)
-        ]
-        revisions, token = page.cut(left[: page.limit], lambda revision: revision.number)
+        left = [each for each in schema.revisions if not page.after or _place(each) < page.after]
+        revisions, token = page.cut(left[: page.limit], _place)
         full = request.view == pb.FULL
         return pb.ListSchemaRevisionsResponse(
             schemas=[schema_pb(schema, revision, full=full) for revision in revisions],
@@ -125,6 +123,11 @@ class SchemaService:
                 return await self._schemas.check(definition(request.schema))
             case _:
                 raise InvalidArgument("Either name or schema must be set.", field="schema_spec")
+
+
+def _place(revision: Revision) -> str:
+    """Where a revision stands in a list, for page tokens: as text, it sorts like the number."""
+    return f"{revision.number:020}"
 
 
 def definition(schema: pb.Schema) -> Definition:
