@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from typing import Any
 
 import pytest
 
@@ -12,8 +13,13 @@ from ams_grpc.broker.errors import Aborted, AlreadyExists, NotFound
 from ams_grpc.broker.names import SchemaName, TopicName
 from ams_grpc.broker.policies import Encoding, SchemaSettings
 from ams_grpc.broker.schemas import Definition, Schema, SchemaType
+from ams_grpc.broker.topics import Topics
+from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
+from ams_grpc.services.definitions import CompiledDefinitions
+from ams_grpc.services.gate import SchemaGate
+from ams_grpc.services.messages import payload_of
 from ams_grpc.storage import Storage
-from tests.storage.world import ManualClock, busy_writer, publish, topic
+from tests.storage.world import PATIENCE_S, ManualClock, busy_writer, publish, topic
 
 ORDER = SchemaName("shop", "order")
 AVRO = Definition(SchemaType.AVRO, '"größer"\r\n')
@@ -246,3 +252,58 @@ class TestTopics:
         await storage.schemas.add_revision(made, AVRO)
 
         assert await read(storage, orders) == orders
+
+
+class Nobody:
+    """Subscriptions that there are none of."""
+
+    async def topic_changed(self, _topic_id: int) -> None:
+        return None
+
+
+CHANGES = 12
+
+
+async def test_while_the_schema_changes_each_message_follows_what_is_there_when_it_is_stored(
+    storage: Storage,
+) -> None:
+    """Publishers and changes at once: the log shows who came first, and what was checked then."""
+    definition = Definition(SchemaType.AVRO, '"int"')
+    made = await storage.schemas.create_schema(ORDER, definition)
+    orders = await topic_with(storage, made)
+    nobody: Any = Nobody()
+    gate = SchemaGate(storage.schemas, CompiledDefinitions())
+    topics = Topics(storage.catalog, storage.commits, nobody, gate, storage.schemas)
+    payload = payload_of([b"\x0a\x011"])
+    number_of = {made.newest.id: made.newest.number}
+    newest_at: list[tuple[int, int]] = []  # from this seq on, that number is the newest
+
+    async def publish_all_the_time() -> None:
+        while len(newest_at) < CHANGES:
+            await topics.publish(orders.name, payload, 1)
+
+    async def change_the_schema() -> None:
+        added = await storage.schemas.add_revision(await storage.schemas.schema(ORDER), definition)
+        number_of[added.id] = added.number
+        newest_at.append((await storage.log.next_seq(orders.id), added.number))
+        current = await storage.schemas.schema(ORDER)
+        await storage.schemas.delete_revision(current, current.revisions[-1])
+        await topics.publish(orders.name, payload, 1)
+
+    async with asyncio.timeout(PATIENCE_S):
+        publishers = [asyncio.ensure_future(publish_all_the_time()) for _ in range(4)]
+        for _ in range(CHANGES):
+            await change_the_schema()
+        await asyncio.gather(*publishers)
+
+    followed: list[tuple[int, str]] = []
+    for batch in await storage.log.read(orders.id, 0, 1 << 30):
+        messages = pb.PublishRequest.FromString(batch.payload).messages
+        followed += [
+            (batch.first_seq + place, message.attributes["googclient_schemarevisionid"])
+            for place, message in enumerate(messages)
+        ]
+    assert len(followed) >= CHANGES
+    for seq, revision_id in followed:
+        newest = max((number for start, number in newest_at if start <= seq), default=0)
+        assert number_of[revision_id] >= newest
