@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ams_grpc.broker.catalog import Topic, TopicConfig
@@ -20,6 +20,9 @@ from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
 from ams_grpc.services.definitions import CompiledDefinitions
 from ams_grpc.services.gate import SchemaGate, chain
 from ams_grpc.services.messages import bodies, payload_of
+
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""The machine may be busy: no example has to be quick."""
 
 TOPIC = Topic(1, TopicName("p", "orders"), 1, TopicConfig())
 
@@ -46,6 +49,7 @@ class Keep:
 keeps = st.lists(st.booleans(), min_size=5, max_size=5)
 
 
+@patient
 @given(st.lists(keeps, min_size=1, max_size=3))
 async def test_a_chain_names_the_messages_that_passed_by_their_place_in_the_request(
     filters: list[list[bool]],

@@ -8,11 +8,14 @@ from typing import Any
 
 import fastavro
 import pytest
-from hypothesis import assume, given
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from ams_grpc.schemas.avro import AvroSchema
 from ams_grpc.schemas.errors import DefinitionError, MessageError
+
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""The machine may be busy: no example has to be quick."""
 
 # --- any definition, and any value of it ------------------------------------------------------------
 
@@ -131,6 +134,7 @@ def in_json(definition: Any, value: Any) -> Any:
             return value.decode("latin-1") if isinstance(value, bytes) else value
 
 
+@patient
 @given(messages)
 def test_what_fastavro_writes_follows_the_definition(message: tuple[Any, Any]) -> None:
     definition, value = message
@@ -140,6 +144,7 @@ def test_what_fastavro_writes_follows_the_definition(message: tuple[Any, Any]) -
     schema.check_json(json.dumps(in_json(definition, value)).encode())
 
 
+@patient
 @given(messages, st.data())
 def test_data_cut_short_does_not(message: tuple[Any, Any], data: st.DataObject) -> None:
     definition, value = message
@@ -152,6 +157,7 @@ def test_data_cut_short_does_not(message: tuple[Any, Any], data: st.DataObject) 
         AvroSchema(json.dumps(definition)).check_binary(part)
 
 
+@patient
 @given(messages, st.binary(max_size=40))
 def test_what_is_taken_for_a_message_fastavro_can_read(
     message: tuple[Any, Any], data: bytes
@@ -167,6 +173,7 @@ def test_what_is_taken_for_a_message_fastavro_can_read(
     fastavro.schemaless_reader(io.BytesIO(data), parsed(definition), None)
 
 
+@patient
 @given(definitions(), st.binary(max_size=100))
 def test_random_bytes_are_refused_or_taken_and_nothing_else(
     pair: tuple[Any, Any], data: bytes

@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorSet
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ams_grpc.schemas.avro import AvroSchema
 from ams_grpc.schemas.errors import IncompatibleError
 from ams_grpc.schemas.protobuf import Compiled, ProtobufSchema, compile_text
+
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""The machine may be busy: no example has to be quick."""
 
 INT32 = FieldDescriptorProto.TYPE_INT32
 MESSAGE = FieldDescriptorProto.TYPE_MESSAGE
@@ -223,6 +226,7 @@ def test_definitions_that_meet_in_too_many_pairs_are_not_compared_for_ever() -> 
         one.check_compatible(other)
 
 
+@patient
 @given(st.lists(st.integers(1, 9), min_size=1, unique=True))
 def test_fields_may_come_and_go(numbers: list[int]) -> None:
     """Without the compiler: what counts are the numbers."""
