@@ -28,20 +28,25 @@ from ams_grpc.broker.clock import Clock, SystemClock
 from ams_grpc.broker.errors import StorageUnavailable
 from ams_grpc.broker.filters import parse_filter
 from ams_grpc.broker.log import Log
-from ams_grpc.broker.names import SnapshotName, SubscriptionName, TopicName
+from ams_grpc.broker.names import SchemaName, SnapshotName, SubscriptionName, TopicName
 from ams_grpc.broker.profiles import PROFILES
+from ams_grpc.broker.schemas import Schemas
 from ams_grpc.broker.views import FilteredView, PlainView, View
 from ams_grpc.broker.workers import Supervisor
 from ams_grpc.config import Config, revealed, split_address
 from ams_grpc.exports.destinations import Destinations, Place
+from ams_grpc.exports.topic_schemas import schema_of_topic
 from ams_grpc.exports.worker import ExportWorker
-from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2
+from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2, schema_pb2
 from ams_grpc.push.documents import CERTIFICATES, DISCOVERY
 from ams_grpc.push.push import PushRoom, PushSettings
+from ams_grpc.services.definitions import CompiledDefinitions
 from ams_grpc.services.frame import Calls, handlers
+from ams_grpc.services.gate import SchemaGate, chain
 from ams_grpc.services.iam import IamPolicy
 from ams_grpc.services.messages import annotated, attributes_of, decode, ordering_key
 from ams_grpc.services.publisher import Publisher
+from ams_grpc.services.schema import SchemaService
 from ams_grpc.services.subscriber import Subscriber
 from ams_grpc.storage.storage import Storage, open_storage
 from ams_grpc.transforms.chain import enabled
@@ -106,8 +111,11 @@ async def running(config: Config) -> AsyncIterator[Addresses]:
         )
         lanes = Lanes()
         parts.callback(lanes.close)
+        definitions = CompiledDefinitions()
         broker = Broker(
             catalog=storage.catalog,
+            schemas=storage.schemas,
+            gate=chain(TransformGate(lanes, clock), SchemaGate(storage.schemas, definitions)),
             reader=storage.log,
             commits=storage.commits,
             upkeep=storage.upkeep,
@@ -124,7 +132,6 @@ async def running(config: Config) -> AsyncIterator[Addresses]:
                 max_outstanding=config.max_outstanding,
                 endpoints=rules,
             ),
-            gate=TransformGate(lanes, clock),
             view_of=partial(_view_of, lanes, clock),
             check_transforms=TransformCheck(lanes),
             attributes_of=attributes_of,
@@ -149,11 +156,16 @@ async def running(config: Config) -> AsyncIterator[Addresses]:
                 TopicName: storage.catalog.topic,
                 SubscriptionName: storage.catalog.subscription,
                 SnapshotName: storage.catalog.snapshot,
+                SchemaName: storage.schemas.schema,
             },
         )
         services = (
             (pubsub_pb2.DESCRIPTOR.services_by_name["Publisher"], Publisher(broker)),
             (pubsub_pb2.DESCRIPTOR.services_by_name["Subscriber"], Subscriber(broker)),
+            (
+                schema_pb2.DESCRIPTOR.services_by_name["SchemaService"],
+                SchemaService(Schemas(storage.schemas, definitions)),
+            ),
             (iam_policy_pb2.DESCRIPTOR.services_by_name["IAMPolicy"], IamPolicy(policies)),
         )
         calls = Calls()
@@ -229,15 +241,11 @@ def exporter(
             catalog=storage.catalog,
             clock=broker.clock,
             bucket_of=destinations.bucket,
-            schema_of_topic=_no_schema,
+            schema_of_topic=schema_of_topic(storage.schemas),
             max_messages=config.max_outstanding // 2,
         )
 
     return worker
-
-
-async def _no_schema(_topic_id: int, _revision: str) -> None:
-    return None
 
 
 @asynccontextmanager

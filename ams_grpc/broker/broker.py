@@ -33,6 +33,7 @@ from ams_grpc.broker.ports import (
 )
 from ams_grpc.broker.profiles import Profile
 from ams_grpc.broker.retention import Retention
+from ams_grpc.broker.schemas import SchemaCatalog
 from ams_grpc.broker.sifting import Sifting
 from ams_grpc.broker.snapshots import Snapshots
 from ams_grpc.broker.subscriptions import Subscriptions
@@ -76,6 +77,7 @@ class Broker:
         secret: bytes,
         settings: BrokerSettings,
         gate: Gate | None = None,
+        schemas: SchemaCatalog | None = None,
         view_of: Callable[[Log, Subscription], View] = _plain_view,
         check_transforms: TransformCheck | None = None,
         attributes_of: AttributesOf | None = None,
@@ -98,7 +100,7 @@ class Broker:
             read_key=read_key,
             check_transforms=check_transforms,
         )
-        self.topics = Topics(catalog, commits, self.subscriptions, gate, check_transforms)
+        self.topics = Topics(catalog, commits, self.subscriptions, gate, check_transforms, schemas)
         self.subscriptions.forwarding = DeadLetters(self.log, self.topics.publish, annotate)
         self.snapshots = Snapshots(catalog, reader, commits, self.subscriptions, clock)
         self.retention = Retention(

@@ -48,6 +48,8 @@ _CLIENTS_OWN: Final = "googclient_"  # official clients put their trace context 
 _TOPIC_TAG: Final = 0x0A
 _MESSAGES_TAG: Final = 0x12
 _ORDERING_KEY_TAG: Final = b"\x2a"
+_DATA_TAG: Final = b"\x0a"
+_MAX_SHIFT: Final = 63  # protobuf: ten bytes
 _MORE: Final = 0x80  # this bit of a varint's byte says that another byte follows
 
 
@@ -262,12 +264,7 @@ def decode(payload: bytes, first_seq: int, count: int, publish_time_us: int) -> 
 
     Implements ``ports.Decoder``.
     """
-    bodies = _split(payload)
-    if len(bodies) != count:
-        bodies = [
-            message.SerializeToString()
-            for message in pb.PublishRequest.FromString(payload).messages
-        ]
+    messages_alone = bodies(payload, count)
     seconds, micros = divmod(publish_time_us, 1_000_000)
     # Both parts are always written, so that they win over whatever the publisher wrote there.
     time = b"\x08%b\x10%b" % (_varint(seconds), _varint(micros * 1000))
@@ -275,7 +272,7 @@ def decode(payload: bytes, first_seq: int, count: int, publish_time_us: int) -> 
     messages: list[bytes] = []
     at = 0
     for digits, seqs in _by_digits(first_seq, count):
-        part = bodies[at : at + len(seqs)]
+        part = messages_alone[at : at + len(seqs)]
         at += len(seqs)
         messages += [
             b"%b\x1a%c%d%b" % (body, digits, seq, tail)
@@ -284,10 +281,19 @@ def decode(payload: bytes, first_seq: int, count: int, publish_time_us: int) -> 
     return messages
 
 
+def bodies(payload: bytes, count: int) -> list[bytes]:
+    """The ``count`` serialized PubsubMessages of a payload."""
+    found = _split(payload)
+    if len(found) == count:
+        return found
+    request = pb.PublishRequest.FromString(payload)
+    return [message.SerializeToString() for message in request.messages]
+
+
 def _split(payload: bytes) -> list[bytes]:
     """The entries of ``PublishRequest.messages``; none if there is anything else in between."""
-    bodies: list[bytes] = []
-    append = bodies.append
+    found: list[bytes] = []
+    append = found.append
     position, end = 0, len(payload)
     while position < end:
         if payload[position] != _MESSAGES_TAG:
@@ -300,7 +306,29 @@ def _split(payload: bytes) -> list[bytes]:
         stop = position + length
         append(payload[position:stop])
         position = stop
-    return bodies
+    return found
+
+
+def data_of(body: bytes) -> bytes:
+    """The data of a serialized PubsubMessage."""
+    if body.startswith(_DATA_TAG):
+        length, start = body[1], 2
+        if length & _MORE:
+            length, start = _read_varint(body, 1)
+        if start + length == len(body):
+            return body[start:]
+    data: bytes = pb.PubsubMessage.FromString(body).data
+    return data
+
+
+def payload_of(messages: Iterable[bytes]) -> bytes:
+    """A payload of serialized PubsubMessages: the opposite of ``bodies``."""
+    return b"".join([_entry_head(len(body)) + body for body in messages])
+
+
+@lru_cache(maxsize=4096)
+def _entry_head(size: int) -> bytes:
+    return b"\x12" + _varint(size)
 
 
 def ordering_key(message: bytes) -> str:
@@ -388,7 +416,7 @@ def _varint(number: int) -> bytes:
 
 
 def _read_varint(data: bytes, position: int) -> tuple[int, int]:
-    """A number as protobuf writes it, and where it ends."""
+    """A number as protobuf writes it, and where it ends. IndexError: it does not end."""
     number = shift = 0
     while True:
         byte = data[position]
@@ -397,3 +425,5 @@ def _read_varint(data: bytes, position: int) -> tuple[int, int]:
         if not byte & _MORE:
             return number, position
         shift += 7
+        if shift > _MAX_SHIFT:  # or megabytes of these would become one number, bit by bit
+            raise IndexError

@@ -7,12 +7,11 @@ refused what cannot be a record at all, with the path of the field.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
 
 from google.protobuf.message import Message
 
 from ams_grpc.broker.errors import Unimplemented, invalid_argument
-from ams_grpc.broker.names import SchemaName, TopicName
+from ams_grpc.broker.names import DELETED_SCHEMA, SchemaName, TopicName
 from ams_grpc.broker.policies import (
     AvroFormat,
     CompressionMode,
@@ -32,8 +31,6 @@ from ams_grpc.broker.rules import PUSH_VERSION, PUSH_VERSIONS
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
 from ams_grpc.pb.google.pubsub.v1 import schema_pb2
 from ams_grpc.services.time import duration_pb, duration_us
-
-DELETED_SCHEMA: Final = "_deleted-schema_"
 
 
 def not_supported(path: str, reason: str = "") -> Unimplemented:
@@ -61,21 +58,33 @@ def storage_policy_pb(policy: MessageStoragePolicy) -> pb.MessageStoragePolicy:
 
 
 def schema_settings(settings: pb.SchemaSettings) -> SchemaSettings:
-    """Raises InvalidArgument for what is no schema's name, or no encoding."""
-    if settings.encoding not in schema_pb2.Encoding.values():
-        raise invalid_argument("schema_settings.encoding", field="schema_settings.encoding")
-    name = schema_pb2.Encoding.Name(settings.encoding)
+    """Raises InvalidArgument for what is no schema's name.
+
+    That of a deleted schema is none either; but an update of something else hands it back.
+    """
+    is_deleted = settings.schema == DELETED_SCHEMA
     return SchemaSettings(
-        schema=SchemaName.parse(settings.schema),
-        encoding=Encoding.UNSPECIFIED if settings.encoding == 0 else Encoding(name),
+        schema=None if is_deleted else SchemaName.parse(settings.schema),
+        encoding=encoding(settings.encoding),
         first_revision_id=settings.first_revision_id,
         last_revision_id=settings.last_revision_id,
     )
 
 
+def encoding(number: int) -> Encoding:
+    """An unknown one counts as none."""
+    match number:
+        case schema_pb2.JSON:
+            return Encoding.JSON
+        case schema_pb2.BINARY:
+            return Encoding.BINARY
+        case _:
+            return Encoding.UNSPECIFIED
+
+
 def schema_settings_pb(settings: SchemaSettings) -> pb.SchemaSettings:
     return pb.SchemaSettings(
-        schema=str(settings.schema),
+        schema=DELETED_SCHEMA if settings.schema is None else str(settings.schema),
         encoding=settings.encoding or None,
         first_revision_id=settings.first_revision_id,
         last_revision_id=settings.last_revision_id,

@@ -22,6 +22,7 @@ from ams_grpc.storage.iam import SqlPolicies
 from ams_grpc.storage.log import SqlLogReader
 from ams_grpc.storage.migrate import prepare
 from ams_grpc.storage.reading import Readers
+from ams_grpc.storage.schemas import SqlSchemas
 from ams_grpc.storage.tables import meta
 from ams_grpc.storage.threads import Threads
 from ams_grpc.storage.upkeep import Upkeep
@@ -36,6 +37,7 @@ class Storage:
     commits: GroupCommit
     catalog: SqlCatalog
     policies: SqlPolicies
+    schemas: SqlSchemas
     log: SqlLogReader
     upkeep: Upkeep
     server_secret: bytes = field(repr=False)
@@ -82,6 +84,7 @@ async def open_storage(address: str, clock: WallClock, **options: Any) -> AsyncI
             commits=commits,
             catalog=SqlCatalog(readers, commits, clock),
             policies=SqlPolicies(readers, commits),
+            schemas=SqlSchemas(readers, commits, clock),
             log=SqlLogReader(readers, clock),
             upkeep=Upkeep(readers, commits),
             server_secret=await readers.run(_server_secret),

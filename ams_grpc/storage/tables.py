@@ -21,6 +21,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    UniqueConstraint,
     false,
 )
 from sqlalchemy.types import TypeEngine
@@ -64,6 +65,33 @@ meta: Final = Table(
 Other secrets are made when they are first needed (``Storage.secret``).
 """
 
+schemas: Final = Table(
+    "schemas",
+    metadata,
+    _id(),
+    Column("name", NAME, nullable=False, unique=True),
+    Column("project", NAME, nullable=False),
+    Column("type", NAME, nullable=False),
+    _number("version"),
+    _number("created_us"),
+    Index(None, "project", "name"),
+    sqlite_autoincrement=True,
+)
+
+schema_revisions: Final = Table(
+    "schema_revisions",
+    metadata,
+    _id(),  # the revision's number: grows, and is never used twice
+    _number("schema_id", ForeignKey("schemas.id", ondelete="CASCADE")),
+    Column("revision_id", NAME, nullable=False),
+    _number("created_us"),
+    Column("root", NAME, nullable=False),
+    Column("definition", LargeBinary, nullable=False),  # text as it came, in UTF-8
+    Column("compiled", LargeBinary, nullable=False),
+    UniqueConstraint("schema_id", "revision_id"),
+    sqlite_autoincrement=True,
+)
+
 topics: Final = Table(
     "topics",
     metadata,
@@ -77,6 +105,8 @@ topics: Final = Table(
     _counter("last_publish_us"),
     _counter("byte_count"),  # of all that was ever published
     _number("created_us"),
+    # The schema in its settings; NULL once that is deleted. No foreign key: see storage.schemas.
+    Column("schema_id", NUMBER, index=True),
     Index(None, "project", "name"),
     sqlite_autoincrement=True,
 )
@@ -214,3 +244,4 @@ def _policies_of(resources: Table) -> Table:
 topic_policies: Final = _policies_of(topics)
 subscription_policies: Final = _policies_of(subscriptions)
 snapshot_policies: Final = _policies_of(snapshots)
+schema_policies: Final = _policies_of(schemas)

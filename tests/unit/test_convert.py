@@ -150,6 +150,8 @@ def scalar(field: FieldDescriptor) -> object:
     if field.enum_type:
         return field.enum_type.values[-1].number
     text: object = b"x" if field.type == FieldDescriptor.TYPE_BYTES else "x"
+    if field.containing_type is pb.SchemaSettings.DESCRIPTOR and field.name == "schema":
+        return "projects/p/schemas/order"
     kinds: dict[int, object] = {
         FieldDescriptor.CPPTYPE_BOOL: True,
         FieldDescriptor.CPPTYPE_STRING: TEXTS.get(field.name, text),
@@ -240,6 +242,13 @@ def test_a_storage_policy_without_regions_is_still_one() -> None:
 
 texts = st.text(max_size=5)
 labels = st.dictionaries(texts, texts, max_size=3)
+schema_settings = st.builds(
+    SchemaSettings,
+    schema=st.none() | st.just(SchemaName("p", "order")),
+    encoding=st.sampled_from(Encoding),
+    first_revision_id=st.text(),
+    last_revision_id=st.text(),
+)
 durations_us = st.integers(0, 400 * DAY_US)
 transforms = st.lists(
     st.builds(JavaScriptTransform, texts, texts, st.booleans())
@@ -254,14 +263,7 @@ topic_configs = st.builds(
     kms_key_name=st.text(),
     message_storage_policy=st.none()
     | st.builds(MessageStoragePolicy, st.lists(st.text(), max_size=3).map(tuple), st.booleans()),
-    schema_settings=st.none()
-    | st.builds(
-        SchemaSettings,
-        st.builds(SchemaName, st.just("p"), st.sampled_from(["order", "invoice"])),
-        st.sampled_from(Encoding),
-        texts,
-        texts,
-    ),
+    schema_settings=st.none() | schema_settings,
     transforms=transforms,
 )
 

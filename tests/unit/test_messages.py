@@ -303,3 +303,19 @@ def test_all_messages_of_a_request_have_the_same_ordering_key(keys: tuple[str, s
         "In a single publish request, all messages must have no ordering key or they must all "
         "have the same ordering key."
     )
+
+
+@pytest.mark.parametrize("head", [b"", b"\x0a", b"\x12", b"\x0a\x03abc\x12"])
+def test_megabytes_of_a_number_that_does_not_end_are_refused_at_once(head: bytes) -> None:
+    with pytest.raises(InvalidArgument):
+        messages.read_publish(head + b"\xff" * 9_000_000)
+
+
+@given(st.lists(pubsub_messages, min_size=1, max_size=5))
+def test_a_payload_is_taken_apart_and_put_together_again(published: list[pb.PubsubMessage]) -> None:
+    payload = stored(request_of(*published))
+
+    bodies = messages.bodies(payload, len(published))
+
+    assert [messages.data_of(body) for body in bodies] == [each.data for each in published]
+    assert messages.payload_of(bodies) == payload

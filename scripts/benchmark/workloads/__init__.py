@@ -14,11 +14,13 @@ from scripts.benchmark.workloads import (
     official,
     publish,
     push,
+    schemas,
     start,
 )
 
 ALL: Final[tuple[Workload, ...]] = (
     *publish.WORKLOADS,
+    *schemas.WORKLOADS,
     *drain.WORKLOADS,
     *filtered.WORKLOADS,
     *mixed.WORKLOADS,
