@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 from itertools import count
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ams_grpc.broker.catalog import (
     DEFAULT_RETENTION_US,
@@ -25,7 +25,13 @@ from ams_grpc.broker.catalog import (
 )
 from ams_grpc.broker.cursor import CHUNK_SEQS
 from ams_grpc.broker.errors import Aborted, StorageUnavailable, already_exists, not_found
-from ams_grpc.broker.names import ResourceName, SnapshotName, SubscriptionName, TopicName
+from ams_grpc.broker.names import (
+    ResourceName,
+    SchemaName,
+    SnapshotName,
+    SubscriptionName,
+    TopicName,
+)
 from ams_grpc.broker.policies import SECOND_US
 from ams_grpc.broker.ports import (
     Appended,
@@ -37,6 +43,7 @@ from ams_grpc.broker.ports import (
     StoredBatch,
     StoredLease,
 )
+from ams_grpc.broker.schemas import Definition, Revision, Schema, SchemaType
 
 _Record = TypeVar("_Record", Topic, Subscription, Snapshot)
 
@@ -312,6 +319,17 @@ class MemoryCommits(Port):
         """Try to write all cursors, and fail."""
         for cursor in self._unwritten.values():
             cursor.put_back(cursor.take_changes())
+
+
+class AnySchema:
+    """``schemas.SchemaCatalog``, where every schema exists. Which it is matters to nobody here."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(f"nobody asks for {name}")
+
+    async def schema(self, name: SchemaName) -> Schema:
+        revision = Revision(1, "0123abcd", 0, Definition(SchemaType.AVRO, '"int"'))
+        return Schema(1, name, SchemaType.AVRO, 1, (revision,))
 
 
 class NoForwarding:

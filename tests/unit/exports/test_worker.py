@@ -9,7 +9,13 @@ import pytest
 
 from ams_grpc.broker.catalog import TopicConfig
 from ams_grpc.broker.names import SchemaName, TopicName
-from ams_grpc.broker.policies import AvroFormat, DeadLetterPolicy, SchemaSettings, StorageExport
+from ams_grpc.broker.policies import (
+    AvroFormat,
+    DeadLetterPolicy,
+    Encoding,
+    SchemaSettings,
+    StorageExport,
+)
 from ams_grpc.exports.buckets import NOT_FOUND, PERMISSION_DENIED, DestinationError
 from ams_grpc.exports.inbox import REFUSED_S
 from ams_grpc.exports.records import AvroSchema
@@ -385,7 +391,9 @@ async def test_a_change_makes_it_ask_a_database_that_does_not_answer_only_once(
 # --- messages that fail -------------------------------------------------------------------------
 
 
-WITH_SCHEMA = TopicConfig(schema_settings=SchemaSettings(SchemaName("project", "numbers")))
+WITH_SCHEMA = TopicConfig(
+    schema_settings=SchemaSettings(SchemaName("project", "numbers"), Encoding.JSON)
+)
 NUMBER: AvroSchema = {"type": "record", "name": "Number", "fields": [{"name": "n", "type": "int"}]}
 
 NO_NUMBER = b"\xff"  # the first byte of a longer one
