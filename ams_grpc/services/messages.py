@@ -105,23 +105,35 @@ def _read_any(serialized: bytes) -> Published:
 def _count_plain(payload: bytes) -> int:
     """How many messages there are, if all have data and nothing else; -1 if not.
 
-    Messages of one size begin with the same bytes, and that is all that is compared.
+    Messages of one size begin with the same bytes, and that is all that is compared: at once, if
+    there are only such.
     """
-    starts_with = payload.startswith
-    head, stride = _NO_HEAD
+    head, stride = _plain_head(payload[:6])
+    if not stride:
+        return -1
+    count, rest = divmod(len(payload), stride)
+    if not rest and all(
+        payload[at::stride] == head[at : at + 1] * count for at in range(len(head))
+    ):
+        return count
+    return _count_plain_of_all_sizes(payload)
+
+
+def _count_plain_of_all_sizes(payload: bytes) -> int:
+    head, stride = b"", 0
     count = position = 0
     end = len(payload)
     while position < end:
-        if not starts_with(head, position):
+        if not stride or payload[position : position + len(head)] != head:
             head, stride = _plain_head(payload[position : position + 6])
-            if not starts_with(head, position):
+            if not stride or payload[position : position + len(head)] != head:
                 return -1
         position += stride
         count += 1
     return count if position == end else -1
 
 
-_NO_HEAD: Final = (b"\x00", 1)  # no field has the number 0, so nothing begins with this
+_NO_HEAD: Final = (b"", 0)
 
 
 @lru_cache(maxsize=4096)
@@ -216,12 +228,23 @@ def _check_attributes(attributes: Mapping[str, str]) -> None:
 
 def publish_response(first_seq: int, count: int) -> bytes:
     """A serialized PublishResponse: the ids are the seqs."""
-    return b"".join([_ids(digits, seqs) for digits, seqs in _by_digits(first_seq, count)])
+    parts = []
+    end = first_seq + count
+    while first_seq < end:
+        # A thousand ids that differ in their last three digits are joined in one go.
+        thousand, at = divmod(first_seq, 1000)
+        stop = min(end - first_seq + at, 1000)
+        if thousand:
+            front = b"%d" % thousand
+            head = b"\x0a%c%b" % (len(front) + 3, front)
+            parts.append(head + head.join(_LAST_DIGITS[at:stop]))
+        else:
+            parts += [b"\x0a%c%d" % (len(str(seq)), seq) for seq in range(at, stop)]
+        first_seq += stop - at
+    return b"".join(parts)
 
 
-def _ids(digits: int, seqs: range) -> bytes:
-    head = f"\x0a{digits:c}"
-    return (head + head.join(map(str, seqs))).encode()
+_LAST_DIGITS: Final = tuple(b"%03d" % number for number in range(1000))
 
 
 def _by_digits(first_seq: int, count: int) -> list[tuple[int, range]]:
