@@ -60,8 +60,8 @@ async def open_storage(address: str, clock: WallClock, **options: Any) -> AsyncI
         yield Storage(
             commits=commits,
             catalog=SqlCatalog(readers, commits, clock),
-            log=SqlLogReader(readers, clock),
-            upkeep=Upkeep(readers, commits),
+            log=SqlLogReader(readers, clock, database.segments),
+            upkeep=Upkeep(readers, commits, database.segments),
             server_secret=await readers.run(_server_secret),
             readers=readers,
         )
