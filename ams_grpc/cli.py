@@ -76,6 +76,7 @@ def _settings(command: Any) -> Any:
 def serve(**flags: Any) -> None:
     """Run the service in the foreground until SIGTERM or SIGINT."""
     from ams_grpc import logs
+    from ams_grpc.heap import keep_freed_memory
     from ams_grpc.server import CannotListenError
     from ams_grpc.storage.errors import DatabaseError
 
@@ -83,6 +84,7 @@ def serve(**flags: Any) -> None:
     logs.set_up(config.log_format, config.log_level)
     # SQLite's calls hand the interpreter over; the writer waits this long to get it back.
     sys.setswitchinterval(0.0005)
+    keep_freed_memory()
     try:
         _run(_serve(config))
     except (DatabaseError, CannotListenError) as error:
