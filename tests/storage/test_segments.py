@@ -158,7 +158,8 @@ async def test_a_reader_that_comes_late_finds_what_has_moved(
     await subscription(storage, bills, "kept")
     await publish(storage, bills, large(7))
     await publish(storage, orders, *map(large, range(4)))
-    read, gone = Segments.read, []
+    gone: list[Place] = []
+    read = Segments.read
 
     def read_late(self: Segments, place: Place, size: int) -> bytes:
         if not gone:
