@@ -108,6 +108,24 @@ def migrate(**flags: Any) -> None:
         raise click.ClickException(str(error)) from None
 
 
+@main.command()
+@_settings
+@click.argument("folder", type=click.Path(path_type=Path))
+def backup(folder: Path, **flags: Any) -> None:
+    """Copy the SQLite database, which may be in use, into a new FOLDER."""
+    import sqlite3
+
+    from ams_grpc.storage.backup import back_up
+    from ams_grpc.storage.errors import DatabaseError
+
+    url = _load(flags).effective_database_url.get_secret_value()
+    try:
+        back_up(url, folder)
+    except (DatabaseError, OSError, sqlite3.Error) as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f"The database is copied to {folder}.")
+
+
 @main.command("config")
 @_settings
 def show_config(**flags: Any) -> None:

@@ -167,12 +167,12 @@ class Segments:
         if self._current is not None:
             self.seal(self._current)
         self._folder.mkdir(mode=0o700, exist_ok=True)
-        _sync_folder(self._folder.parent)
+        sync_folder(self._folder.parent)
         number, self._next = self._next, self._next + 1
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         self._descriptor = os.open(self._path(number), flags, 0o600)
         self._current, self._end, self._cached_from, self._synced = number, 0, 0, True
-        _sync_folder(self._folder)
+        sync_folder(self._folder)
 
     def _forget(self, end: int) -> None:
         """Let the system's cache have what lies before ``end`` no longer."""
@@ -212,7 +212,8 @@ def _sync(descriptor: int) -> None:
         os.fdatasync(descriptor)
 
 
-def _sync_folder(path: Path) -> None:
+def sync_folder(path: Path) -> None:
+    """What was created in a folder is found again after a loss of power."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

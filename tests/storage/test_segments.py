@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import random
@@ -20,12 +21,15 @@ from sqlalchemy import make_url, text
 
 from ams_grpc.broker.catalog import Topic
 from ams_grpc.broker.errors import Aborted, StorageUnavailable
-from ams_grpc.storage import Storage, open_storage, segment_rows, segments
+from ams_grpc.storage import Storage, backup, open_storage, segment_rows, segments
+from ams_grpc.storage.backup import back_up
 from ams_grpc.storage.engine import connect
+from ams_grpc.storage.errors import UnsupportedDatabaseError
 from ams_grpc.storage.migrate import alembic_config, migrate
 from ams_grpc.storage.segments import LARGE_BYTES, Place, Segments
 from ams_grpc.storage.upkeep import Upkeep
 from tests.storage.world import (
+    PATIENCE_S,
     ManualClock,
     acknowledge,
     eventually,
@@ -388,3 +392,66 @@ async def test_an_earlier_version_gets_all_payloads_back_into_the_database(
             b"small",
             large(2),
         ]
+
+
+# --- backup ---------------------------------------------------------------------------------------
+
+
+async def test_a_copy_made_while_the_service_runs_has_everything_of_one_moment(
+    address: str, clock: ManualClock, tmp_path: Path
+) -> None:
+    async with open_storage(address, clock) as storage:
+        orders = await topic(storage)
+        await publish(storage, orders, large(1), b"small", large(2))
+        back_up(address, tmp_path / "copy")
+        await publish(storage, orders, large(3))
+    name = make_url(address).database or ""
+    copy = tmp_path / "copy" / Path(name).name
+
+    assert [mode(path) for path in (copy.parent, copy)] == [0o700, 0o600]
+    async with open_storage(f"sqlite:///{copy}", clock) as storage:
+        assert [payload for *_, payload in await stored(storage, orders)] == [
+            large(1),
+            b"small",
+            large(2),
+        ]
+
+
+async def test_a_copy_begins_again_when_a_segment_goes_meanwhile(
+    storage: Storage,
+    address: str,
+    clock: ManualClock,
+    tmp_path: Path,
+    folder: Path,
+    small_segments: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    orders = await topic(storage)
+    await publish(storage, orders, *map(large, range(5)))
+    loop, copy_start = asyncio.get_running_loop(), backup._copy_start
+    purged: list[object] = []
+
+    def purge_first(source: Path, target: Path, end: int) -> None:
+        if not purged:
+            purging = purge_all(storage.upkeep, orders, clock)
+            purged.append(asyncio.run_coroutine_threadsafe(purging, loop).result(PATIENCE_S))
+        copy_start(source, target, end)
+
+    monkeypatch.setattr(backup, "_copy_start", purge_first)
+    await asyncio.to_thread(back_up, address, tmp_path / "copy")
+
+    assert purged
+    assert files(folder) == []
+    copy = tmp_path / "copy" / Path(make_url(address).database or "").name
+    async with open_storage(f"sqlite:///{copy}", clock) as copied:
+        assert await stored(copied, orders) == []
+
+
+async def test_a_copy_needs_a_new_folder_and_an_sqlite_database(
+    address: str, tmp_path: Path
+) -> None:
+    with pytest.raises(FileExistsError):
+        back_up(address, tmp_path)
+    for wrong in ("postgresql://nobody@localhost/ams", f"sqlite:///{tmp_path}/none.db"):
+        with pytest.raises(UnsupportedDatabaseError):
+            back_up(wrong, tmp_path / "copy")
