@@ -89,10 +89,10 @@ subscriptions: Final = Table(
     _number("start_seq"),
     Column("detached", Boolean, nullable=False),
     Column("config", Text, nullable=False),
-    Column("worker", NAME, index=True),  # who delivers: push, export; NULL: subscribers pull
-    Column("resource_error", NAME),  # what keeps the worker from working
     _number("active_at_us"),
     _number("created_us"),
+    Column("worker", NAME, index=True),  # who delivers: push, export; NULL: subscribers pull
+    Column("resource_error", NAME),  # what keeps the worker from working
     Index(None, "project", "name"),
     Index(None, "topic_id", "name"),
     sqlite_autoincrement=True,
