@@ -15,10 +15,12 @@ failure, and after a start, a new segment begins.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from mmap import mmap
 from pathlib import Path
 from typing import Final
 
@@ -30,9 +32,10 @@ SEGMENT_BYTES: Final = 64 << 20
 LARGE_BYTES: Final = 64 << 10
 """Smaller payloads are better off in the database: one commit needs one ``fsync`` less."""
 
-_CACHED_BYTES: Final = 16 << 20
-"""Of what was written last, so much stays in the system's cache; subscribers that keep up have it
-from the service's own. More would only take memory, and filling it costs more than the write."""
+BLOCK_BYTES: Final = 4096
+"""Payloads begin at multiples of this, as writing past the system's cache needs it."""
+
+_BUFFER_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,8 @@ class Segments:
         self._current: int | None = None
         self._descriptor = -1
         self._end = 0
-        self._cached_from = 0
+        self._past_cache = hasattr(os, "O_DIRECT")
+        self._buffer: mmap | None = None
         self._synced = True
 
     # --- writing ---------------------------------------------------------------------------------
@@ -85,11 +89,10 @@ class Segments:
                 self._open_next()
             place = Place(self._number, self._end)
             self._synced = False
-            rest = memoryview(payload)
-            while rest:  # a disk that is almost full takes a part of it
-                rest = rest[os.write(self._descriptor, rest) :]
-            self._end += len(payload)
+            self._write(payload)
         except OSError as error:
+            if error.errno == errno.EINVAL:  # it wants larger blocks
+                self._past_cache = False
             self.abandon()
             raise self._refused(error) from error
         return place
@@ -104,8 +107,6 @@ class Segments:
             self.abandon()  # nobody knows what of it is on disk, and asking again would not tell
             raise self._refused(error) from error
         self._synced = True
-        if self._end - self._cached_from > _CACHED_BYTES:
-            self._forget(self._end - _CACHED_BYTES)
 
     def abandon(self) -> None:
         """Something failed: what was appended may have no rows. ``begin`` will see."""
@@ -118,7 +119,6 @@ class Segments:
         """Append no more to this segment."""
         if number == self._current:
             self.sync()
-            self._forget(self._end)
             self._close()
 
     def is_current(self, number: int) -> bool:
@@ -169,17 +169,40 @@ class Segments:
         self._folder.mkdir(mode=0o700, exist_ok=True)
         sync_folder(self._folder.parent)
         number, self._next = self._next, self._next + 1
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        self._descriptor = os.open(self._path(number), flags, 0o600)
-        self._current, self._end, self._cached_from, self._synced = number, 0, 0, True
+        self._descriptor = self._create(self._path(number))
+        self._current, self._end, self._synced = number, 0, True
         sync_folder(self._folder)
 
-    def _forget(self, end: int) -> None:
-        """Let the system's cache have what lies before ``end`` no longer."""
-        if hasattr(os, "posix_fadvise"):  # not on macOS
-            size = end - self._cached_from
-            os.posix_fadvise(self._descriptor, self._cached_from, size, os.POSIX_FADV_DONTNEED)
-        self._cached_from = end
+    def _create(self, path: Path) -> int:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        if self._past_cache:
+            try:
+                return os.open(path, flags | os.O_DIRECT, 0o600)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                self._past_cache = False  # not on this file system
+                path.unlink(missing_ok=True)
+        return os.open(path, flags, 0o600)
+
+    def _write(self, payload: bytes) -> None:
+        """Append a payload, filled up with zeros to whole blocks.
+
+        It goes past the system's cache: subscribers that keep up have it from the service's own,
+        and filling the system's costs as much as all the rest of the write.
+        """
+        if self._buffer is None:
+            self._buffer = mmap(-1, _BUFFER_BYTES)  # begins with a page, as it must
+        for start in range(0, len(payload), _BUFFER_BYTES):
+            part = memoryview(payload)[start : start + _BUFFER_BYTES]
+            padding = -len(part) % BLOCK_BYTES
+            size = len(part) + padding
+            self._buffer[: len(part)] = part
+            self._buffer[len(part) : size] = bytes(padding)
+            rest = memoryview(self._buffer)[:size]
+            while rest:  # a disk that is almost full takes a part of it
+                rest = rest[os.write(self._descriptor, rest) :]
+            self._end += size
 
     def _close(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1

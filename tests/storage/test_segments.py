@@ -26,7 +26,7 @@ from ams_grpc.storage.backup import back_up
 from ams_grpc.storage.engine import connect
 from ams_grpc.storage.errors import UnsupportedDatabaseError
 from ams_grpc.storage.migrate import alembic_config, migrate
-from ams_grpc.storage.segments import LARGE_BYTES, Place, Segments
+from ams_grpc.storage.segments import BLOCK_BYTES, LARGE_BYTES, Place, Segments
 from ams_grpc.storage.upkeep import Upkeep
 from tests.storage.world import (
     PATIENCE_S,
@@ -118,6 +118,46 @@ async def test_only_the_owner_may_read_segments(storage: Storage, folder: Path) 
     assert [mode(path) for path in files(folder)] == [0o600]
 
 
+@pytest.mark.parametrize("size", [LARGE_BYTES + 1, (1 << 20) + 5, (2 << 20) - 1])
+@pytest.mark.parametrize("refuses", [None, "open", "write"])
+async def test_payloads_of_any_size_are_stored_on_any_file_system(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch, size: int, refuses: str | None
+) -> None:
+    real_open, real_write = os.open, os.write
+    direct: set[int] = set()
+
+    def refuse_open(path: str, flags: int, *rest: int) -> int:
+        if flags & os.O_DIRECT and refuses == "open":
+            os.close(real_open(path, flags & ~os.O_DIRECT, *rest))  # Linux leaves the file behind
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        descriptor = real_open(path, flags, *rest)
+        direct.discard(descriptor)
+        if flags & os.O_DIRECT:
+            direct.add(descriptor)
+        return descriptor
+
+    def refuse_write(descriptor: int, data: bytes) -> int:
+        if descriptor in direct and refuses == "write":
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return real_write(descriptor, data)
+
+    monkeypatch.setattr(os, "open", refuse_open)
+    monkeypatch.setattr(os, "write", refuse_write)
+    orders = await topic(storage)
+    if refuses == "write":  # found out by the first, and only by that
+        with pytest.raises(StorageUnavailable):
+            await storage.commits.append(orders, large(0, size), 1)
+        await eventually(lambda: storage.commits.is_available)
+
+    await publish(storage, orders, large(1, size), large(2, size), large(3))
+
+    assert [payload for *_, payload in await stored(storage, orders)] == [
+        large(1, size),
+        large(2, size),
+        large(3),
+    ]
+
+
 # --- what is deleted ------------------------------------------------------------------------------
 
 
@@ -194,7 +234,7 @@ async def test_a_disk_that_refuses_is_an_outage_and_leaves_nothing_behind(
         if not full or (call == "open" and ".segment" not in str(first)):
             return real(first, *rest, **options)
         if call == "write":
-            real(first, bytes(memoryview(rest[0])[:1000]))  # type: ignore[arg-type]
+            real(first, memoryview(rest[0])[:BLOCK_BYTES])  # type: ignore[arg-type]
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, call, refuse)
@@ -295,7 +335,7 @@ def test_after_a_start_exactly_what_rows_refer_to_is_left(
 
     assert place == Place(max(*files, *rows, 0, 0) + 1, 0)
     left = {int(path.stem): path.stat().st_size for path in folder.iterdir()}
-    assert left.pop(place.segment) == 4
+    assert left.pop(place.segment) == BLOCK_BYTES
     assert left == {
         number: min(size, rows[number]) for number, size in files.items() if number in rows
     }
