@@ -79,6 +79,7 @@ def _settings(command: Any) -> Any:
 def serve(**flags: Any) -> None:
     """Run the service in the foreground until SIGTERM or SIGINT."""
     from ams_grpc import logs
+    from ams_grpc.heap import keep_freed_memory
     from ams_grpc.server import CannotListenError
     from ams_grpc.storage.errors import DatabaseError
 
@@ -86,6 +87,7 @@ def serve(**flags: Any) -> None:
     logs.set_up(config.log_format, config.log_level)
     # SQLite's calls hand the interpreter over; the writer waits this long to get it back.
     sys.setswitchinterval(0.0005)
+    keep_freed_memory()
     try:
         _run(_serve(config))
     except (DatabaseError, CannotListenError) as error:
@@ -107,6 +109,24 @@ def migrate(**flags: Any) -> None:
         click.echo(f"The database is at revision {current(url)}.")
     except DatabaseError as error:
         raise click.ClickException(str(error)) from None
+
+
+@main.command()
+@_settings
+@click.argument("folder", type=click.Path(path_type=Path))
+def backup(folder: Path, **flags: Any) -> None:
+    """Copy the SQLite database, which may be in use, into a new FOLDER."""
+    import sqlite3
+
+    from ams_grpc.storage.backup import back_up
+    from ams_grpc.storage.errors import DatabaseError
+
+    url = _load(flags).effective_database_url.get_secret_value()
+    try:
+        back_up(url, folder)
+    except (DatabaseError, OSError, sqlite3.Error) as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f"The database is copied to {folder}.")
 
 
 @main.command("config")

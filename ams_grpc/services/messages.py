@@ -110,23 +110,35 @@ def _read_any(serialized: bytes) -> Published:
 def _count_plain(payload: bytes) -> int:
     """How many messages there are, if all have data and nothing else; -1 if not.
 
-    Messages of one size begin with the same bytes, and that is all that is compared.
+    Messages of one size begin with the same bytes, and that is all that is compared: at once, if
+    there are only such.
     """
-    starts_with = payload.startswith
-    head, stride = _NO_HEAD
+    head, stride = _plain_head(payload[:6])
+    if not stride:
+        return -1
+    count, rest = divmod(len(payload), stride)
+    if not rest and all(
+        payload[at::stride] == head[at : at + 1] * count for at in range(len(head))
+    ):
+        return count
+    return _count_plain_of_all_sizes(payload)
+
+
+def _count_plain_of_all_sizes(payload: bytes) -> int:
+    head, stride = b"", 0
     count = position = 0
     end = len(payload)
     while position < end:
-        if not starts_with(head, position):
+        if not stride or payload[position : position + len(head)] != head:
             head, stride = _plain_head(payload[position : position + 6])
-            if not starts_with(head, position):
+            if not stride or payload[position : position + len(head)] != head:
                 return -1
         position += stride
         count += 1
     return count if position == end else -1
 
 
-_NO_HEAD: Final = (b"\x00", 1)  # no field has the number 0, so nothing begins with this
+_NO_HEAD: Final = (b"", 0)
 
 
 @lru_cache(maxsize=4096)
@@ -226,8 +238,7 @@ def publish_response(appended: Appended, count: int) -> bytes:
     Messages that transforms dropped get ids, too, which no message ever had or will have.
     """
     if appended.places is None:
-        parts = _by_digits(appended.first_seq, count)
-        return b"".join([_ids(digits, seqs) for digits, seqs in parts])
+        return _ids(appended.first_seq, count)
     ids = [_id_of_dropped() for _ in range(count)]
     for seq, place in enumerate(appended.places, appended.first_seq):
         ids[place] = str(seq)
@@ -239,9 +250,25 @@ def _id_of_dropped() -> str:
     return str(1 << 127 | secrets.randbits(127))
 
 
-def _ids(digits: int, seqs: range) -> bytes:
-    head = f"\x0a{digits:c}"
-    return (head + head.join(map(str, seqs))).encode()
+def _ids(first_seq: int, count: int) -> bytes:
+    """The ``message_ids`` of consecutive seqs."""
+    parts = []
+    end = first_seq + count
+    while first_seq < end:
+        # A thousand ids that differ in their last three digits are joined in one go.
+        thousand, at = divmod(first_seq, 1000)
+        stop = min(end - first_seq + at, 1000)
+        if thousand:
+            front = b"%d" % thousand
+            head = b"\x0a%c%b" % (len(front) + 3, front)
+            parts.append(head + head.join(_LAST_DIGITS[at:stop]))
+        else:
+            parts += [b"\x0a%c%d" % (len(str(seq)), seq) for seq in range(at, stop)]
+        first_seq += stop - at
+    return b"".join(parts)
+
+
+_LAST_DIGITS: Final = tuple(b"%03d" % number for number in range(1000))
 
 
 def _by_digits(first_seq: int, count: int) -> list[tuple[int, range]]:

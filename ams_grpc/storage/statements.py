@@ -69,6 +69,7 @@ class HotStatements:
         self.insert_batch = self._compile(
             insert(batches),
             "topic_id", "first_seq", "count", "publish_time_us", "byte_size", "payload",
+            "segment", "segment_offset",
         )  # fmt: skip
 
         # A subscription that is gone has no cursor: these match no row, and nothing is left over.

@@ -85,8 +85,8 @@ async def open_storage(address: str, clock: WallClock, **options: Any) -> AsyncI
             catalog=SqlCatalog(readers, commits, clock),
             policies=SqlPolicies(readers, commits),
             schemas=SqlSchemas(readers, commits, clock),
-            log=SqlLogReader(readers, clock),
-            upkeep=Upkeep(readers, commits),
+            log=SqlLogReader(readers, clock, database.segments),
+            upkeep=Upkeep(readers, commits, database.segments),
             server_secret=await readers.run(_server_secret),
             readers=readers,
         )

@@ -23,6 +23,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
+    text,
 )
 from sqlalchemy.types import TypeEngine
 
@@ -194,9 +195,19 @@ batches: Final = Table(
     _number("count"),
     _number("publish_time_us"),
     _number("byte_size"),
-    Column("payload", LargeBinary, nullable=False),  # last: what precedes it is read without it
+    Column("payload", LargeBinary, nullable=False),  # what precedes it is read without it
+    # Where a large payload is; then ``payload`` is empty. See storage.segments.
+    Column("segment", NUMBER),
+    Column("segment_offset", NUMBER),
     CheckConstraint("count > 0", name="count"),
     Index(None, "topic_id", "publish_time_us", "first_seq"),
+    Index(
+        None,
+        "segment",
+        "segment_offset",
+        sqlite_where=text("segment IS NOT NULL"),
+        postgresql_where=text("segment IS NOT NULL"),
+    ),
 )
 
 snapshots: Final = Table(

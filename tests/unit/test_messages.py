@@ -106,6 +106,8 @@ def test_unknown_fields_of_a_request_are_ignored(unknown: bytes, at_the_end: boo
         b"\x0a",
         b"\x0a\x05ab",
         b"\x0a\x01\xff\x12\x03\x0a\x01a",  # a topic that is not UTF-8
+        b"\x0a\x19projects/pro/topics/topic" + b"\x00" * 3,  # fields with the number 0
+        b"\x0a\x19projects/pro/topics/topic" + b"\x12\x03\x0a\x01a\x00\x00\x00\x00\x00",
         b"\x12\xff",
         b"\x12\x05\x0a\x05a",
         b"\x0b\x0c",  # a group
