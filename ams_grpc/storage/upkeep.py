@@ -449,7 +449,9 @@ def _inactive(
     ]
     if not found:
         return []
-    rows = connection.execute(subscription_rows().where(subscriptions.c.id.in_(found)))
+    rows = connection.execute(
+        subscription_rows().where(subscriptions.c.id.in_(found)).order_by(subscriptions.c.id)
+    )
     return [
         records.subscription(row)
         for row in rows
