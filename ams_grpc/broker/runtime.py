@@ -42,7 +42,7 @@ from ams_grpc.broker.clock import Alarm, Clock
 from ams_grpc.broker.consumers import Consumer, Delivery, Line
 from ams_grpc.broker.cursor import Cursor
 from ams_grpc.broker.dead_letters import Forwarding, is_due
-from ams_grpc.broker.errors import BrokerError, StorageUnavailable
+from ams_grpc.broker.errors import BrokerError, StorageUnavailable, Unavailable
 from ams_grpc.broker.exactly_once import Accepted, Confirmation, LeaseBook
 from ams_grpc.broker.leases import Leases
 from ams_grpc.broker.ordering import FOREVER, Keys
@@ -64,6 +64,7 @@ MAX_DELIVERY_BYTES: Final = 512 * 1024
 _NEAR_TAIL: Final = 20_000  # so few messages behind, new ones are worth keeping in the cache
 _LOAD_RETRY_S: Final = 0.25
 _FORWARDED_AT_ONCE: Final = 100
+_FORWARD_RETRY_S: Final = 0.5
 _SPARED_REST_S: Final = 1.0  # after a dead-letter topic did not take it
 _logger = logging.getLogger(__name__)
 
@@ -117,7 +118,7 @@ class SubscriptionRuntime:
         self._book = LeaseBook(deliveries.leases)
         self._accepted = Accepted()
         self._known_below = max([state.floor, *(seq + 1 for seq in deliveries.failures)])
-        self._unsent = 0  # deliveries that are being written before they are sent
+        self._unsent: set[int] = set()  # deliveries that are being written before they are sent
         self._line: Line = OrderedDict()
         self._consumers: set[Consumer] = set()
         self._view = view
@@ -163,7 +164,7 @@ class SubscriptionRuntime:
     @property
     def busy(self) -> bool:
         """True while messages are being read from storage, or written as leased."""
-        return self._loading is not None or self._unsent > 0
+        return self._loading is not None or bool(self._unsent)
 
     @property
     def near_tail(self) -> bool:
@@ -294,11 +295,7 @@ class SubscriptionRuntime:
 
     def give_back(self, delivery: Delivery) -> None:
         """A delivery did not reach its consumer: as if it had not been made."""
-        for seq in sorted(self._release(delivery.grant, delivery.seqs)):
-            if self._keys is not None and seq in self._keys:
-                self._end_leases(self._keys.take_back(seq))
-            elif seq >= self._cursor.floor:
-                self._waiting.add(seq, NACKED)
+        self._take_back(self._release(delivery.grant, delivery.seqs))
         self.counters.sent -= len(delivery.seqs)
         self.dispatch()
 
@@ -340,9 +337,13 @@ class SubscriptionRuntime:
 
     def use(self, subscription: Subscription) -> None:
         """Its configuration has changed."""
+        counted = self.subscription.config.dead_letter is not None
         self.subscription = subscription
         if not subscription.config.exactly_once and self._book:
             self._book.clear()
+            self._commits.save(self)
+        if not counted and subscription.config.dead_letter is not None:
+            self._attempts.store_all()
             self._commits.save(self)
         self.dispatch()
 
@@ -366,6 +367,15 @@ class SubscriptionRuntime:
 
         Raises StorageUnavailable.
         """
+        self._attempts.forget_if(self._cursor.is_done)
+        if self.exactly_once:
+            await self._restore_leases()
+        else:  # it may have been, before it was switched off while this did not run
+            self._book.clear()
+        if self._book or self._attempts.changed:  # what is over goes from the storage, too
+            self._commits.save(self)
+
+    async def _restore_leases(self) -> None:
         now, now_us = self._clock.monotonic(), self._clock.now_us()
         latest = {seq: grant for grant, seqs in self._book.stored() for seq in seqs}
         held: dict[int, list[int]] = {grant: [] for grant, _ in self._book.stored()}
@@ -377,10 +387,8 @@ class SubscriptionRuntime:
             if seqs:
                 deadline = now + (self._book.deadline_us(grant) - now_us) / SECOND_US
                 self._leases.grant(grant, _NOBODY, deadline, seqs, [0] * len(seqs))
-                self._known_below = max(self._known_below, seqs[-1] + 1)
-        if self._keys is not None:
-            for seq in sorted(seq for seqs in held.values() for seq in seqs):
-                await self._restore_key(self._keys, seq)
+        if self._leases:
+            await self._resume(1 + max(seqs[-1] for seqs in held.values() if seqs))
 
     async def settled(self) -> None:
         """Wait until what is being read has arrived, and what is being written is written."""
@@ -432,6 +440,8 @@ class SubscriptionRuntime:
             if credit > 0:
                 limit = min(credit, share, self._free_leases, MAX_DELIVERY_MESSAGES)
                 if not self._deliver(consumer, limit):
+                    if self._loading is not None:
+                        break  # what it lacks is on its way, and then it comes first
                     in_vain += 1
                     if consumer in line:
                         line.move_to_end(consumer)
@@ -508,21 +518,24 @@ class SubscriptionRuntime:
     def _send_once_written(self, consumer: Consumer, delivery: Delivery) -> None:
         """Send a delivery when its lease is on disk."""
         self._commits.save(self)
-        self._unsent += 1
+        self._unsent.add(delivery.grant)
         written = asyncio.ensure_future(self._commits.flushed())
         written.add_done_callback(partial(self._send_written, consumer, delivery))
 
     def _send_written(
         self, consumer: Consumer, delivery: Delivery, written: asyncio.Future[None]
     ) -> None:
-        self._unsent -= 1
-        if written.cancelled() or self._closed is not None:
+        self._unsent.discard(delivery.grant)
+        is_written = not written.cancelled() and written.exception() is None
+        if self._closed is not None:
             return
         is_valid = all(self._leases.grant_of(seq) == delivery.grant for seq in delivery.seqs)
-        if written.exception() is None and is_valid and not consumer.left:
+        if is_written and is_valid and not consumer.left:
             consumer.send(delivery)
-        else:
-            self.give_back(delivery)
+            return
+        if consumer.once and not consumer.left:
+            self.add(consumer)  # it still waits
+        self.give_back(delivery)
 
     # --- picking -----------------------------------------------------------------------------
 
@@ -574,12 +587,9 @@ class SubscriptionRuntime:
             self._position = seqs[-1] + 1
             seqs, messages = self._sort_out(picked, window, seqs)
             for seq, message in zip(seqs, messages, strict=True):
-                if picked.full:
-                    self._position = seq
-                    break
                 key = self._read_key(message)
-                if key and not keys.admits(key, seq, consumer):
-                    self._end_leases(keys.hold_back(key, seq))
+                if key and not keys.admits(key, consumer):
+                    keys.hold_back(key, seq)
                     continue
                 if key:
                     keys.deliver(key, seq, consumer)
@@ -599,37 +609,45 @@ class SubscriptionRuntime:
     def _sort_out(
         self, picked: Picked, window: Window, seqs: Sequence[int]
     ) -> tuple[Sequence[int], list[bytes]]:
-        """Out of what was read, what is to be delivered now.
+        """Out of what was read, what is to be delivered now; reading goes on after what was seen.
 
-        After a restart or a seek, some of what lies ahead is done, leased, or out of attempts; a
-        view leaves messages out, or fails.
+        After a restart or a seek, some of what lies ahead is done, or out of attempts; a view leaves
+        messages out, or fails.
         """
         policy = self.subscription.config.dead_letter
         kept: list[int] = []
         messages: list[bytes] = []
         missing: list[int] = []
+        room = picked.free_bytes
         for seq in seqs:
             message = window.messages[seq - window.first_seq]
-            if self._cursor.is_done(seq) or seq in self._leases:
+            if self._cursor.is_done(seq):
                 continue
-            if seq in window.failures:
-                self._hold_back_failed(seq, message)
-                picked.failed(seq, window.failures[seq])
+            has_failed = seq in window.failures
+            is_dying = not has_failed and is_due(policy, self._attempts.failures(seq))
+            if room <= 0 or (kept and (has_failed or is_dying)):
+                self._position = seq  # first goes what is kept
+                break
+            if has_failed:
+                if self._hold_back_failed(seq, message):
+                    picked.failed(seq, window.failures[seq])
             elif message is None:
                 missing.append(seq)
-            elif is_due(policy, self._attempts.failures(seq)):
+            elif is_dying:
                 self._hold_back_failed(seq, message)
-                self._die(seq)
+                self._dying[seq] = None
             else:
                 kept.append(seq)
                 messages.append(message)
+                room -= len(message)
         self._done(missing)
         return kept, messages
 
-    def _hold_back_failed(self, seq: int, message: bytes | None) -> None:
-        """What comes after it in its key has to wait for it."""
+    def _hold_back_failed(self, seq: int, message: bytes | None) -> bool:
+        """What comes after it in its key has to wait for it. False if it has to wait itself."""
         if self._keys is not None and message is not None and (key := self._read_key(message)):
-            self._end_leases(self._keys.hold_back(key, seq))
+            return self._keys.hold_back(key, seq)
+        return True
 
     def _pick_held_back(self, picked: Picked, consumer: Consumer, keys: Keys) -> None:
         """Take messages whose turn has come in their ordering key."""
@@ -646,7 +664,8 @@ class SubscriptionRuntime:
                 keys.rest(key, FOREVER)  # until it is counted
                 picked.failed(seq, window.failures[seq])
             elif message is None or self._has_expired(window):
-                self._done(keys.discard([seq]))
+                keys.discard([seq])
+                self._done([seq])
             else:
                 keys.deliver(key.name, seq, consumer)
                 picked.add([seq], [message])
@@ -664,7 +683,7 @@ class SubscriptionRuntime:
                 self._waiting.discard(seq)
                 settled.append(seq)
             elif self._keys is not None:
-                if self._keys.has_expired(seq, grant):
+                if self._keys.has_expired(seq, grant) and seq not in self._dying:
                     self._keys.discard([seq])
                     settled.append(seq)
             elif self._is_of_earlier_run(grant, seq):
@@ -752,10 +771,8 @@ class SubscriptionRuntime:
         keys = self._keys
         for seq in seqs if keys is None else sorted(seqs):
             if keys is not None and seq in keys:
-                taken = keys.take_back(seq)
-                if not taken:
+                if not self._take_back_key(keys, seq):
                     continue  # it was taken back by an earlier one, and did not fail itself
-                self._end_leases(taken)
                 keys.note_expiry(seq, grant)
             elif seq < self._cursor.floor:
                 continue
@@ -774,7 +791,7 @@ class SubscriptionRuntime:
         """After its failure number ``failures``: it waits, rests first, or dies."""
         config = self.subscription.config
         if is_due(config.dead_letter, failures):
-            self._die(seq)
+            self._dying[seq] = None
             return
         rest_s = max(backoff_s(config.retry, failures), least_rest_s)
         until = self._clock.monotonic() + rest_s if rest_s else 0.0
@@ -784,11 +801,20 @@ class SubscriptionRuntime:
         else:
             self._keys.rest(key, until)
 
-    def _die(self, seq: int) -> None:
-        self._dying[seq] = None
-        key = None if self._keys is None else self._keys.of(seq)
-        if key is not None and self._keys is not None:
-            self._keys.rest(key, FOREVER)
+    def _take_back(self, seqs: Iterable[int]) -> None:
+        """Their leases ended, but by no failure."""
+        for seq in sorted(seqs):
+            if self._keys is not None and seq in self._keys:
+                self._take_back_key(self._keys, seq)
+            elif seq >= self._cursor.floor:
+                self._waiting.add(seq, NACKED)
+
+    def _take_back_key(self, keys: Keys, seq: int) -> bool:
+        """It, and what went out of its key after it, is held back. False if there is no such."""
+        taken = keys.take_back(seq)
+        self._end_leases(taken)
+        keys.discard([gone for gone in taken if gone < self._cursor.floor])  # by retention
+        return seq in keys and bool(taken)
 
     def _after_failures(self) -> None:
         if self._attempts.changed and self.subscription.config.dead_letter is not None:
@@ -801,19 +827,28 @@ class SubscriptionRuntime:
         try:
             while self._dying:
                 seqs = list(self._dying)[:_FORWARDED_AT_ONCE]
-                await asyncio.gather(*[self._forward(seq, self._cursor.epoch) for seq in seqs])
+                work = [self._forward(seq, self._cursor.epoch) for seq in seqs]
+                if not all(await asyncio.gather(*work)):
+                    await asyncio.sleep(_FORWARD_RETRY_S)
         finally:
             self._forwarder = None
 
-    async def _forward(self, seq: int, epoch: int) -> None:
+    async def _forward(self, seq: int, epoch: int) -> bool:
+        """Forward it, or let it live on. False if that has to wait: the storage is away."""
+        if self.subscription.config.dead_letter is None:  # any more
+            self._spare(seq, epoch)
+            return True
         try:
             is_stored = await self._forwarding.forward(
                 self.subscription,
                 seq,
+                epoch=epoch,
                 attempts=self._attempts.failures(seq),
                 reason=self._attempts.reason(seq),
                 then=partial(self._forwarded, seq, epoch),
             )
+        except Unavailable:
+            return False
         except Exception as error:
             if isinstance(error, BrokerError):
                 _logger.warning(
@@ -827,14 +862,14 @@ class SubscriptionRuntime:
         else:
             if not is_stored:
                 self._forwarded(seq, epoch)
+        return True
 
     def _forwarded(self, seq: int, epoch: int) -> None:
         """It is in the dead-letter topic, and done here."""
         if not self._revive(seq, epoch):
             return
-        if self._keys is not None and (key := self._keys.of(seq)) is not None:
+        if self._keys is not None and seq in self._keys:
             self._keys.discard([seq])
-            self._keys.release(key)
         self._done([seq])
         self.dispatch()
 
@@ -846,10 +881,10 @@ class SubscriptionRuntime:
             backoff_s(self.subscription.config.retry, self._attempts.failures(seq)), _SPARED_REST_S
         )
         until = self._clock.monotonic() + rest_s
-        if self._keys is not None and (key := self._keys.of(seq)) is not None:
-            self._keys.rest(key, until)
-        else:
+        if self._keys is None or (key := self._keys.of(seq)) is None:
             self._waiting.add(seq, NACKED, until)
+        elif key.held_back[0] == seq:  # else its turn comes later
+            self._keys.rest(key, until)
         self.dispatch()
 
     def _revive(self, seq: int, epoch: int) -> bool:
@@ -883,7 +918,7 @@ class SubscriptionRuntime:
         """What waits, is held back, or dies from ``first`` up to ``end`` is gone: which it was."""
         gone = self._waiting.discard_between(first, end)
         if self._keys is not None:
-            gone += self._keys.discard(self._keys.between(first, end))
+            gone += self._keys.discard_between(first, end)
         for seq in [seq for seq in self._dying if first <= seq < end]:
             del self._dying[seq]
             gone.append(seq)
@@ -904,14 +939,49 @@ class SubscriptionRuntime:
         self._commits.save(self)
         self.dispatch()
 
-    async def _restore_key(self, keys: Keys, seq: int) -> None:
-        window = self._view.find(seq)
-        if window is None:
-            await self._view.load(seq)
+    async def _resume(self, end: int) -> None:
+        """All below ``end`` was read before the restart: what is not leased any more waits.
+
+        With an ordering key, it ends the leases of those that come after it.
+        """
+        keys = self._keys
+        names = {} if keys is None else await self._read_keys(end)
+        for seq in range(self._cursor.floor, end):
+            if self._cursor.is_done(seq):
+                continue
+            name = names.get(seq, "")
+            if seq in self._leases and (keys is None or not name or keys.admits(name, _NOBODY)):
+                if keys is not None and name:
+                    keys.deliver(name, seq, _NOBODY)
+                continue
+            self._end_leases([seq])
+            if keys is not None and name:
+                keys.hold_back(name, seq)
+            if is_due(self.subscription.config.dead_letter, self._attempts.failures(seq)):
+                self._dying[seq] = None
+            elif not name:
+                self._waiting.add(seq, NACKED)
+        self._position = max(self._position, end)
+        self._after_failures()
+
+    async def _read_keys(self, end: int) -> dict[int, str]:
+        """The ordering keys of what is not done below ``end``, of those that have one."""
+        names: dict[int, str] = {}
+        seq = self._cursor.floor
+        while seq < end:
+            if self._cursor.is_done(seq):
+                seq += 1
+                continue
             window = self._view.find(seq)
-        message = None if window is None else window.messages[seq - window.first_seq]
-        if message is not None and (key := self._read_key(message)):
-            keys.deliver(key, seq, _NOBODY)
+            if window is None:
+                stored = await self._view.load(seq)
+                seq = end if stored is None else stored
+                continue
+            message = None if self._has_expired(window) else window.messages[seq - window.first_seq]
+            if message is not None and (name := self._read_key(message)):
+                names[seq] = name
+            seq += 1
+        return names
 
     def _set_alarm(self) -> None:
         """Be called when the next thing is due; an alarm that is early anyway stays."""
@@ -941,12 +1011,18 @@ class SubscriptionRuntime:
     def _expire(self) -> float:
         """End the leases whose deadlines have passed. Returns the moment, of the monotonic clock."""
         now = self._clock.monotonic()
-        for grant, seqs in self._leases.expire(now):
+        expired = self._leases.expire(now)
+        if self._keys is not None and len(expired) > 1:  # of each key, the first is to fail
+            expired = [(g, [seq]) for seq, g in sorted((s, g) for g, seqs in expired for s in seqs)]
+        for grant, seqs in expired:
             if self._book:
                 self._book.release(grant, len(seqs))
                 self._commits.save(self)
-            self._fail(seqs, grant)
-            self.counters.expired += len(seqs)
+            if grant in self._unsent:
+                self._take_back(seqs)
+            else:
+                self._fail(seqs, grant)
+                self.counters.expired += len(seqs)
         return now
 
     def _load(self, seq: int) -> None:

@@ -322,6 +322,7 @@ class NoForwarding:
         subscription: Subscription,
         seq: int,
         *,
+        epoch: int,
         attempts: int,
         reason: str,
         then: Callable[[], None],
