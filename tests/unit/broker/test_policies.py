@@ -353,12 +353,15 @@ class TestExactlyOnce:
         assert await refused(world.ack(new)) == [INVALID_ACK_ID]
         assert await world.pull_data() == [b"one"]
 
-    async def test_a_deadline_counts_also_when_nobody_has_looked_yet(self, world: World) -> None:
+    @pytest.mark.parametrize("what", ["ack", "extension"])
+    async def test_a_deadline_counts_also_when_nobody_has_looked_yet(
+        self, world: World, what: str
+    ) -> None:
         await world.publish(b"one")
         (one,) = await world.pull()
         world.clock._go_to(world.clock.monotonic() + 10)  # the alarm is late
-        assert await refused(world.extend(10, one)) == [INVALID_ACK_ID]
-        assert await refused(world.ack(one)) == [INVALID_ACK_ID]
+        asked = world.ack(one) if what == "ack" else world.extend(10, one)
+        assert await refused(asked) == [INVALID_ACK_ID]
 
     async def test_good_ids_count_beside_bad_ones(self, world: World) -> None:
         await world.publish(b"one")
