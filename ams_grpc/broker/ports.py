@@ -113,10 +113,12 @@ class CursorChanges:
 class Settled:
     """Messages of a subscription that are done with the publish that they go along with.
 
-    ``then`` is called once they are stored as done, before anything else is written.
+    Unless a seek came between: its cursor has another ``epoch`` then. ``then`` is called once they
+    are stored as done, before anything else is written.
     """
 
     subscription_id: int
+    epoch: int
     seqs: Sequence[int]
     then: Callable[[], None]
 

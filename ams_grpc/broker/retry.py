@@ -7,7 +7,7 @@ memory while a message waits, and are stored for subscriptions with a dead-lette
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from ams_grpc.broker.policies import SECOND_US, RetryPolicy
@@ -91,8 +91,16 @@ class Attempts:
 
     def forget_below(self, end: int) -> None:
         """All below ``end`` is done."""
+        self.forget_if(lambda seq: seq < end)
+
+    def forget_if(self, is_done: Callable[[int], bool]) -> None:
+        """All that ``is_done`` says so of is done."""
         if self._failures:
-            self.forget([seq for seq in self._failures if seq < end])
+            self.forget([seq for seq in self._failures if is_done(seq)])
+
+    def store_all(self) -> None:
+        """From now on they are stored, those of before included."""
+        self._changed.update(self._failures)
 
     def clear(self) -> None:
         """A seek: all start again."""

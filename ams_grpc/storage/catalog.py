@@ -172,6 +172,10 @@ class SqlCatalog:
 
         def apply(connection: Connection) -> Subscription:
             _change_one(change, connection)
+            if not config.exactly_once:
+                connection.execute(
+                    delete(leases).where(leases.c.subscription_id == subscription.id)
+                )
             return _subscription(subscription.id, connection)
 
         return await self._commits.run(apply)

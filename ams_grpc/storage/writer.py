@@ -335,13 +335,11 @@ class Writer:
         self, cursor: Any, settled: Settled, changes: dict[int, CursorChanges]
     ) -> None:
         """Store messages as done, also in what this group writes of their cursor later on."""
-        change = changes.get(settled.subscription_id)
-        if change is not None:
-            if change.replace:
-                return  # a seek came first: what is done is decided anew
-            changes[settled.subscription_id] = _with_settled(change, settled)
+        subscription_id = settled.subscription_id
+        if subscription_id in changes:
+            changes[subscription_id] = _with_settled(changes[subscription_id], settled)
         for seq in settled.seqs:
-            self._hot.mark_done(cursor, settled.subscription_id, seq)
+            self._hot.mark_done(cursor, subscription_id, settled.epoch, seq)
 
     @staticmethod
     def _run(connection: Connection, item: Run) -> None:
@@ -363,12 +361,12 @@ class Writer:
 
 def _with_settled(changes: CursorChanges, settled: Settled) -> CursorChanges:
     """What is to be written of a cursor, without taking back what was settled meanwhile."""
-    if changes.subscription_id != settled.subscription_id or changes.replace:
+    if (changes.subscription_id, changes.epoch) != (settled.subscription_id, settled.epoch):
         return changes
     chunks = dict(changes.chunks)
     for seq in settled.seqs:
-        if seq >> 13 in chunks:
-            chunks[seq >> 13] = with_bit(chunks[seq >> 13], seq)
+        if changes.replace or seq >> 13 in chunks:  # else the stored chunk is not touched
+            chunks[seq >> 13] = with_bit(chunks.get(seq >> 13), seq)
     return replace(changes, chunks=chunks)
 
 

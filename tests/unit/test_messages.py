@@ -187,6 +187,61 @@ def test_a_delivery_reads_as_received_messages(
         assert received.delivery_attempt == 0
 
 
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 2**40), pubsub_messages, st.integers(1, 2**31 - 1)), min_size=1
+    )
+)
+def test_a_delivery_with_attempts_reads_as_received_messages(
+    delivered: list[tuple[int, pb.PubsubMessage, int]],
+) -> None:
+    ids = AckIds(b"secret", 1)
+    head = ids.head(3, 4)
+    seqs, sent, attempts = zip(*delivered, strict=True)
+    delivery = Delivery(4, head, seqs, [message.SerializeToString() for message in sent], attempts)
+
+    response = pb.PullResponse.FromString(messages.received_messages(delivery))
+
+    assert list(response.received_messages) == [
+        pb.ReceivedMessage(
+            ack_id=f"{head.decode()}{seq:012x}", message=message, delivery_attempt=attempt
+        )
+        for seq, message, attempt in delivered
+    ]
+
+
+@given(pubsub_messages)
+def test_the_ordering_key_is_the_one_that_protobuf_reads(message: pb.PubsubMessage) -> None:
+    assert messages.ordering_key(message.SerializeToString()) == message.ordering_key
+
+
+@pytest.mark.parametrize("key", ["*", "k", "k" * 1024])
+def test_the_ordering_key_is_found_in_what_is_delivered(key: str) -> None:
+    """Also where its tag (a ``*``) occurs elsewhere, or not at all."""
+    for data in (b"data", b"**"):
+        for expected in ("", key):
+            published = pb.PubsubMessage(data=data, ordering_key=expected)
+            (message,) = messages.decode(stored(request_of(published)), 7, 1, PUBLISHED_US)
+            assert messages.ordering_key(message) == expected
+
+
+@given(pubsub_messages, st.dictionaries(text, text, max_size=4), st.integers(1, 2**40))
+def test_an_annotated_message_has_the_attributes_beside_its_own(
+    published: pb.PubsubMessage, attributes: dict[str, str], seq: int
+) -> None:
+    """Of the same name, the new one counts; and its id and time are new, too."""
+    (delivered,) = messages.decode(stored(request_of(published)), 3, 1, PUBLISHED_US)
+    payload = messages.annotated(delivered, attributes)
+
+    (serialized,) = messages.decode(payload, seq, 1, PUBLISHED_US + 5_000)
+
+    message = pb.PubsubMessage.FromString(serialized)
+    assert dict(message.attributes) == {**published.attributes, **attributes}
+    assert (message.data, message.ordering_key) == (published.data, published.ordering_key)
+    assert message.message_id == str(seq)
+    assert message.publish_time.ToMicroseconds() == PUBLISHED_US + 5_000
+
+
 # --- the limits of Publish -----------------------------------------------------------------------
 
 

@@ -114,3 +114,38 @@ def bad_request(metadata: tuple[tuple[str, bytes], ...]) -> BadRequest:
     request = BadRequest()
     assert detail.Unpack(request)
     return request
+
+
+def test_refused_ack_ids_are_named_in_the_first_detail() -> None:
+    """Clients read it only if the code and the text inside are those outside."""
+    refused = {
+        "old": "PERMANENT_FAILURE_INVALID_ACK_ID",
+        "early": "TRANSIENT_FAILURE_UNORDERED_ACK_ID",
+    }
+
+    code, text, metadata = status_of(errors.AckIdsRefused(refused))
+
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert text == (
+        "Some acknowledgement ids in the request were invalid. This could be because the "
+        "acknowledgement ids have expired or the acknowledgement ids were malformed."
+    )
+    ((name, serialized),) = metadata
+    assert name == "grpc-status-details-bin"
+    status = Status.FromString(serialized)
+    assert (status.code, status.message) == (code.value[0], text)
+    info = ErrorInfo()
+    assert status.details[0].Unpack(info)
+    assert info.reason == "EXACTLY_ONCE_ACKID_FAILURE"
+    assert info.domain == "pubsub.googleapis.com"
+    assert dict(info.metadata) == refused
+
+
+def test_a_thousand_refused_ack_ids_are_all_named() -> None:
+    refused = {f"{number:0>48}": errors.INVALID_ACK_ID for number in range(1000)}
+
+    _, _, ((_, serialized),) = status_of(errors.AckIdsRefused(refused))
+
+    info = ErrorInfo()
+    assert Status.FromString(serialized).details[0].Unpack(info)
+    assert dict(info.metadata) == refused

@@ -340,6 +340,7 @@ class NoForwarding:
         subscription: Subscription,
         seq: int,
         *,
+        epoch: int,
         attempts: int,
         reason: str,
         then: Callable[[], None],

@@ -113,6 +113,7 @@ class World:
 
     def restart(self) -> None:
         """As after a crash: what was not written is gone."""
+        self.broker.drain()
         self.clock.advance(1)
         self.start()
 
