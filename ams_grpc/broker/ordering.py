@@ -189,6 +189,8 @@ class Keys:
                     key.acked.remove(seq)
                     self.provisional -= 1
             else:
+                if key.held_back[0] == seq:
+                    key.blocked_until = 0.0  # the key rested for this one
                 key.held_back.remove(seq)
                 self.held_back -= 1
             self._review(key)

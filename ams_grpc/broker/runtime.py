@@ -664,7 +664,7 @@ class SubscriptionRuntime:
                 self._waiting.discard(seq)
                 settled.append(seq)
             elif self._keys is not None:
-                if self._keys.has_expired(seq, grant):
+                if self._keys.has_expired(seq, grant) and seq not in self._dying:
                     self._keys.discard([seq])
                     settled.append(seq)
             elif self._is_of_earlier_run(grant, seq):
