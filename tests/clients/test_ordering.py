@@ -59,7 +59,9 @@ def test_callbacks_get_each_key_in_the_order_in_which_it_was_published(pubsub: P
 
     with ordering_publisher() as publisher, pubsub.subscribe(warehouse, inbox):
         futures = [
-            publisher.publish(orders, data, ordering_key=key) for data in numbers(50) for key in keys
+            publisher.publish(orders, data, ordering_key=key)
+            for data in numbers(50)
+            for key in keys
         ]
         for future in futures:
             future.result(PATIENCE_S)
