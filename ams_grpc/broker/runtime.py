@@ -806,6 +806,9 @@ class SubscriptionRuntime:
             self._forwarder = None
 
     async def _forward(self, seq: int, epoch: int) -> None:
+        if self.subscription.config.dead_letter is None:  # any more
+            self._spare(seq, epoch)
+            return
         try:
             is_stored = await self._forwarding.forward(
                 self.subscription,
