@@ -11,6 +11,7 @@ from scripts.benchmark.workloads import (
     latency,
     mixed,
     official,
+    ordered,
     publish,
     start,
 )
@@ -18,6 +19,7 @@ from scripts.benchmark.workloads import (
 ALL: Final[tuple[Workload, ...]] = (
     *publish.WORKLOADS,
     *drain.WORKLOADS,
+    *ordered.WORKLOADS,
     *mixed.WORKLOADS,
     *latency.WORKLOADS,
     *official.WORKLOADS,
