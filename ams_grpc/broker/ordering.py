@@ -84,15 +84,18 @@ class Keys:
         """A message that was just read waits for its turn.
 
         Usually it is the last of its key. After a restart later ones may be out: they are taken
-        back, and named.
+        back, and named; when they are read themselves, they are held back already.
         """
+        if seq in self._key_of:
+            return []
         key = self._key(name)
         taken: list[int] = []
         if key.outstanding and key.outstanding[-1] > seq:
             taken = self.take_back(next(later for later in key.outstanding if later > seq))
+        is_last = not key.held_back or key.held_back[-1] < seq
         self._key_of[seq] = key
         key.held_back.append(seq)
-        if taken:
+        if not is_last:
             key.held_back = deque(sorted(key.held_back))
         self.held_back += 1
         self._review(key)
