@@ -196,7 +196,7 @@ class Clients:
     async def _acknowledge(self, source: Source, received: Sequence[pb.ReceivedMessage]) -> None:
         try:
             refused = await self._acknowledge_all(source, received)
-        except grpc.aio.AioRpcError:
+        except (grpc.aio.AioRpcError, asyncio.CancelledError):  # the server may have done it
             source.perhaps.update(data_of(received))
             raise
         self.refused += len(refused)
