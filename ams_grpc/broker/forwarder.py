@@ -26,6 +26,8 @@ class Forwarder:
         self._changed = changed
         self._work: asyncio.Task[None] | None = None
         self._closed = False
+        self._refused = 0
+        self._refusal = ""
 
     def wake(self) -> None:
         """Some may be dying."""
@@ -44,7 +46,9 @@ class Forwarder:
                 seqs = list(self._places.dying)[:_AT_ONCE]
                 epoch = self._places.cursor.epoch
                 work = [self._forward(seq, epoch) for seq in seqs]
-                if not all(await asyncio.gather(*work)):
+                answered = await asyncio.gather(*work)
+                self._say_what_was_refused()
+                if not all(answered):
                     await asyncio.sleep(_RETRY_S)
         finally:
             self._work = None
@@ -69,7 +73,8 @@ class Forwarder:
         except Exception as error:
             name = places.subscription.name
             if isinstance(error, BrokerError):
-                _logger.warning("%s: no dead-letter topic takes it: %s", name, error.message)
+                self._refused += 1
+                self._refusal = error.message
             else:
                 _logger.exception("%s: cannot forward to the dead-letter topic", name)
             self._spare(seq, epoch)
@@ -77,6 +82,17 @@ class Forwarder:
             if not is_stored:
                 self._forwarded(seq, epoch)
         return True
+
+    def _say_what_was_refused(self) -> None:
+        """One line for all: a topic that is missing refuses many."""
+        if self._refused:
+            _logger.warning(
+                "%s: the dead-letter topic did not take %d messages: %s",
+                self._places.subscription.name,
+                self._refused,
+                self._refusal,
+            )
+            self._refused = 0
 
     def _spare(self, seq: int, epoch: int) -> None:
         if self._is_dying(seq, epoch):

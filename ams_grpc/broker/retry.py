@@ -21,7 +21,7 @@ _LONGEST_OWN_S: Final = 60.0
 def backoff_s(policy: RetryPolicy | None, failures: int) -> float:
     """Seconds that a message rests after its failure number ``failures`` (from 1).
 
-    Without a policy none. Pub/Sub: RetryPolicy; a minimum below a second doubles from one second,
+    Without a policy none. Pub/Sub: RetryPolicy; a minimum of 0 doubles from one second,
     unless both bounds are 0.
     """
     if policy is None or not policy.maximum_backoff_us:
