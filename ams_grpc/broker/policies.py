@@ -91,11 +91,17 @@ class CompressionMode(StrEnum):
     DECOMPRESS = "DECOMPRESS"
 
 
+class CompressionAlgorithm(StrEnum):
+    ZLIB = "ZLIB"
+    ZSTD = "ZSTD"
+
+
 @dataclass(frozen=True, slots=True)
 class CompressionTransform:
-    """Packs or unpacks the data of each message, as zlib does."""
+    """Packs or unpacks the data of each message."""
 
     mode: CompressionMode
+    algorithm: CompressionAlgorithm = CompressionAlgorithm.ZLIB
     disabled: bool = False
     enabled: bool = False
 

@@ -7,6 +7,7 @@ refused what cannot be a record at all, with the path of the field.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from google.protobuf.message import Message
 
@@ -14,6 +15,7 @@ from ams_grpc.broker.errors import Unimplemented, invalid_argument
 from ams_grpc.broker.names import DELETED_SCHEMA, SchemaName, TopicName
 from ams_grpc.broker.policies import (
     AvroFormat,
+    CompressionAlgorithm,
     CompressionMode,
     CompressionTransform,
     DeadLetterPolicy,
@@ -107,8 +109,9 @@ def _transform(given: pb.MessageTransform) -> Transform:
                 udf.function_name, udf.code, disabled=given.disabled, enabled=given.enabled
             )
         case "compression":
+            mode, algorithm = _compression(given.compression)
             return CompressionTransform(
-                _compression_mode(given.compression), disabled=given.disabled, enabled=given.enabled
+                mode, algorithm, disabled=given.disabled, enabled=given.enabled
             )
         case "ai_inference":
             raise not_supported(
@@ -120,19 +123,25 @@ def _transform(given: pb.MessageTransform) -> Transform:
             )
 
 
-def _compression_mode(compression: pb.Compression) -> CompressionMode:
+_MODES: Final = {
+    pb.Compression.COMPRESS: CompressionMode.COMPRESS,
+    pb.Compression.DECOMPRESS: CompressionMode.DECOMPRESS,
+}
+_ALGORITHMS: Final = {
+    pb.Compression.ZLIB: CompressionAlgorithm.ZLIB,
+    pb.Compression.ZSTD: CompressionAlgorithm.ZSTD,
+}
+
+
+def _compression(compression: pb.Compression) -> tuple[CompressionMode, CompressionAlgorithm]:
     path = "message_transforms.compression"
-    if compression.compression_algorithm == pb.Compression.ZSTD:
-        raise not_supported(f"{path}.compression_algorithm", "only ZLIB is there")
-    if compression.compression_algorithm != pb.Compression.ZLIB:
+    algorithm = _ALGORITHMS.get(compression.compression_algorithm)
+    if algorithm is None:
         raise invalid_argument(f"{path}.compression_algorithm", field=path)
-    match compression.compression_mode:
-        case pb.Compression.COMPRESS:
-            return CompressionMode.COMPRESS
-        case pb.Compression.DECOMPRESS:
-            return CompressionMode.DECOMPRESS
-        case _:
-            raise invalid_argument(f"{path}.compression_mode", field=path)
+    mode = _MODES.get(compression.compression_mode)
+    if mode is None:
+        raise invalid_argument(f"{path}.compression_mode", field=path)
+    return mode, algorithm
 
 
 def transforms_pb(given: Iterable[Transform]) -> list[pb.MessageTransform]:
@@ -145,9 +154,9 @@ def _transform_pb(transform: Transform) -> pb.MessageTransform:
         case JavaScriptTransform(function_name, code):
             shown.javascript_udf.function_name = function_name
             shown.javascript_udf.code = code
-        case CompressionTransform(mode):
+        case CompressionTransform(mode, algorithm):
             compression = pb.Compression(
-                compression_algorithm=pb.Compression.ZLIB, compression_mode=str(mode)
+                compression_algorithm=str(algorithm), compression_mode=str(mode)
             )
             shown.compression.CopyFrom(compression)
     return shown

@@ -7,20 +7,19 @@ what became of it.
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from ams_grpc.broker.errors import BrokerError
 from ams_grpc.broker.policies import (
-    CompressionMode,
     CompressionTransform,
     JavaScriptTransform,
     Transform,
 )
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
 from ams_grpc.services.messages import MAX_REQUEST_BYTES, check_attributes
+from ams_grpc.transforms.compression import recoder
 from ams_grpc.transforms.worker import Worker
 
 MAX_DATA_BYTES: Final = MAX_REQUEST_BYTES
@@ -83,9 +82,8 @@ def _apply_one(transform: Transform, items: Sequence[Item], worker: Worker) -> l
     match transform:
         case JavaScriptTransform(name, code):
             return _javascript(name, code, items, worker)
-        case CompressionTransform(mode):
-            compresses = mode is CompressionMode.COMPRESS
-            return _recode(zlib.compress if compresses else _decompress, items)
+        case CompressionTransform(mode, algorithm):
+            return _recode(recoder(algorithm, mode), items)
 
 
 # --- compression --------------------------------------------------------------------------------
@@ -98,7 +96,7 @@ def _recode(recode: Callable[[bytes], bytes], items: Sequence[Item]) -> list[Out
     for item in items:
         try:
             data = recode(item.data) if item.data else b""
-        except (zlib.error, ValueError) as error:
+        except ValueError as error:
             outcomes.append(Failed(f"cannot decompress the data: {error}"))
             continue
         outcomes.append(_checked(item, data, item.attributes))
@@ -106,17 +104,6 @@ def _recode(recode: Callable[[bytes], bytes], items: Sequence[Item]) -> list[Out
         if size > _ENOUGH_BYTES:
             break
     return outcomes
-
-
-def _decompress(data: bytes) -> bytes:
-    """Raises zlib.error, ValueError. Stops where the result gets too long."""
-    stream = zlib.decompressobj()
-    result = stream.decompress(data, MAX_DATA_BYTES + 1)
-    if len(result) > MAX_DATA_BYTES:
-        raise ValueError(f"more than {MAX_DATA_BYTES} bytes come of it")
-    if not stream.eof or stream.unused_data:
-        raise ValueError("it is cut short" if not stream.eof else "something follows it")
-    return result
 
 
 # --- JavaScript ---------------------------------------------------------------------------------

@@ -57,11 +57,7 @@ _TRANSFORMS: Final[list[dict[str, Any]]] = [
         "message_transforms": [
             {**_JAVASCRIPT, "enabled": True},
             {"compression": {"compression_algorithm": "ZLIB", "compression_mode": "COMPRESS"}},
-        ]
-    },
-    {
-        "message_transforms": [
-            {"compression": {"compression_algorithm": "ZSTD", "compression_mode": "COMPRESS"}}
+            {"compression": {"compression_algorithm": "ZSTD", "compression_mode": "COMPRESS"}},
         ]
     },
     {"message_transforms": [{"ai_inference": {"endpoint": "projects/p/locations/l/endpoints/e"}}]},

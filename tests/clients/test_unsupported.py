@@ -14,7 +14,6 @@ from tests.clients.pubsub import PubSub
 
 TRANSFORMS = {
     "of-a-model": [{"ai_inference": {"endpoint": "projects/p/locations/l/endpoints/e"}}],
-    "of-zstd": [{"compression": {"compression_algorithm": "ZSTD", "compression_mode": "COMPRESS"}}],
 }
 GOOGLES_OWN = "it needs services of Google that are not here"
 

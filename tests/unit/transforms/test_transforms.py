@@ -8,11 +8,13 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
+import zstandard
 
 from ams_grpc.broker.catalog import Topic, TopicConfig
 from ams_grpc.broker.errors import InvalidArgument, Unavailable
 from ams_grpc.broker.names import TopicName
 from ams_grpc.broker.policies import (
+    CompressionAlgorithm,
     CompressionMode,
     CompressionTransform,
     JavaScriptTransform,
@@ -29,6 +31,14 @@ from tests.unit.broker.fakes import ManualClock
 
 COMPRESS = CompressionTransform(CompressionMode.COMPRESS)
 DECOMPRESS = CompressionTransform(CompressionMode.DECOMPRESS)
+COMPRESS_ZSTD = CompressionTransform(CompressionMode.COMPRESS, CompressionAlgorithm.ZSTD)
+DECOMPRESS_ZSTD = CompressionTransform(CompressionMode.DECOMPRESS, CompressionAlgorithm.ZSTD)
+
+
+def pieces(data: bytes) -> bytes:
+    """A Zstandard frame that was written as a stream, so that its size is not in front."""
+    packer = zstandard.ZstdCompressor().compressobj()
+    return packer.compress(data) + packer.flush()
 
 
 def javascript(body: str, name: str = "f", *, disabled: bool = False) -> JavaScriptTransform:
@@ -192,6 +202,31 @@ async def test_compression_changes_data_and_nothing_else(lanes: Lanes) -> None:
     assert dict(packed.attributes) == {"a": "1"}
     assert packed.ordering_key == "key"
     assert unpacked == message
+
+
+async def test_zstandard_too(lanes: Lanes) -> None:
+    [message] = of("x" * 1000)
+
+    [packed], _ = await admit(lanes, [COMPRESS_ZSTD], message)
+    [unpacked], _ = await admit(lanes, [DECOMPRESS_ZSTD], packed)
+
+    assert zstandard.decompress(packed.data) == message.data
+    assert unpacked == message
+
+
+@pytest.mark.parametrize(
+    "data, reason",
+    [
+        (b"no zstd", ""),
+        (zstandard.compress(b"text")[:-2], ""),
+        (zstandard.compress(b"text") + b"more", ""),
+        (zstandard.compress(b"\0" * 10_000_001), "more than 10000000 bytes come of it"),
+        (pieces(b"\0" * 10_000_002), ""),  # it does not say how much comes of it
+    ],
+)
+async def test_what_zstandard_cannot_unpack_fails(lanes: Lanes, data: bytes, reason: str) -> None:
+    with pytest.raises(InvalidArgument, match=f"cannot decompress the data: .*{reason}"):
+        await admit(lanes, [DECOMPRESS_ZSTD], pb.PubsubMessage(data=data))
 
 
 async def test_a_message_without_data_is_neither_packed_nor_unpacked(lanes: Lanes) -> None:
