@@ -2,7 +2,7 @@
 // Ordering keys: messages of one key come in order, and are redelivered in order.
 
 const assert = require('node:assert/strict');
-const {count, receive, shop, spec, texts} = require('../world');
+const {CODES, codeOf, count, receive, shop, spec, texts} = require('../world');
 
 const ORDERED = {subscription: {enableMessageOrdering: true}};
 
@@ -63,4 +63,21 @@ spec('what follows a message that is taken back comes again after it', async pub
   );
 
   assert.deepEqual(sinceRefusal, ['0', '1', '2']);
+});
+
+spec('after a failure a key is not published to until it is resumed', async pubsub => {
+  const {warehouse} = await shop(pubsub, ORDERED);
+  const orders = pubsub.topic('orders', {messageOrdering: true});
+  const publishTo = (orderingKey, text) =>
+    orders.publishMessage({data: Buffer.from(text), orderingKey});
+
+  const empty = publishTo('a', '');
+  assert.equal(await codeOf(empty), CODES.INVALID_ARGUMENT);
+  await assert.rejects(publishTo('a', 'lost'), {orderingKey: 'a'});
+  await publishTo('b', 'of another key');
+  orders.resumePublishing('a');
+  await publishTo('a', 'resumed');
+
+  const messages = await receive(warehouse, count(2));
+  assert.deepEqual(texts(messages).sort(), ['of another key', 'resumed']);
 });
