@@ -91,6 +91,13 @@ const codeOf = promise =>
     error => error.code
   );
 
-const CODES = {INVALID_ARGUMENT: 3, NOT_FOUND: 5, ALREADY_EXISTS: 6, FAILED_PRECONDITION: 9, ABORTED: 10};
+const CODES = {
+  INVALID_ARGUMENT: 3,
+  NOT_FOUND: 5,
+  ALREADY_EXISTS: 6,
+  FAILED_PRECONDITION: 9,
+  ABORTED: 10,
+  OUT_OF_RANGE: 11,
+};
 
 module.exports = {CODES, PATIENCE_MS, codeOf, count, eventually, publish, receive, shop, spec, texts};

@@ -43,7 +43,6 @@ spec('a dead letter keeps what it was published with', async pubsub => {
   assert.equal(letter.orderingKey, 'key');
   assert.equal(letter.attributes.CloudPubSubDeadLetterSourceSubscriptionProject, pubsub.projectId);
   assert.ok(Date.parse(letter.attributes.CloudPubSubDeadLetterSourceTopicPublishTime));
-  assert.notEqual(letter.id, id);
 });
 
 spec('without a policy attempts are not counted, and a message comes on and on', async pubsub => {
@@ -63,10 +62,10 @@ spec('the number of attempts is between 5 and 100', async pubsub => {
   const {warehouse} = await shop(pubsub);
 
   for (const [maxDeliveryAttempts, code] of [
-    [4, CODES.INVALID_ARGUMENT],
+    [4, CODES.OUT_OF_RANGE],
     [5, null],
     [100, null],
-    [101, CODES.INVALID_ARGUMENT],
+    [101, CODES.OUT_OF_RANGE],
   ]) {
     const policy = {deadLetterTopic: dead.name, maxDeliveryAttempts};
     assert.equal(await codeOf(warehouse.setMetadata({deadLetterPolicy: policy})), code);

@@ -3,21 +3,23 @@
 
 const assert = require('node:assert/strict');
 const {Encodings, Schema, SchemaTypes, SchemaViews} = require('@google-cloud/pubsub');
-const {CODES, codeOf, count, publish, receive, spec, texts} = require('../world');
+const {CODES, codeOf, count, publish, receive, spec} = require('../world');
 
 const {Avro, ProtocolBuffer} = SchemaTypes;
 const {Binary, Json} = Encodings;
 
-const avro = (...fields) =>
-  JSON.stringify({
-    type: 'record',
-    name: 'Order',
-    fields: fields.map(name =>
-      name === 'item' ? {name, type: 'string'} : {name, type: 'string', default: ''}
-    ),
-  });
-const AVRO = avro('item');
-const PROTO = 'syntax = "proto3"; message Order { string item = 1; }';
+const AVRO = JSON.stringify({
+  type: 'record',
+  name: 'Order',
+  fields: [{name: 'item', type: 'string'}],
+});
+
+/** A message whose fields are texts. */
+function proto(...fields) {
+  const numbered = fields.map((name, i) => `string ${name} = ${i + 1};`);
+  return `syntax = "proto3"; message Order { ${numbered.join(' ')} }`;
+}
+const PROTO = proto('item');
 
 /** Schemas are listed one after the other; this is all of them. */
 async function all(stream) {
@@ -122,15 +124,15 @@ spec('a topic needs a schema that exists', async pubsub => {
 
 /** A schema with three revisions, the oldest first: each has a field more than the one before. */
 async function threeRevisions(pubsub) {
-  const schema = await pubsub.createSchema('order', Avro, AVRO);
+  const schema = await pubsub.createSchema('order', ProtocolBuffer, PROTO);
   const name = await schema.getName();
   const client = await pubsub.getSchemaClient();
   const commit = async definition =>
-    (await client.commitSchema({name, schema: {name, type: Avro, definition}}))[0];
+    (await client.commitSchema({name, schema: {name, type: ProtocolBuffer, definition}}))[0];
   const revisions = [
     await schema.get(),
-    await commit(avro('item', 'size')),
-    await commit(avro('item', 'size', 'colour')),
+    await commit(proto('item', 'size')),
+    await commit(proto('item', 'size', 'colour')),
   ];
   return {schema, name, client, commit, revisions};
 }
@@ -150,13 +152,9 @@ spec('each commit is a revision, the newest is the schema', async pubsub => {
 
 spec('a revision that does not fit the ones before is refused', async pubsub => {
   const {schema, commit, revisions} = await threeRevisions(pubsub);
-  const renamed = JSON.stringify({
-    type: 'record',
-    name: 'Order',
-    fields: [{name: 'thing', type: 'string'}],
-  });
+  const other = PROTO.replace('string item', 'int64 item');
 
-  assert.equal(await codeOf(commit(renamed)), CODES.INVALID_ARGUMENT);
+  assert.equal(await codeOf(commit(other)), CODES.INVALID_ARGUMENT);
   assert.deepEqual(await schema.get(), revisions[2]);
 });
 
@@ -192,18 +190,11 @@ spec('a topic can follow a range of revisions', async pubsub => {
     },
   });
   const [warehouse] = await orders.createSubscription('warehouse');
-  const inColour = '{"item": "shoe", "size": "xl", "colour": "red"}';
 
-  assert.equal(await codeOf(publish(orders, inColour)), CODES.INVALID_ARGUMENT);
-  await publish(orders, '{"item": "shoe"}', '{"item": "shoe", "size": "xl"}');
+  assert.equal(await codeOf(publish(orders, '{"colour": "red"}')), CODES.INVALID_ARGUMENT);
+  await publish(orders, '{"size": "xl"}');
 
-  const messages = await receive(warehouse, count(2));
-  const followed = Object.fromEntries(
-    messages.map(({data, attributes}) => [data, Schema.metadataFromMessage(attributes).revision])
-  );
-  assert.deepEqual(followed, {
-    '{"item": "shoe"}': revisions[0].revisionId,
-    '{"item": "shoe", "size": "xl"}': revisions[1].revisionId,
-  });
-  assert.equal(texts(messages).length, 2);
+  const [message] = await receive(warehouse, count(1));
+  const {revision} = Schema.metadataFromMessage(message.attributes);
+  assert.equal(revision, revisions[1].revisionId);
 });

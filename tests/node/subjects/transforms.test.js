@@ -116,7 +116,7 @@ spec('the functions of a topic are changed', async pubsub => {
 });
 
 spec('a function that cannot be read is refused', async pubsub => {
-  const refused = shop(pubsub, {topic: {messageTransforms: [javascript('broken', '}{')]}});
+  const refused = shop(pubsub, {topic: {messageTransforms: [javascript('broken', 'return (')]}});
 
   assert.equal(await codeOf(refused), CODES.INVALID_ARGUMENT);
 });
