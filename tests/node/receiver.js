@@ -41,13 +41,16 @@ class Receiver extends EventEmitter {
     return this.pushes;
   }
 
-  async #take(request, response) {
-    const chunks = await request.toArray();
-    const push = {path: request.url, headers: request.headers, body: Buffer.concat(chunks)};
-    response.statusCode = this.#answer(push);
-    response.end();
-    this.pushes.push(push);
-    this.emit('push');
+  #take(request, response) {
+    const chunks = [];
+    request.on('data', chunk => chunks.push(chunk));
+    request.on('end', () => {
+      const push = {path: request.url, headers: request.headers, body: Buffer.concat(chunks)};
+      response.statusCode = this.#answer(push);
+      response.end();
+      this.pushes.push(push);
+      this.emit('push');
+    });
   }
 }
 

@@ -53,7 +53,7 @@ spec('a message that is not accepted comes again', async (pubsub, context) => {
   assert.deepEqual(pushes.map(dataOf), ['hello', 'hello', 'hello']);
 });
 
-spec('a token says who pushes to whom, signed with the key of the service', async (pubsub, context) => {
+spec('a token says who pushes to whom, and is signed by the service', async (pubsub, context) => {
   const receiver = await Receiver.start(context);
   const {orders} = await shop(pubsub, {
     subscription: {

@@ -120,7 +120,7 @@ spec('a topic needs a schema that exists', async pubsub => {
   assert.equal(await codeOf(missing), CODES.NOT_FOUND);
 });
 
-// --- revisions, which the client has for those who call the service itself --------------------------
+// --- revisions, for which there are only the calls of the service ----------------------------------
 
 /** A schema with three revisions, the oldest first: each has a field more than the one before. */
 async function threeRevisions(pubsub) {
