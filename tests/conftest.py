@@ -2,18 +2,22 @@
 
 A test that asks for `database_url` runs twice, on SQLite and on PostgreSQL, each time with an empty
 database of its own. A test that takes the database server away asks for `throw_away_postgres`.
+Fixtures for many tests take their servers from `shared_server`, which does the same for them.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.postgres import ExternalPostgres, PostgresServer, ThrowAwayPostgres
+from tests.server import Server
 
 
 @pytest.fixture(scope="session")
@@ -59,3 +63,31 @@ def database_url(request: pytest.FixtureRequest) -> str:
     url = request.getfixturevalue(fixture)
     assert isinstance(url, str)
     return url
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> str:
+    """The kind of database that shared servers are on: all that use them run once on each."""
+    assert isinstance(request.param, str)
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def shared_server(
+    database: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Server]]:
+    """Starts a server that stays until the session is over. It takes the options of `Server`."""
+    postgres: PostgresServer | None = None
+    if database == "postgresql":
+        postgres = request.getfixturevalue("postgres")
+
+    with ExitStack() as servers:
+
+        def start(**options: Any) -> Server:
+            data = tmp_path_factory.mktemp("server")
+            url = None
+            if postgres is not None:
+                url = postgres.create_database(f"ams_test_{secrets.token_hex(8)}")
+            return servers.enter_context(Server(data, url, **options))
+
+        yield start

@@ -8,9 +8,7 @@ A test that stops, kills or sets up a server asks for `database_url` and makes i
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Literal
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -18,48 +16,17 @@ import pytest
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
 
 from tests.clients.pubsub import PubSub, project_on
-from tests.postgres import PostgresServer
 from tests.server import Server
 
 
-@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest) -> str:
-    assert isinstance(request.param, str)
-    return request.param
+@pytest.fixture(scope="session")
+def strict_server(shared_server: Callable[..., Server]) -> Server:
+    return shared_server(profile="strict")
 
 
 @pytest.fixture(scope="session")
-def strict_server(
-    database: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
-    with _server(database, "strict", request, tmp_path_factory) as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def lenient_server(
-    database: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
-    with _server(database, "emulator", request, tmp_path_factory) as server:
-        yield server
-
-
-@contextmanager
-def _server(
-    database: str,
-    profile: Literal["strict", "emulator"],
-    request: pytest.FixtureRequest,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Server]:
-    data = tmp_path_factory.mktemp(f"{profile}-server")
-    if database == "sqlite":
-        with Server(data, profile=profile) as server:
-            yield server
-        return
-    postgres: PostgresServer = request.getfixturevalue("postgres")
-    url = postgres.create_database(f"ams_test_{data.name.replace('-', '_')}_{id(data)}")
-    with Server(data, url, profile=profile) as server:
-        yield server
+def lenient_server(shared_server: Callable[..., Server]) -> Server:
+    return shared_server(profile="emulator")
 
 
 @pytest.fixture

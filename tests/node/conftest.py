@@ -1,4 +1,4 @@
-"""Google's client for Node, and a server for it.
+"""Google's client for Node, and a server for it on each kind of database.
 
 The packages are installed into `.cache`, once for each state of `package-lock.json`; `npm` takes
 them from the registry that it is set up for.
@@ -11,7 +11,8 @@ import hashlib
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -74,18 +75,30 @@ def _install(node: str, place: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One for all subjects, on SQLite: the Python client's tests cover both databases."""
-    with Server(tmp_path_factory.mktemp("server"), profile="emulator") as server:
-        yield server
+def buckets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of all buckets that subscriptions export to."""
+    return tmp_path_factory.mktemp("buckets")
+
+
+@pytest.fixture(scope="session")
+def server(shared_server: Callable[..., Server], buckets: Path) -> Server:
+    """One for all subjects. Deadlines of a second, which `emulator` allows, keep tests short."""
+    return shared_server(profile="emulator", admin=True, settings={"EXPORT_ROOT": str(buckets)})
 
 
 @pytest.fixture
-def environment(node_modules: Path, server: Server) -> dict[str, str]:
-    """What a script needs to find the client, and the client to find the server."""
-    return os.environ | {
+def environment(node_modules: Path, server: Server, buckets: Path) -> Iterator[dict[str, str]]:
+    """What a script needs to find the client, and the client to find the server.
+
+    What the server logs meanwhile is shown if the test fails.
+    """
+    already_logged = len(server.log())
+    yield os.environ | {
         "NODE_PATH": str(node_modules),
         "PUBSUB_EMULATOR_HOST": server.endpoint,
         "METADATA_SERVER_DETECTION": "none",  # it would look for a machine of Google's
         "NO_COLOR": "1",
+        "TEST_ADMIN_URL": f"http://{server.admin_endpoint}",
+        "TEST_BUCKETS": str(buckets),
     }
+    sys.stderr.write(server.log()[already_logged:])

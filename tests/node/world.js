@@ -1,18 +1,23 @@
 'use strict';
 // What the subjects share: a project of its own for each test, and waiting for messages.
 
+const assert = require('node:assert/strict');
 const {test} = require('node:test');
 const {randomBytes} = require('node:crypto');
+const {setTimeout: sleep} = require('node:timers/promises');
 const {PubSub} = require('@google-cloud/pubsub');
 
 const PATIENCE_MS = 30_000;
 
-/** A test with a client whose project is empty at first. PUBSUB_EMULATOR_HOST says where. */
+/**
+ * A test with a client whose project is empty at first. PUBSUB_EMULATOR_HOST says where.
+ * `body` gets Node's test context, too, for what has to be cleaned up.
+ */
 function spec(sentence, body) {
-  test(sentence, {timeout: 2 * PATIENCE_MS}, async () => {
+  test(sentence, {timeout: 2 * PATIENCE_MS}, async context => {
     const pubsub = new PubSub({projectId: `project-${randomBytes(4).toString('hex')}`});
     try {
-      await body(pubsub);
+      await body(pubsub, context);
     } finally {
       await pubsub.close();
     }
@@ -65,6 +70,15 @@ async function receive(subscription, enough, settle = message => message.ack()) 
   return messages;
 }
 
+/** Waits until `condition()`, or what it promises, is true. */
+async function eventually(condition) {
+  const end = Date.now() + PATIENCE_MS;
+  while (!(await condition())) {
+    assert.ok(Date.now() < end, `not within ${PATIENCE_MS} ms: ${condition}`);
+    await sleep(10);
+  }
+}
+
 /** `enough` for a number of messages. */
 const count = wanted => messages => messages.length >= wanted;
 
@@ -77,6 +91,13 @@ const codeOf = promise =>
     error => error.code
   );
 
-const CODES = {INVALID_ARGUMENT: 3, NOT_FOUND: 5, ALREADY_EXISTS: 6, FAILED_PRECONDITION: 9, ABORTED: 10};
+const CODES = {
+  INVALID_ARGUMENT: 3,
+  NOT_FOUND: 5,
+  ALREADY_EXISTS: 6,
+  FAILED_PRECONDITION: 9,
+  ABORTED: 10,
+  OUT_OF_RANGE: 11,
+};
 
-module.exports = {CODES, PATIENCE_MS, codeOf, count, publish, receive, shop, spec, texts};
+module.exports = {CODES, PATIENCE_MS, codeOf, count, eventually, publish, receive, shop, spec, texts};

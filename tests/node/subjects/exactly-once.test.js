@@ -2,7 +2,7 @@
 // Exactly-once delivery: acknowledgements that are confirmed, or refused.
 
 const assert = require('node:assert/strict');
-const {AckResponses} = require('@google-cloud/pubsub');
+const {AckError, AckResponses} = require('@google-cloud/pubsub');
 const {count, publish, receive, shop, spec, texts} = require('../world');
 
 const EXACTLY_ONCE = {subscription: {enableExactlyOnceDelivery: true}};
@@ -34,4 +34,36 @@ spec('a refusal is confirmed, and its message comes again as another delivery', 
   assert.deepEqual(await Promise.all(answers), [AckResponses.Success, AckResponses.Success]);
   assert.equal(messages[0].id, messages[1].id);
   assert.notEqual(messages[0].ackId, messages[1].ackId);
+});
+
+spec('an acknowledgement after the lease has expired is refused', async pubsub => {
+  const {orders, warehouse} = await shop(pubsub, EXACTLY_ONCE);
+  await publish(orders, 'hello');
+  const answers = [];
+
+  // The second delivery is let go when the subscriber closes.
+  const messages = await receive(warehouse, count(2), (message, all) =>
+    answers.push(all.length === 1 ? message.modAckWithResponse(1) : all[0].ackWithResponse())
+  );
+
+  const [shortened, late] = await Promise.allSettled(answers);
+  assert.equal(messages[0].id, messages[1].id);
+  assert.equal(shortened.value, AckResponses.Success);
+  assert.ok(late.reason instanceof AckError);
+  assert.equal(late.reason.errorCode, AckResponses.Invalid);
+  const again = pubsub.subscription('warehouse');
+  assert.deepEqual(texts(await receive(again, count(1))), ['hello']);
+});
+
+spec('a subscription tells its subscribers whether delivery is exactly once', async pubsub => {
+  const {orders, warehouse} = await shop(pubsub);
+  await publish(orders, 'first');
+  const [before] = await receive(warehouse, count(1));
+
+  await warehouse.setMetadata({enableExactlyOnceDelivery: true});
+  await publish(orders, 'second');
+  const [after] = await receive(pubsub.subscription('warehouse'), count(1));
+
+  assert.equal(before.isExactlyOnceDelivery, false);
+  assert.equal(after.isExactlyOnceDelivery, true);
 });

@@ -39,3 +39,13 @@ spec('a wrong policy is refused', async pubsub => {
 
   assert.equal(await codeOf(orders.iam.setPolicy(policy)), CODES.INVALID_ARGUMENT);
 });
+
+spec('the policy of a schema is read, changed and written back', async pubsub => {
+  const schema = await pubsub.createSchema('order', 'AVRO', '"string"');
+  const resource = await schema.getName();
+  const client = await pubsub.getSchemaClient();
+
+  await client.setIamPolicy({resource, policy: {bindings: [VIEWER]}});
+
+  assert.deepEqual(plain((await client.getIamPolicy({resource}))[0].bindings), [VIEWER]);
+});

@@ -2,7 +2,7 @@
 // Ordering keys: messages of one key come in order, and are redelivered in order.
 
 const assert = require('node:assert/strict');
-const {count, receive, shop, spec, texts} = require('../world');
+const {CODES, codeOf, count, receive, shop, spec, texts} = require('../world');
 
 const ORDERED = {subscription: {enableMessageOrdering: true}};
 
@@ -63,4 +63,23 @@ spec('what follows a message that is taken back comes again after it', async pub
   );
 
   assert.deepEqual(sinceRefusal, ['0', '1', '2']);
+});
+
+spec('what waits behind a message that fails is not published', async pubsub => {
+  const {warehouse} = await shop(pubsub, ORDERED);
+  const orders = pubsub.topic('orders', {messageOrdering: true, batching: {maxMessages: 1}});
+  const publishTo = (orderingKey, text) =>
+    orders.publishMessage({data: Buffer.from(text), orderingKey});
+
+  const codes = await Promise.all([
+    codeOf(publishTo('a', '')),
+    codeOf(publishTo('a', 'waits')),
+    codeOf(publishTo('b', 'of another key')),
+  ]);
+  orders.resumePublishing('a');
+  await publishTo('a', 'resumed');
+
+  assert.deepEqual(codes, [CODES.INVALID_ARGUMENT, CODES.INVALID_ARGUMENT, null]);
+  const messages = await receive(warehouse, count(2));
+  assert.deepEqual(texts(messages).sort(), ['of another key', 'resumed']);
 });
