@@ -59,6 +59,8 @@ class Source:
     dead: Counter[bytes] = field(default_factory=Counter)
     left: set[bytes] = field(default_factory=set)
     """They came, and were acknowledged, after all was over."""
+    held_until: dict[bytes, float] = field(default_factory=dict)
+    """Until when, at least, they are leased: exactly-once delivery gives them to nobody else."""
     came: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     """By key: what the one subscriber of an ordered subscription got, in this order."""
 
@@ -82,6 +84,11 @@ class Source:
             assert acknowledged_at is None or acknowledged_at > asked_at, (
                 f"{self.id}: {data!r} came again although its acknowledgement was confirmed"
             )
+            if self.exactly_once and not (self.ordered or self.streamed):
+                assert time.monotonic() >= self.held_until.get(data, 0.0), (
+                    f"{self.id}: {data!r} came again although its lease was valid"
+                )
+                self.held_until[data] = asked_at + LEASE_S
             if self.ordered:
                 self.came[each.message.ordering_key].append(_number(data))
 
@@ -186,6 +193,8 @@ class Clients:
                 await settle(source, messages)
 
     async def _nack(self, source: Source, received: Sequence[pb.ReceivedMessage]) -> None:
+        for each in received:
+            source.held_until.pop(each.message.data, None)
         try:
             await self._client.nack(source.name, received)
         except grpc.aio.AioRpcError as error:
