@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -31,11 +32,18 @@ def node() -> str:
     """The Node to run."""
     found = shutil.which("node")
     if found is None:
-        pytest.skip("Node is not installed, so its Pub/Sub client cannot be tested")
+        _leave_out("Node is not installed, so its Pub/Sub client cannot be tested")
     version = subprocess.run([found, "--version"], check=True, capture_output=True, text=True)
     if int(version.stdout.lstrip("v").split(".")[0]) < MIN_NODE:
-        pytest.skip(f"Node {MIN_NODE} is needed, and this is {version.stdout.strip()}")
+        _leave_out(f"Node {MIN_NODE} is needed, and this is {version.stdout.strip()}")
     return found
+
+
+def _leave_out(reason: str) -> NoReturn:
+    """On a developer's machine Node may be missing; where the verdict is made it may not."""
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")
