@@ -37,9 +37,7 @@ class AccessLists:
             raise NotFound(f"User(s): {', '.join(missing)} do not exist")
         await self._write(caller, name, lambda _old: users)
 
-    async def add(
-        self, caller: Principal, name: TopicName | SubscriptionName, user: str
-    ) -> None:
+    async def add(self, caller: Principal, name: TopicName | SubscriptionName, user: str) -> None:
         """This user, too. Raises NotFound as ``replace``."""
         if not await self._is_member(user, name.project):
             raise NotFound(f"User(s): {user} do not exist")

@@ -93,11 +93,7 @@ class Authorizer:
         """
         key = (permission, id(principal), action, target)
         remembered = self._decided.get(key)
-        if (
-            remembered is not None
-            and remembered[2] is principal
-            and remembered[1] > self._now()
-        ):
+        if remembered is not None and remembered[2] is principal and remembered[1] > self._now():
             answer = remembered[0]
         else:
             generation = self._generation
@@ -133,7 +129,9 @@ class Authorizer:
         except NotFound:
             return ()
         existing = iam.PERMISSIONS[name.kind]
-        return [each for each in asked if each in existing and await self._has(principal, each, name)]
+        return [
+            each for each in asked if each in existing and await self._has(principal, each, name)
+        ]
 
     async def check_action(self, principal: Principal, action: str, project: str | None) -> None:
         """AMS: the role test of a route, without access lists.
@@ -175,9 +173,7 @@ class Authorizer:
                 return _Answer.YES
         if isinstance(target, ProjectName):
             return _Answer.NO
-        return (
-            _Answer.YES if await self._is_bound(principal, permission, target) else _Answer.NO
-        )
+        return _Answer.YES if await self._is_bound(principal, permission, target) else _Answer.NO
 
     async def _exists(self, project: str) -> bool:
         return await self._accounts.project(project) is not None

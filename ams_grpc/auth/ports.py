@@ -53,8 +53,8 @@ class Accounts(Protocol):
         """Uuids by name, of those that exist."""
         ...
 
-    async def create_user(self, user: User, created_by: str, project: str | None = None) -> User:
-        """``created_by`` is a uuid. With ``project``, only as long as that project exists.
+    async def create_user(self, user: User, created_by: str) -> User:
+        """``created_by`` is a uuid.
 
         Raises AlreadyExists; InvalidArgument for a membership in a project that does not exist.
         """

@@ -10,7 +10,7 @@ from ams_grpc.auth import audit
 from ams_grpc.auth.checks import check_name, check_roles, no_project, no_user
 from ams_grpc.auth.ports import Accounts, Housing
 from ams_grpc.auth.principals import Principal
-from ams_grpc.auth.records import Membership, Project, User
+from ams_grpc.auth.records import Membership, Person, Project, User
 from ams_grpc.auth.users import UserChanges, UserPage, Users, seen_by
 from ams_grpc.broker.clock import Clock
 from ams_grpc.broker.errors import AlreadyExists, Conflict, InvalidArgument, PermissionDenied
@@ -143,9 +143,7 @@ class Members:
 
         await self._change(caller, "projects:removeUser", project, name, change)
 
-    async def create(
-        self, caller: Principal, project: str, name: str, wanted: UserChanges
-    ) -> User:
+    async def create(self, caller: Principal, project: str, name: str, wanted: UserChanges) -> User:
         """A new user, who is a member; of ``wanted`` only e-mail and roles in this project count.
 
         The answer is complete, token included, for any caller. Raises InvalidArgument,
@@ -154,15 +152,13 @@ class Members:
         await self._users.check_new_name(name)
         roles = _roles_in(wanted, project) or ()
         check_roles(roles)
-        user = self._users.new(name, replace(type(wanted.person)(), email=wanted.person.email))
+        user = self._users.new(name, Person(email=wanted.person.email))
         user = replace(user, memberships=(Membership(project, tuple(roles)),))
         user = await self._accounts.create_user(user, caller.uuid)
         self._users.recorded(caller, "projects:createUser", f"{project}/{name}")
         return user
 
-    async def update(
-        self, caller: Principal, project: str, name: str, wanted: UserChanges
-    ) -> User:
+    async def update(self, caller: Principal, project: str, name: str, wanted: UserChanges) -> User:
         """Replace a member's roles. Raises NotFound, PermissionDenied, InvalidArgument."""
         user = await self._users.get(name)
         _check_member(user, project)

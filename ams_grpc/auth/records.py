@@ -65,7 +65,7 @@ class User:
     name: str
     token: SealedToken | None = field(repr=False)
     """None: not for the eyes of whoever asked."""
-    person: Person = Person()
+    person: Person = field(default_factory=Person)
     service_roles: tuple[str, ...] = ()
     memberships: tuple[Membership, ...] = ()
     created_us: int = 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 
 from ams_grpc.auth import audit
 from ams_grpc.auth.checks import check_memberships, check_name, check_roles, no_user
@@ -25,7 +25,7 @@ class UserChanges:
     """What shall be changed. Empty texts, and None, leave what there is."""
 
     name: str = ""
-    person: Person = Person()
+    person: Person = field(default_factory=Person)
     memberships: Sequence[Membership] | None = None
     service_roles: Sequence[str] | None = None
 

@@ -119,6 +119,11 @@ class Topics:
 
         return await until_unchanged(name, attempt)
 
+    def project_gone(self, project: str) -> None:
+        """A project was renamed or deleted: its topics are not known by these names any more."""
+        for name in [name for name in self._known if name.project == project]:
+            del self._known[name]
+
     async def _changed(self, topic: Topic) -> None:
         self._known.pop(topic.name, None)
         await self._subscriptions.topic_changed(topic.id)

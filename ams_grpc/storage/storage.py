@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, select
 
+from ams_grpc.storage.accounts import SqlAccounts
 from ams_grpc.storage.catalog import SqlCatalog
 from ams_grpc.storage.clock import WallClock
 from ams_grpc.storage.commit import GroupCommit
@@ -32,6 +33,7 @@ class Storage:
     commits: GroupCommit
     catalog: SqlCatalog
     policies: SqlPolicies
+    accounts: SqlAccounts
     log: SqlLogReader
     upkeep: Upkeep
     server_secret: bytes = field(repr=False)
@@ -63,6 +65,7 @@ async def open_storage(address: str, clock: WallClock, **options: Any) -> AsyncI
             commits=commits,
             catalog=SqlCatalog(readers, commits, clock),
             policies=SqlPolicies(readers, commits),
+            accounts=SqlAccounts(readers, commits),
             log=SqlLogReader(readers, clock),
             upkeep=Upkeep(readers, commits),
             server_secret=await readers.run(_server_secret),
