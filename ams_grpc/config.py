@@ -21,6 +21,7 @@ from pydantic_settings import (
 
 CONFIG_FILE_VARIABLE: Final = "AMS_CONFIG"
 _MIB: Final = 1024 * 1024
+_SHORTEST_TOKEN: Final = 32
 
 
 class Config(BaseSettings):
@@ -45,6 +46,17 @@ class Config(BaseSettings):
     )
     profile: Literal["strict", "emulator"] | None = Field(
         None, description="Unset: emulator on a loopback address without authentication, or strict"
+    )
+    auth: bool = Field(
+        False, description="Callers need a token, and may do what their roles allow; off: open mode"
+    )
+    admin_token_file: Path | None = Field(
+        None, description="Where the first service_admin's token is written, when there is none yet"
+    )
+    admin_token: SecretStr | None = Field(
+        None,
+        description="The first service_admin's token, when there is none yet; 32 or more"
+        " characters",
     )
     insecure: bool = Field(
         False, description="Listen on a public address although callers are not authenticated"
@@ -83,12 +95,18 @@ class Config(BaseSettings):
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("tls_cert and tls_key go together")
         mask_url(self.effective_database_url.get_secret_value())
+        authenticated = (self.grpc_address, self.google_rest_address) if self.auth else ()
         for address in (self.grpc_address, self.admin_address, self.google_rest_address):
-            if address is not None and not (is_loopback(address) or self.insecure):
+            if address is None or address in authenticated:
+                continue
+            if not (is_loopback(address) or self.insecure):
                 raise ValueError(
                     f"{address} can be reached from other machines, and callers are not "
-                    "authenticated; listen on 127.0.0.1, or say --insecure to do it all the same"
+                    "authenticated; listen on 127.0.0.1, say --auth, or say --insecure to do it "
+                    "all the same"
                 )
+        if self.admin_token is not None:
+            _check_token(self.admin_token.get_secret_value())
         return self
 
     @property
@@ -103,7 +121,8 @@ class Config(BaseSettings):
         """The profile that applies."""
         if self.profile is not None:
             return self.profile
-        return "emulator" if is_loopback(self.grpc_address) else "strict"
+        is_open = not self.auth and is_loopback(self.grpc_address)
+        return "emulator" if is_open else "strict"
 
     @classmethod
     def settings_customise_sources(
@@ -126,6 +145,16 @@ class Config(BaseSettings):
         values["database_url"] = mask_url(self.effective_database_url.get_secret_value())
         values["profile"] = self.effective_profile
         return values
+
+
+def _check_token(token: str) -> None:
+    if len(token) < _SHORTEST_TOKEN or not (token.isascii() and token.isprintable()):
+        raise ValueError(
+            f"admin_token has at least {_SHORTEST_TOKEN} visible ASCII characters; "
+            "64 random hexadecimal ones are good"
+        )
+    if " " in token:
+        raise ValueError("admin_token has no blanks")
 
 
 def split_address(address: str) -> tuple[str, int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
@@ -20,15 +20,15 @@ from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from ams_grpc.broker.access import Policies
 from ams_grpc.broker.broker import Broker, BrokerSettings
 from ams_grpc.broker.clock import SystemClock
 from ams_grpc.broker.errors import StorageUnavailable
-from ams_grpc.broker.names import SnapshotName, SubscriptionName, TopicName
 from ams_grpc.broker.profiles import PROFILES
 from ams_grpc.config import Config, split_address
+from ams_grpc.identity import Identity, first_admin, identity
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2
-from ams_grpc.services.frame import Calls, handlers
+from ams_grpc.services.frame import Calls, Guard, handlers
+from ams_grpc.services.guard import TokenGuard
 from ams_grpc.services.iam import IamPolicy
 from ams_grpc.services.messages import annotated, decode, ordering_key
 from ams_grpc.services.publisher import Publisher
@@ -68,15 +68,23 @@ class Addresses:
     google_rest: str | None = None
 
 
-class CannotListenError(Exception):
+class CannotStartError(Exception):
+    """Something that the server needs is not to be had. The text says what."""
+
+
+class CannotListenError(CannotStartError):
     """An address that the server was to listen on is not to be had."""
 
 
 @asynccontextmanager
-async def running(config: Config) -> AsyncIterator[Addresses]:
+async def running(
+    config: Config, show_first_admin: Callable[[str, str], None] | None = None
+) -> AsyncIterator[Addresses]:
     """A server that takes calls while the context lasts, and is drained at its end.
 
-    Raises CannotListenError, storage.errors.DatabaseError.
+    ``show_first_admin`` gets the name and the token of a service_admin whom nobody knows yet.
+
+    Raises CannotStartError, storage.errors.DatabaseError.
     """
     async with AsyncExitStack() as parts:
         clock = SystemClock()
@@ -109,28 +117,28 @@ async def running(config: Config) -> AsyncIterator[Addresses]:
         storage.commits.on_appended = broker.appended
         storage.commits.on_uncertain = broker.uncertain
         await parts.enter_async_context(broker)
-        policies = Policies(
-            storage.policies,
-            {
-                TopicName: storage.catalog.topic,
-                SubscriptionName: storage.catalog.subscription,
-                SnapshotName: storage.catalog.snapshot,
-            },
-        )
+        known = identity(storage, clock, broker)
+        guard = None
+        if config.auth:
+            guard = TokenGuard(known.authenticator, known.authorizer)
+            await _make_first_admin(config, known, show_first_admin)
         services = (
             (pubsub_pb2.DESCRIPTOR.services_by_name["Publisher"], Publisher(broker)),
             (pubsub_pb2.DESCRIPTOR.services_by_name["Subscriber"], Subscriber(broker)),
-            (iam_policy_pb2.DESCRIPTOR.services_by_name["IAMPolicy"], IamPolicy(policies)),
+            (
+                iam_policy_pb2.DESCRIPTOR.services_by_name["IAMPolicy"],
+                IamPolicy(known.policies, guard and guard.allowed),
+            ),
         )
         calls = Calls()
         health_servicer = health.aio.HealthServicer()
         grpc_address = await parts.enter_async_context(
-            _grpc_server(config, services, calls, health_servicer)
+            _grpc_server(config, services, calls, health_servicer, guard)
         )
         google_rest_address = None
         if config.google_rest_address is not None:
             google_rest_address = await parts.enter_async_context(
-                _google_rest_server(config.google_rest_address, services, calls)
+                _google_rest_server(config.google_rest_address, services, calls, guard)
             )
         draining = asyncio.Event()
         admin_address = None
@@ -148,12 +156,31 @@ async def running(config: Config) -> AsyncIterator[Addresses]:
             broker.drain()
 
 
+async def _make_first_admin(
+    config: Config, known: Identity, show: Callable[[str, str], None] | None
+) -> None:
+    given = config.admin_token
+    try:
+        made = await first_admin(
+            known,
+            token="" if given is None else given.get_secret_value(),
+            file=config.admin_token_file,
+        )
+    except OSError as error:
+        raise CannotStartError(
+            f"cannot write the token to {config.admin_token_file}: {error.strerror}"
+        ) from None
+    if made is not None and made.token and show is not None:
+        show(made.name, made.token)
+
+
 @asynccontextmanager
 async def _grpc_server(
     config: Config,
     services: Iterable[tuple[ServiceDescriptor, object]],
     calls: Calls,
     health_servicer: health.aio.HealthServicer,
+    guard: Guard | None,
 ) -> AsyncIterator[str]:
     """Serve gRPC, with a servicer for each service; gives the address.
 
@@ -162,7 +189,7 @@ async def _grpc_server(
     server = grpc.aio.server(options=_OPTIONS)
     names = [health.SERVICE_NAME, reflection.SERVICE_NAME]
     for service, servicer in services:
-        server.add_generic_rpc_handlers((handlers(service, servicer, calls),))
+        server.add_generic_rpc_handlers((handlers(service, servicer, calls, guard),))
         names.append(service.full_name)
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     reflection.enable_server_reflection(names, server)
@@ -206,14 +233,17 @@ def _listen(server: grpc.aio.Server, config: Config, host: str, port: int) -> in
 
 @asynccontextmanager
 async def _google_rest_server(
-    address: str, services: Iterable[tuple[ServiceDescriptor, object]], calls: Calls
+    address: str,
+    services: Iterable[tuple[ServiceDescriptor, object]],
+    calls: Calls,
+    guard: Guard | None,
 ) -> AsyncIterator[str]:
     # Imported late: without it nobody pays for it.
     from ams_grpc.bridge import google_rest_server  # noqa: PLC0415
 
     host, port = split_address(address)
     try:
-        async with google_rest_server(host, port, services, calls) as port:
+        async with google_rest_server(host, port, services, calls, guard) as port:
             yield f"{host}:{port}"
     except OSError as error:
         raise CannotListenError(f"cannot listen on {address}: {error.strerror}") from None

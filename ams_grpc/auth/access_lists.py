@@ -17,11 +17,12 @@ from ams_grpc.broker.updates import until_unchanged
 
 
 class AccessLists:
-    """Access lists of topics and subscriptions. ``policies`` has users by name."""
+    """Of topics and subscriptions. ``policies`` has users by name; ``changed`` as for ``Users``."""
 
-    def __init__(self, policies: Policies, accounts: Accounts) -> None:
+    def __init__(self, policies: Policies, accounts: Accounts, changed: Callable[[], None]) -> None:
         self._policies = policies
         self._accounts = accounts
+        self._changed = changed
 
     async def get(self, name: TopicName | SubscriptionName) -> Sequence[str]:
         """Names of users, in the order of the last change. Raises NotFound."""
@@ -61,7 +62,10 @@ class AccessLists:
             bindings = _with_list(policy.bindings, name, change(old))
             return await self._policies.set(name, bindings, version=3, etag=policy.etag)
 
-        await until_unchanged(name, attempt)
+        try:
+            await until_unchanged(name, attempt)
+        finally:
+            self._changed()
         audit.record(caller, f"{name.kind}:modifyAcl", name)
 
     async def _is_member(self, user: str, project: str) -> bool:

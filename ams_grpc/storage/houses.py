@@ -66,8 +66,9 @@ def _refer_anew(old: str, new: str, connection: Connection) -> None:
     for row in _mentioning(topics, old, connection):
         topic_config = records.topic_config(row.config)
         settings = topic_config.schema_settings
-        if settings is not None and settings.schema and settings.schema.project == old:
-            schema = SchemaName(new, settings.schema.id)
+        schema: SchemaName | None = None if settings is None else settings.schema
+        if settings is not None and schema is not None and schema.project == old:
+            schema = SchemaName(new, schema.id)
             renamed = replace(topic_config, schema_settings=replace(settings, schema=schema))
             _write(topics, row.id, records.topic_config_text(renamed), connection)
 
