@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.option("--data", type=Path, help="Folder of the SQLite database; default data.")
 @click.option("--database-url", help="postgresql+psycopg://... or sqlite:///...")
 @click.pass_context
-def admin(context: click.Context, **flags: Any) -> None:
+def admin(context: click.Context, /, **flags: Any) -> None:
     """Projects, users, tokens and access lists, directly in the database.
 
     The name of a user or project has letters, digits, - and _. With SQLite the server must be

@@ -111,7 +111,10 @@ async def first_admin(
     if await identity.accounts.has_service_admin():
         return None
     name, given = _FIRST_ADMIN, token
-    if await identity.accounts.user(name) is not None:
+    namesake = await identity.accounts.user(name)
+    if namesake is not None:
+        if SERVICE_ADMIN in namesake.service_roles:
+            return None
         name = f"{_FIRST_ADMIN}-{new_token()[:8]}"
     token = given or new_token()
     if file is not None:
@@ -122,15 +125,19 @@ async def first_admin(
         )
     except AlreadyExists:  # another node was faster
         if file is not None:
-            file.unlink(missing_ok=True)
+            _remove(file)
         return None
     _log.warning("made the first service_admin, %s", name)
     return FirstAdmin(name, "" if given or file is not None else token)
 
 
+def _remove(file: Path) -> None:
+    file.unlink(missing_ok=True)
+
+
 def _write_private(file: Path, text: str) -> None:
     """For the owner's eyes alone, also if the file was there before. On disk when this returns."""
-    with open(file, "w", opener=lambda path, flags: os.open(path, flags, 0o600)) as stream:  # noqa: PTH123
+    with open(file, "w", opener=lambda path, flags: os.open(path, flags, 0o600)) as stream:
         os.fchmod(stream.fileno(), 0o600)
         stream.write(f"{text}\n")
         stream.flush()

@@ -127,7 +127,7 @@ async def running(
             (pubsub_pb2.DESCRIPTOR.services_by_name["Subscriber"], Subscriber(broker)),
             (
                 iam_policy_pb2.DESCRIPTOR.services_by_name["IAMPolicy"],
-                IamPolicy(known.policies, guard and guard.allowed),
+                IamPolicy(known.policies, None if guard is None else guard.allowed),
             ),
         )
         calls = Calls()

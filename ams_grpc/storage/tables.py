@@ -217,7 +217,7 @@ snapshot_policies: Final = _policies_of(snapshots)
 
 
 def _texts(*names: str) -> list[Column[str]]:
-    return [Column(name, Text, nullable=False, server_default="") for name in names]
+    return [Column(name, Text, nullable=False) for name in names]
 
 
 _PERSON: Final = ("email", "first_name", "last_name", "organization", "description")

@@ -30,7 +30,7 @@ def name(name: str) -> sa.Column[str]:
 
 
 def texts(*names: str) -> list[sa.Column[str]]:
-    return [sa.Column(name, sa.Text(), nullable=False, server_default="") for name in names]
+    return [sa.Column(name, sa.Text(), nullable=False) for name in names]
 
 
 def upgrade() -> None:
