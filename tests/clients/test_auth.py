@@ -7,6 +7,7 @@ import os
 import secrets
 import stat
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +22,7 @@ from google.iam.v1 import (  # type: ignore[import-untyped]
     policy_pb2,
 )
 from google.protobuf.json_format import ParseDict
-from google.protobuf.message_factory import GetMessageClass
+from google.pubsub_v1 import PublisherClient as GeneratedPublisherClient
 from google.pubsub_v1 import types
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
@@ -88,16 +89,12 @@ class Site:
 
     def outcome(self, call: Call, project: str, token: str | None) -> tuple[grpc.StatusCode, str]:
         """How a call ends."""
-        service, _, name = call.method.partition("/")
-        method = _SERVICES[service].methods_by_name[name]
-        request = ParseDict(call.of(project), GetMessageClass(method.input_type)())
+        request = _serialized(call, project)
         with self.channel(token) as channel:
-            if method.client_streaming:
-                return self._stream(channel, f"/{call.method}", request.SerializeToString())
+            if call.id == "StreamingPull":
+                return self._stream(channel, f"/{call.method}", request)
             try:
-                channel.unary_unary(f"/{call.method}")(
-                    request.SerializeToString(), timeout=PATIENCE_S
-                )
+                channel.unary_unary(f"/{call.method}")(request, timeout=PATIENCE_S)
             except grpc.RpcError as error:
                 return error.code(), error.details()
             return grpc.StatusCode.OK, ""
@@ -106,22 +103,19 @@ class Site:
         self, channel: grpc.Channel, path: str, first: bytes
     ) -> tuple[grpc.StatusCode, str]:
         call = channel.stream_stream(path)(iter([first]), timeout=PATIENCE_S)
-        try:
+        with suppress(grpc.RpcError):
             list(call)
-        except grpc.RpcError:
-            pass
         return call.code(), call.details()
 
 
-_SERVICES: Final = {
-    service.full_name: service
-    for file in (
-        types.Topic.pb(types.Topic()).DESCRIPTOR.file,
-        types.Schema.pb(types.Schema()).DESCRIPTOR.file,
-        iam_policy_pb2.DESCRIPTOR,
-    )
-    for service in file.services_by_name.values()
-}
+_OTHER_REQUESTS: Final = {"CreateTopic": "Topic", "CreateSubscription": "Subscription"}
+
+
+def _serialized(call: Call, project: str) -> bytes:
+    name = _OTHER_REQUESTS.get(call.id, f"{call.id}Request")
+    message = getattr(iam_policy_pb2, name, None) or getattr(types, name).pb()
+    serialized: bytes = ParseDict(call.of(project), message()).SerializeToString()
+    return serialized
 
 
 class _Metadata(
@@ -197,7 +191,7 @@ def billing(site: Site, orders: str) -> Iterator[str]:
 
 def publish(site: Site, user: str, topic: str, data: bytes = b"x") -> None:
     request = types.PublishRequest(topic=topic, messages=[types.PubsubMessage(data=data)])
-    super(pubsub_v1.PublisherClient, publisher := site.publisher(user)).publish(request)
+    GeneratedPublisherClient.publish(publisher := site.publisher(user), request)
     publisher.transport.close()
 
 
@@ -213,6 +207,8 @@ def bind(site: Site, user: str, resource: str, role: str, *members: str) -> None
 
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: call.id)
 def test_nothing_is_done_for_strangers(site: Site, call: Call) -> None:
+    if _is_not_served(site, call):
+        pytest.skip("not served")
     for token in (None, secrets.token_hex(32)):
         assert site.outcome(call, "own", token)[0] is grpc.StatusCode.UNAUTHENTICATED
 
@@ -231,7 +227,7 @@ def test_a_token_comes_in_either_of_two_headers(site: Site, orders: str) -> None
         [("authorization", "Bearer ")],
         [("authorization", "Basic cGF0OnBhdA==")],
         [("authorization", "Bearer " + "x" * 1_000_000)],
-        [("authorization", "Bearer " + "\x7f~' OR 1=1 --")],
+        [("authorization", "Bearer " + "~' OR 1=1 --")],
         [("x-api-key", "")],
         [("x-api-key", "x" * 64)] * 500,
         [("x-api-key-bin", b"\0\xff" * 32)],
