@@ -36,9 +36,14 @@ class Principal:
         """True with an entry for the project, be it without roles."""
         return project in (self.by_project or {})
 
-    def sees_all(self, project: str | None = None) -> bool:
-        """AMS: whether the caller sees users complete, tokens included."""
-        return SERVICE_ADMIN in self.roles(project)
+    @property
+    def sees_all(self) -> bool:
+        """Whether the caller sees users complete, tokens included: as a service role alone.
+
+        AMS takes service_admin as a project role for enough, which a project_admin can give to
+        anybody: then anybody could be added to that project, and show their token.
+        """
+        return SERVICE_ADMIN in self.service_roles
 
 
 SHELL = Principal("", "", frozenset({SERVICE_ADMIN}))

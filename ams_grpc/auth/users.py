@@ -206,7 +206,7 @@ class Users:
 
 def seen_by(caller: Principal, user: User, project: str | None = None) -> User:
     """AMS: the user as the caller may see it, on a path with or without a project."""
-    if caller.sees_all(project):
+    if caller.sees_all:
         return user
     membership = user.membership(project) if project is not None else None
     return replace(

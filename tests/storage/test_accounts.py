@@ -271,6 +271,19 @@ async def test_a_project_admin_sees_of_members_what_concerns_the_project(known: 
     assert known.users.token(made)  # that is how its token gets to know
 
 
+async def test_nobody_sees_tokens_by_making_themselves_an_administrator_of_a_project(
+    known: Identity,
+) -> None:
+    await known.users.create(ROOT, "boss", UserChanges(service_roles=("service_admin",)))
+    alice = await make(known, "alice", "project_admin", "service_admin")
+    await known.members.add(await caller(known, alice), "shop", "boss")
+
+    seen = await known.members.get(await caller(known, alice), "shop", "boss")
+
+    assert seen.token is None
+    assert seen.service_roles == ()
+
+
 # --- access lists and policies -----------------------------------------------------------------------
 
 
@@ -516,7 +529,7 @@ async def test_the_first_administrator_is_made_once(known: Identity, tmp_path: P
     assert another is not None
     assert another.name.startswith("admin-")
     assert another.token not in repr(another)
-    assert (await known.authenticator.identify(another.token, "")).sees_all()
+    assert (await known.authenticator.identify(another.token, "")).sees_all
 
 
 async def test_a_given_token_is_that_of_the_first_administrator(known: Identity) -> None:
