@@ -13,7 +13,7 @@ from ams_grpc.auth.access_lists import AccessLists
 from ams_grpc.auth.authentication import Authenticator
 from ams_grpc.auth.authorization import Authorizer
 from ams_grpc.auth.policies import PoliciesByName
-from ams_grpc.auth.ports import Accounts, Housing
+from ams_grpc.auth.ports import Accounts, Clock, Housing
 from ams_grpc.auth.principals import SHELL
 from ams_grpc.auth.projects import Members, Projects
 from ams_grpc.auth.registrations import Registrations
@@ -21,7 +21,6 @@ from ams_grpc.auth.roles import SERVICE_ADMIN
 from ams_grpc.auth.tokens import Vault, new_token
 from ams_grpc.auth.users import UserChanges, Users
 from ams_grpc.broker.access import Finder, Policies
-from ams_grpc.broker.clock import Clock
 from ams_grpc.broker.errors import AlreadyExists
 from ams_grpc.broker.names import ResourceName, SnapshotName, SubscriptionName, TopicName
 from ams_grpc.storage.storage import Storage

@@ -24,6 +24,14 @@ class Grant:
     users: tuple[str, ...]
 
 
+class Clock(Protocol):
+    """Seconds that never go back, and microseconds since 1970 UTC."""
+
+    def monotonic(self) -> float: ...
+
+    def now_us(self) -> int: ...
+
+
 class Accounts(Protocol):
     """Users, projects and registrations as stored."""
 

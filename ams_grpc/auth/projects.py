@@ -8,11 +8,10 @@ from dataclasses import replace
 
 from ams_grpc.auth import audit
 from ams_grpc.auth.checks import check_name, check_roles, no_project, no_user
-from ams_grpc.auth.ports import Accounts, Housing
+from ams_grpc.auth.ports import Accounts, Clock, Housing
 from ams_grpc.auth.principals import Principal
 from ams_grpc.auth.records import Membership, Person, Project, User
 from ams_grpc.auth.users import UserChanges, UserPage, Users, seen_by
-from ams_grpc.broker.clock import Clock
 from ams_grpc.broker.errors import AlreadyExists, Conflict, InvalidArgument, PermissionDenied
 
 

@@ -6,12 +6,11 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ams_grpc.auth.ports import Accounts
+from ams_grpc.auth.ports import Accounts, Clock
 from ams_grpc.auth.principals import Principal
 from ams_grpc.auth.records import Person, Registration, RegistrationStatus, User
 from ams_grpc.auth.tokens import Vault, new_token
 from ams_grpc.auth.users import Users
-from ams_grpc.broker.clock import Clock
 from ams_grpc.broker.errors import NotFound
 
 

@@ -12,11 +12,10 @@ from dataclasses import dataclass, field, fields, replace
 
 from ams_grpc.auth import audit
 from ams_grpc.auth.checks import check_memberships, check_name, check_roles, no_user
-from ams_grpc.auth.ports import Accounts
+from ams_grpc.auth.ports import Accounts, Clock
 from ams_grpc.auth.principals import Principal
 from ams_grpc.auth.records import Membership, Person, User
 from ams_grpc.auth.tokens import Vault, is_plausible, new_token
-from ams_grpc.broker.clock import Clock
 from ams_grpc.broker.errors import AlreadyExists, InvalidArgument, NotFound
 
 
