@@ -6,6 +6,8 @@ import itertools
 import os
 import secrets
 import stat
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -30,6 +32,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.access_table import CALLS, ROLES, Call
 from tests.clients.pubsub import PATIENCE_S, Inbox
+from tests.clients.test_service import self_signed_certificate
 from tests.postgres import PostgresServer
 from tests.server import Server, eventually, free_port, run
 
@@ -261,6 +264,39 @@ def test_the_rest_door_asks_too(site: Site, orders: str) -> None:
     for user, status in (("alice", 200), ("consumer", 403), ("stranger", 403)):
         headers = {"Authorization": f"Bearer {site.tokens[user]}"}
         assert requests.get(url, headers=headers, timeout=PATIENCE_S).status_code == status
+
+
+# A process of its own, as gRPC reads the certificates that it trusts once.
+TOKEN_OVER_TLS: Final = """
+import sys
+from google.cloud import pubsub_v1
+from google.oauth2.credentials import Credentials
+
+options = {"client_options": {"api_endpoint": sys.argv[1]}, "credentials": Credentials(sys.argv[2])}
+publisher = pubsub_v1.PublisherClient(**options)
+publisher.create_topic(name="projects/shop/topics/orders")
+print(publisher.publish("projects/shop/topics/orders", b"over TLS").result(30))
+"""
+
+
+def test_googles_credentials_carry_a_token_over_tls(tmp_path: Path) -> None:
+    certificate, key = self_signed_certificate(tmp_path)
+    admin = Admin(tmp_path, None)
+    admin("create-project", "shop")
+    token = admin("create-user", "alice", "--project", "shop", "--role", "project_admin")
+    arguments = ("--auth", "--tls-cert", str(certificate), "--tls-key", str(key))
+    with Server(tmp_path, arguments=arguments) as server:
+        environment = dict(os.environ, GRPC_DEFAULT_SSL_ROOTS_FILE_PATH=str(certificate))
+        environment.pop("PUBSUB_EMULATOR_HOST", None)
+        client = subprocess.run(
+            [sys.executable, "-c", TOKEN_OVER_TLS, server.endpoint, token],
+            check=False,
+            capture_output=True,
+            env=environment,
+            text=True,
+            timeout=60,
+        )
+    assert client.stdout == "0\n", client.stderr
 
 
 # --- roles ------------------------------------------------------------------------------------------
