@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,8 @@ class KnownAccounts:
         self.by_digest: dict[bytes, User] = {}
         self.asked = 0
         self.is_away = False
+        self.meanwhile: Callable[[], None] = lambda: None
+        """Happens after a user is read, and before its reader has it."""
 
     async def project(self, name: str) -> Project | None:
         self._visit()
@@ -37,7 +39,9 @@ class KnownAccounts:
 
     async def user_by_digest(self, digest: bytes) -> User | None:
         self._visit()
-        return self.by_digest.get(digest)
+        found = self.by_digest.get(digest)
+        self.meanwhile()
+        return found
 
     def _visit(self) -> None:
         self.asked += 1
@@ -57,10 +61,14 @@ class KnownPolicies:
         self._names = list(policies)
         self.by_name = dict(policies)
         self.asked = 0
+        self.meanwhile: Callable[[], None] = lambda: None
+        """Happens after a policy is read, and before its reader has it."""
 
     async def policy(self, _kind: str, resource_id: int) -> Policy:
         self.asked += 1
-        return self.by_name[self._names[resource_id]]
+        found = self.by_name[self._names[resource_id]]
+        self.meanwhile()
+        return found
 
     async def set_policy(self, *_arguments: Any, **_options: Any) -> None:
         raise NotImplementedError

@@ -298,6 +298,20 @@ async def test_a_decision_is_remembered_until_rights_change_or_it_is_old() -> No
     assert await world.may(pat, "pubsub.topics.publish", ORDERS)
 
 
+async def test_a_decision_under_way_while_rights_change_is_not_remembered() -> None:
+    world = World(listing())
+    pat = member("publisher")
+
+    def taken_away() -> None:
+        world.policies.by_name[ORDERS] = Policy()
+        world.authorizer.forget()
+
+    world.policies.meanwhile = taken_away
+    assert await world.may(pat, "pubsub.topics.publish", ORDERS)  # a moment too early
+
+    assert not await world.may(pat, "pubsub.topics.publish", ORDERS)
+
+
 async def test_what_is_remembered_of_one_caller_is_not_taken_for_another() -> None:
     world = World(listing())
     assert await world.may(member("publisher"), "pubsub.topics.publish", ORDERS)

@@ -124,6 +124,19 @@ async def test_a_token_that_was_taken_away_is_unknown_when_told_or_soon() -> Non
     assert not await door.is_known(zoe)
 
 
+async def test_a_look_up_under_way_while_a_token_is_taken_away_is_not_remembered() -> None:
+    door = Door()
+
+    def taken_away() -> None:
+        door.accounts.by_digest.clear()
+        door.authenticator.forget()
+
+    door.accounts.meanwhile = taken_away
+    assert await door.is_known(door.token)  # a moment too early
+
+    assert not await door.is_known(door.token)
+
+
 async def test_when_the_database_is_away_nobody_new_gets_in_and_none_is_called_unknown() -> None:
     door = Door()
     door.accounts.is_away = True
