@@ -58,7 +58,7 @@ def create_project(flags: dict[str, Any], project: str, description: str) -> Non
 @click.argument("new_name")
 @click.pass_obj
 def rename_project(flags: dict[str, Any], project: str, new_name: str) -> None:
-    """Rename a project, with its topics, subscriptions and snapshots."""
+    """Rename a project, with its topics, subscriptions, snapshots and schemas."""
 
     async def work(known: Identity) -> str:
         await known.projects.update(_shell(), project, new_name=new_name)
@@ -72,7 +72,7 @@ def rename_project(flags: dict[str, Any], project: str, new_name: str) -> None:
 @click.confirmation_option(prompt="This deletes all topics and subscriptions in it. Go on?")
 @click.pass_obj
 def delete_project(flags: dict[str, Any], project: str) -> None:
-    """Delete a project, with its topics, subscriptions and snapshots."""
+    """Delete a project, with its topics, subscriptions, snapshots and schemas."""
 
     async def work(known: Identity) -> str:
         await known.projects.delete(_shell(), project)

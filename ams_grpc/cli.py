@@ -100,6 +100,7 @@ def _settings(command: Any) -> Any:
 def serve(**flags: Any) -> None:
     """Run the service in the foreground until SIGTERM or SIGINT."""
     from ams_grpc import logs
+    from ams_grpc.heap import keep_freed_memory
     from ams_grpc.server import CannotStartError
     from ams_grpc.storage.errors import DatabaseError
 
@@ -107,6 +108,7 @@ def serve(**flags: Any) -> None:
     logs.set_up(config.log_format, config.log_level)
     # SQLite's calls hand the interpreter over; the writer waits this long to get it back.
     sys.setswitchinterval(0.0005)
+    keep_freed_memory()
     try:
         _run(_serve(config))
     except (DatabaseError, CannotStartError) as error:
@@ -130,19 +132,44 @@ def migrate(**flags: Any) -> None:
         raise click.ClickException(str(error)) from None
 
 
+@main.command()
+@_settings
+@click.argument("folder", type=click.Path(path_type=Path))
+def backup(folder: Path, **flags: Any) -> None:
+    """Copy the SQLite database, which may be in use, into a new FOLDER."""
+    import sqlite3
+
+    from ams_grpc.storage.backup import back_up
+    from ams_grpc.storage.errors import DatabaseError
+
+    url = load(flags).effective_database_url.get_secret_value()
+    try:
+        back_up(url, folder)
+    except (DatabaseError, OSError, sqlite3.Error) as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f"The database is copied to {folder}.")
+
+
 @main.command("config")
 @_settings
 def show_config(**flags: Any) -> None:
     """Print the effective settings as TOML, secrets masked."""
-    import json
-
     config = load(flags)
     for name, value in sorted(config.shown().items()):
         about = type(config).model_fields[name].description
         if about:
             click.echo(f"# {about}")
-        # A JSON string, number or boolean is one in TOML, too.
-        click.echo(f"# {name} is not set" if value is None else f"{name} = {json.dumps(value)}")
+        click.echo(f"# {name} is not set" if value is None else f"{name} = {_toml(value)}")
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML has it. A JSON string, number or boolean is one in TOML, too."""
+    import json
+
+    if isinstance(value, dict):
+        pairs = (f"{json.dumps(key)} = {_toml(part)}" for key, part in value.items())
+        return f"{{ {', '.join(pairs)} }}" if value else "{}"
+    return json.dumps(value)
 
 
 def _show_first_admin(name: str, token: str) -> None:

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
+import ssl
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -19,9 +23,29 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from ams_grpc.broker.endpoints import EndpointRules
+from ams_grpc.broker.profiles import PROFILES
+
 CONFIG_FILE_VARIABLE: Final = "AMS_CONFIG"
 _MIB: Final = 1024 * 1024
 _SHORTEST_TOKEN: Final = 32
+
+
+_BUCKET: Final = "{bucket}"
+
+
+class ExportBucket(BaseModel):
+    """Where one bucket of exports is, if not where all are."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    url: str
+    options: dict[str, SecretStr] = {}
+
+    @field_validator("url")
+    @classmethod
+    def _check_url(cls, url: str) -> str:
+        return _checked_bucket_url(url)
 
 
 class Config(BaseSettings):
@@ -35,7 +59,8 @@ class Config(BaseSettings):
         "127.0.0.1:8085", description="HOST:PORT of the gRPC API; port 0: any"
     )
     admin_address: str | None = Field(
-        None, description="HOST:PORT of /metrics, /healthz and /readyz; unset: off"
+        None,
+        description="HOST:PORT of /metrics, /healthz, /readyz and the keys of push tokens; unset: off",
     )
     google_rest_address: str | None = Field(
         None, description="HOST:PORT of Google's REST API of Pub/Sub, over HTTP; unset: off"
@@ -85,16 +110,74 @@ class Config(BaseSettings):
     retention_interval_s: float = Field(
         30.0, gt=0, description="Seconds between two passes that delete what has expired"
     )
+    push_max_parallel: int = Field(
+        100, ge=1, le=10_000, description="Push requests of one subscription that may run at once"
+    )
+    push_requests: int = Field(
+        400, ge=1, description="Push requests of all subscriptions together that may run at once"
+    )
+    push_bytes: int = Field(64 * _MIB, ge=_MIB, description="Messages in those requests, in bytes")
+    push_http: bool | None = Field(
+        None, description="Push endpoints may be http://; unset: as the profile says"
+    )
+    push_allowed_hosts: tuple[str, ...] = Field(
+        (),
+        description="Where to push although it is not public: networks (10.0.0.0/8), addresses, "
+        "host names (hooks.internal, *.internal)",
+    )
+    push_ca_file: Path | None = Field(
+        None, description="PEM file: authorities to trust at push endpoints, beside the system's"
+    )
+    push_verify_tls: bool = Field(
+        True, description="False: push to https endpoints whose certificates are not valid, too"
+    )
+    push_issuer: str | None = Field(
+        None,
+        description="URL that receivers verify push tokens by; the service answers below it, on its "
+        "admin address. Unset: http:// and that address",
+    )
     drain_notice_s: float = Field(
         0.5, ge=0, description="Seconds that health says NOT_SERVING before streams and calls end"
     )
     drain_s: float = Field(20.0, ge=0, description="Seconds that running calls then have to finish")
+
+    export_root: Path | None = Field(
+        None, description="Folder whose subfolders are the buckets of exports; unset: data/buckets"
+    )
+    export_url: str | None = Field(
+        None,
+        description="s3:// or gs:// URL of each bucket of exports, {bucket} in place of its name; "
+        "unset: buckets are folders",
+    )
+    export_options: dict[str, SecretStr] = Field(
+        {},
+        description="For export_url: endpoint, region, access_key_id, secret_access_key ...; "
+        "unset ones come from AWS_* and GOOGLE_* variables",
+    )
+    export_buckets: dict[str, ExportBucket] = Field(
+        {}, description="Buckets that are somewhere else: url and options of each"
+    )
+
+    @field_validator("export_url")
+    @classmethod
+    def _check_export_url(cls, url: str | None) -> str | None:
+        if url is not None and _BUCKET not in url:
+            raise ValueError(f"{_BUCKET} must stand where the name of a bucket is to go")
+        return None if url is None else _checked_bucket_url(url)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("tls_cert and tls_key go together")
         mask_url(self.effective_database_url.get_secret_value())
+        EndpointRules(allowed=self.push_allowed_hosts)
+        if self.push_issuer is not None and not re.match("https?://[^/]", self.push_issuer):
+            raise ValueError("push_issuer is no http:// or https:// URL")
+        if self.push_ca_file is not None:
+            try:
+                ssl.create_default_context(cafile=self.push_ca_file)
+            except OSError:
+                raise ValueError(f"{self.push_ca_file} has no certificates to read") from None
         authenticated = (self.grpc_address, self.google_rest_address) if self.auth else ()
         for address in (self.grpc_address, self.admin_address, self.google_rest_address):
             if address is None or address in authenticated:
@@ -124,6 +207,26 @@ class Config(BaseSettings):
         is_open = not self.auth and is_loopback(self.grpc_address)
         return "emulator" if is_open else "strict"
 
+    @property
+    def effective_push_issuer(self) -> str:
+        """What push tokens name as their issuer."""
+        return self.push_issuer or f"http://{self.admin_address or self.grpc_address}"
+
+    @property
+    def endpoint_rules(self) -> EndpointRules:
+        """Where the service may push to."""
+        profile = PROFILES[self.effective_profile]
+        return EndpointRules(
+            http=profile.push_over_http if self.push_http is None else self.push_http,
+            loopback=profile.push_to_loopback and is_loopback(self.grpc_address),
+            allowed=self.push_allowed_hosts,
+        )
+
+    @property
+    def effective_export_root(self) -> Path:
+        """The folder of the buckets that are folders."""
+        return self.data / "buckets" if self.export_root is None else self.export_root
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -144,6 +247,7 @@ class Config(BaseSettings):
         values = self.model_dump(mode="json")
         values["database_url"] = mask_url(self.effective_database_url.get_secret_value())
         values["profile"] = self.effective_profile
+        values["export_root"] = str(self.effective_export_root)
         return values
 
 
@@ -155,6 +259,21 @@ def _check_token(token: str) -> None:
         )
     if " " in token:
         raise ValueError("admin_token has no blanks")
+
+
+def _checked_bucket_url(url: str) -> str:
+    """Credentials have their own place; in an address they would be shown."""
+    parts = urlsplit(url.replace(_BUCKET, "bucket"))
+    if parts.scheme not in {"s3", "gs"} or not parts.hostname:
+        raise ValueError("the URL of a bucket begins with s3:// or gs://, and its name follows")
+    if parts.username is not None or parts.query or parts.fragment or parts.port is not None:
+        raise ValueError("the URL of a bucket has nothing but its name and a prefix")
+    return url
+
+
+def revealed(options: Mapping[str, SecretStr]) -> dict[str, str]:
+    """Secrets, for whoever is to use them."""
+    return {name: value.get_secret_value() for name, value in options.items()}
 
 
 def split_address(address: str) -> tuple[str, int]:

@@ -22,7 +22,13 @@ from ams_grpc.auth.tokens import Vault, new_token
 from ams_grpc.auth.users import UserChanges, Users
 from ams_grpc.broker.access import Finder, Policies
 from ams_grpc.broker.errors import AlreadyExists
-from ams_grpc.broker.names import ResourceName, SnapshotName, SubscriptionName, TopicName
+from ams_grpc.broker.names import (
+    ResourceName,
+    SchemaName,
+    SnapshotName,
+    SubscriptionName,
+    TopicName,
+)
 from ams_grpc.storage.storage import Storage
 
 _FIRST_ADMIN: Final = "admin"
@@ -88,6 +94,7 @@ def _finders(storage: Storage) -> Mapping[type[ResourceName], Finder]:
         TopicName: storage.catalog.topic,
         SubscriptionName: storage.catalog.subscription,
         SnapshotName: storage.catalog.snapshot,
+        SchemaName: storage.schemas.schema,
     }
 
 

@@ -6,7 +6,7 @@ the database at that moment, so subscriptions that are not in use have one, too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import Final
 
@@ -39,11 +39,18 @@ _COUNTERS: Final = (
 
 
 def render(
-    broker: Broker, calls: Calls, commits: GroupCommit, backlogs: Sequence[Backlog]
+    broker: Broker,
+    calls: Calls,
+    commits: GroupCommit,
+    backlogs: Sequence[Backlog],
+    pushes: Sequence[tuple[SubscriptionName, Mapping[str, int]]],
 ) -> bytes:
-    """All metrics in Prometheus's text format. Safe on another thread: it only reads."""
+    """All metrics in Prometheus's text format. Safe on another thread: it only reads.
+
+    ``pushes``: of each push subscription, how many requests ended how.
+    """
     registry = CollectorRegistry()
-    registry.register(_Service(broker, calls, commits, backlogs))
+    registry.register(_Service(broker, calls, commits, backlogs, pushes))
     ProcessCollector(registry=registry)
     return generate_latest(registry)
 
@@ -52,17 +59,24 @@ class _Service(Collector):
     """What the service knows of itself at this moment."""
 
     def __init__(
-        self, broker: Broker, calls: Calls, commits: GroupCommit, backlogs: Sequence[Backlog]
+        self,
+        broker: Broker,
+        calls: Calls,
+        commits: GroupCommit,
+        backlogs: Sequence[Backlog],
+        pushes: Sequence[tuple[SubscriptionName, Mapping[str, int]]],
     ) -> None:
         self._broker = broker
         self._calls_made = calls
         self._commits = commits
         self._backlogs = backlogs
+        self._pushes = pushes
 
     def collect(self) -> Iterator[Metric]:
         yield InfoMetricFamily("build", "The version", value={"version": version("ams-grpc")})
         yield from self._subscriptions()
         yield from self._stored_backlogs()
+        yield from self._push_requests()
         yield from self._writer()
         yield from self._calls()
 
@@ -110,6 +124,17 @@ class _Service(Collector):
             )
         yield undelivered
         yield age
+
+    def _push_requests(self) -> Iterable[Metric]:
+        requests = CounterMetricFamily(
+            "pubsub_subscription_push_request",
+            "Push requests that ended, by what the endpoint made of them",
+            labels=[*_LABELS, "response_class"],
+        )
+        for name, results in self._pushes:
+            for response_class, number in sorted(results.items()):
+                requests.add_metric([*_values(name), response_class], number)
+        yield requests
 
     def _writer(self) -> Iterable[Metric]:
         commits = self._commits

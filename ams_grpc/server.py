@@ -12,6 +12,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import grpc
@@ -21,19 +22,38 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from ams_grpc.broker.broker import Broker, BrokerSettings
-from ams_grpc.broker.clock import SystemClock
+from ams_grpc.broker.catalog import Subscription
+from ams_grpc.broker.clock import Clock, SystemClock
 from ams_grpc.broker.errors import StorageUnavailable
+from ams_grpc.broker.filters import parse_filter
+from ams_grpc.broker.log import Log
 from ams_grpc.broker.profiles import PROFILES
-from ams_grpc.config import Config, split_address
+from ams_grpc.broker.schemas import Schemas
+from ams_grpc.broker.views import FilteredView, PlainView, View
+from ams_grpc.broker.workers import Supervisor
+from ams_grpc.config import Config, revealed, split_address
+from ams_grpc.exports.destinations import Destinations, Place
+from ams_grpc.exports.topic_schemas import schema_of_topic
+from ams_grpc.exports.worker import ExportWorker
 from ams_grpc.identity import Identity, first_admin, identity
-from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2
+from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2, schema_pb2
+from ams_grpc.push.documents import CERTIFICATES, DISCOVERY
+from ams_grpc.push.push import PushRoom, PushSettings
+from ams_grpc.services.definitions import CompiledDefinitions
 from ams_grpc.services.frame import Calls, Guard, handlers
+from ams_grpc.services.gate import SchemaGate, chain
 from ams_grpc.services.guard import TokenGuard
 from ams_grpc.services.iam import IamPolicy
-from ams_grpc.services.messages import annotated, decode, ordering_key
+from ams_grpc.services.messages import annotated, attributes_of, decode, ordering_key
 from ams_grpc.services.publisher import Publisher
+from ams_grpc.services.schema import SchemaService
 from ams_grpc.services.subscriber import Subscriber
 from ams_grpc.storage.storage import Storage, open_storage
+from ams_grpc.transforms.chain import enabled
+from ams_grpc.transforms.check import TransformCheck
+from ams_grpc.transforms.gate import TransformGate
+from ams_grpc.transforms.lanes import Lanes
+from ams_grpc.transforms.view import TransformedView
 
 _MIB: Final = 1024 * 1024
 _log = logging.getLogger(__name__)
@@ -88,6 +108,7 @@ async def running(
     """
     async with AsyncExitStack() as parts:
         clock = SystemClock()
+        rules = config.endpoint_rules
         storage = await parts.enter_async_context(
             open_storage(
                 config.effective_database_url.get_secret_value(),
@@ -96,8 +117,13 @@ async def running(
                 queue_timeout_s=config.queue_timeout_s,
             )
         )
+        lanes = Lanes()
+        parts.callback(lanes.close)
+        definitions = CompiledDefinitions()
         broker = Broker(
             catalog=storage.catalog,
+            schemas=storage.schemas,
+            gate=chain(TransformGate(lanes, clock), SchemaGate(storage.schemas, definitions)),
             reader=storage.log,
             commits=storage.commits,
             upkeep=storage.upkeep,
@@ -112,7 +138,11 @@ async def running(
                 read_bytes=config.read_bytes,
                 retention_interval_s=config.retention_interval_s,
                 max_outstanding=config.max_outstanding,
+                endpoints=rules,
             ),
+            view_of=partial(_view_of, lanes, clock),
+            check_transforms=TransformCheck(lanes),
+            attributes_of=attributes_of,
         )
         storage.commits.on_appended = broker.appended
         storage.commits.on_uncertain = broker.uncertain
@@ -122,9 +152,24 @@ async def running(
         if config.auth:
             guard = TokenGuard(known.authenticator, known.authorizer)
             await _make_first_admin(config, known, show_first_admin)
+        pushes = await parts.enter_async_context(
+            PushRoom(_push_settings(config), rules, broker.subscriptions, storage.secret, clock)
+        )
+        workers = await parts.enter_async_context(
+            Supervisor(
+                storage.catalog,
+                {"push": pushes.worker, "export": exporter(config, broker, storage)},
+                drain_s=config.drain_s,
+            )
+        )
+        broker.subscriptions.workers = workers
         services = (
             (pubsub_pb2.DESCRIPTOR.services_by_name["Publisher"], Publisher(broker)),
             (pubsub_pb2.DESCRIPTOR.services_by_name["Subscriber"], Subscriber(broker)),
+            (
+                schema_pb2.DESCRIPTOR.services_by_name["SchemaService"],
+                SchemaService(Schemas(storage.schemas, definitions)),
+            ),
             (
                 iam_policy_pb2.DESCRIPTOR.services_by_name["IAMPolicy"],
                 IamPolicy(known.policies, None if guard is None else guard.allowed),
@@ -144,7 +189,7 @@ async def running(
         admin_address = None
         if config.admin_address is not None:
             admin_address = await parts.enter_async_context(
-                _admin_server(config.admin_address, broker, calls, storage, draining)
+                _admin_server(config.admin_address, broker, calls, storage, pushes, draining)
             )
         try:
             yield Addresses(grpc_address, admin_address, google_rest_address)
@@ -154,6 +199,60 @@ async def running(
             await health_servicer.enter_graceful_shutdown()
             await asyncio.sleep(config.drain_notice_s)
             broker.drain()
+            workers.drain()
+
+
+def _push_settings(config: Config) -> PushSettings:
+    return PushSettings(
+        issuer=config.effective_push_issuer,
+        max_parallel=config.push_max_parallel,
+        max_requests=config.push_requests,
+        max_bytes=config.push_bytes,
+        ca_file=config.push_ca_file,
+        verify_tls=config.push_verify_tls,
+    )
+
+
+def _view_of(lanes: Lanes, clock: Clock, log: Log, subscription: Subscription) -> View:
+    """What a subscription sees of its topic's log: the filter comes first, then the transforms."""
+    config, topic_id = subscription.config, subscription.topic_id
+    view: View = PlainView(log, topic_id)
+    if config.filter:
+        view = FilteredView(log, topic_id, parse_filter(config.filter), attributes_of)
+    if transforms := enabled(config.transforms):
+        whose = ("subscription", subscription.id)
+        view = TransformedView(view, transforms, lanes=lanes, whose=whose, clock=clock)
+    return view
+
+
+def exporter(
+    config: Config, broker: Broker, storage: Storage
+) -> Callable[[Subscription], ExportWorker]:
+    """What makes the workers of exports."""
+    places = {
+        name: Place(bucket.url, revealed(bucket.options))
+        for name, bucket in config.export_buckets.items()
+    }
+    destinations = Destinations(
+        config.effective_export_root,
+        None
+        if config.export_url is None
+        else Place(config.export_url, revealed(config.export_options)),
+        places,
+    )
+
+    def worker(subscription: Subscription) -> ExportWorker:
+        return ExportWorker(
+            subscription,
+            subscriptions=broker.subscriptions,
+            catalog=storage.catalog,
+            clock=broker.clock,
+            bucket_of=destinations.bucket,
+            schema_of_topic=schema_of_topic(storage.schemas),
+            max_messages=config.max_outstanding // 2,
+        )
+
+    return worker
 
 
 async def _make_first_admin(
@@ -251,7 +350,12 @@ async def _google_rest_server(
 
 @asynccontextmanager
 async def _admin_server(
-    address: str, broker: Broker, calls: Calls, storage: Storage, draining: asyncio.Event
+    address: str,
+    broker: Broker,
+    calls: Calls,
+    storage: Storage,
+    pushes: PushRoom,
+    draining: asyncio.Event,
 ) -> AsyncIterator[str]:
     # Imported late: without --admin-address nobody pays for it.
     from ams_grpc.admin import admin_server  # noqa: PLC0415
@@ -259,7 +363,15 @@ async def _admin_server(
 
     async def metrics() -> bytes:
         backlogs = await storage.upkeep.backlogs()
-        return await asyncio.to_thread(render, broker, calls, storage.commits, backlogs)
+        return await asyncio.to_thread(
+            render, broker, calls, storage.commits, backlogs, list(pushes.results())
+        )
+
+    # Who verifies push tokens asks here for the key.
+    documents = {
+        DISCOVERY: lambda: pushes.tokens().discovery(),
+        CERTIFICATES: lambda: pushes.tokens().certificates(),
+    }
 
     async def ready() -> str:
         if draining.is_set():
@@ -272,7 +384,9 @@ async def _admin_server(
 
     host, port = split_address(address)
     try:
-        async with admin_server(host, port, metrics=metrics, ready=ready) as port:
+        async with admin_server(
+            host, port, metrics=metrics, ready=ready, documents=documents
+        ) as port:
             yield f"{host}:{port}"
     except OSError as error:
         raise CannotListenError(f"cannot listen on {address}: {error.strerror}") from None

@@ -102,7 +102,7 @@ class Accounts(Protocol):
         ...
 
     async def delete_project(self, name: str) -> Sequence[int]:
-        """With its topics, subscriptions and snapshots; returns the ids of its subscriptions.
+        """With its topics, subscriptions, snapshots and schemas; returns the ids of its subscriptions.
 
         Raises NotFound.
         """

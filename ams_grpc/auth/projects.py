@@ -79,7 +79,7 @@ class Projects:
         return project
 
     async def delete(self, caller: Principal, name: str) -> None:
-        """With its topics, subscriptions, snapshots and memberships. Raises NotFound."""
+        """With its topics, subscriptions, snapshots, schemas and memberships. Raises NotFound."""
         subscription_ids = await self._accounts.delete_project(name)
         self._changed()
         await self._housing.removed(name, subscription_ids)

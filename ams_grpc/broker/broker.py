@@ -10,18 +10,31 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Self
 
 from ams_grpc.broker.catalog import Subscription
 from ams_grpc.broker.clock import Clock
 from ams_grpc.broker.dead_letters import DeadLetters
+from ams_grpc.broker.endpoints import EndpointRules
 from ams_grpc.broker.errors import UNABLE, ShuttingDown, StorageUnavailable
+from ams_grpc.broker.filters import AttributesOf
 from ams_grpc.broker.log import Log
-from ams_grpc.broker.ports import Catalog, Commits, Decoder, Gate, LogReader, StoredBatch, Upkeep
+from ams_grpc.broker.ports import (
+    Catalog,
+    Commits,
+    Decoder,
+    Gate,
+    LogReader,
+    StoredBatch,
+    TransformCheck,
+    Upkeep,
+)
 from ams_grpc.broker.profiles import Profile
 from ams_grpc.broker.retention import Retention
+from ams_grpc.broker.schemas import SchemaCatalog
+from ams_grpc.broker.sifting import Sifting
 from ams_grpc.broker.snapshots import Snapshots
 from ams_grpc.broker.subscriptions import Subscriptions
 from ams_grpc.broker.topics import Topics
@@ -40,6 +53,7 @@ class BrokerSettings:
     read_bytes: int = 1024 * 1024
     retention_interval_s: float = 30.0
     max_outstanding: int = 100_000
+    endpoints: EndpointRules = field(default_factory=EndpointRules)
 
 
 def _plain_view(log: Log, subscription: Subscription) -> View:
@@ -63,7 +77,10 @@ class Broker:
         secret: bytes,
         settings: BrokerSettings,
         gate: Gate | None = None,
+        schemas: SchemaCatalog | None = None,
         view_of: Callable[[Log, Subscription], View] = _plain_view,
+        check_transforms: TransformCheck | None = None,
+        attributes_of: AttributesOf | None = None,
     ) -> None:
         self.clock = clock
         self.log = Log(
@@ -77,20 +94,36 @@ class Broker:
             clock,
             secret=secret,
             profile=settings.profile,
+            endpoints=settings.endpoints,
             max_outstanding=settings.max_outstanding,
             view_of=view_of,
             read_key=read_key,
+            check_transforms=check_transforms,
         )
-        self.topics = Topics(catalog, commits, self.subscriptions, gate)
+        self.topics = Topics(catalog, commits, self.subscriptions, gate, check_transforms, schemas)
         self.subscriptions.forwarding = DeadLetters(self.log, self.topics.publish, annotate)
         self.snapshots = Snapshots(catalog, reader, commits, self.subscriptions, clock)
         self.retention = Retention(
             upkeep, self.subscriptions, clock, interval_s=settings.retention_interval_s
         )
+        self._sifting = (
+            None
+            if attributes_of is None
+            else Sifting(
+                upkeep,
+                self.subscriptions,
+                reader,
+                decode=decode,
+                attributes_of=attributes_of,
+                interval_s=settings.retention_interval_s,
+            )
+        )
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
         self._start(self.retention.run())
+        if self._sifting is not None:
+            self._start(self._sifting.run())
         return self
 
     async def __aexit__(

@@ -51,6 +51,7 @@ class Consumer:
         "one_per_key",
         "outstanding_bytes",
         "outstanding_messages",
+        "prefers_new",
         "ready",
         "send",
     )
@@ -73,6 +74,8 @@ class Consumer:
         """A pull: it leaves with its first delivery."""
         self.one_per_key = one_per_key
         """Of an ordering key it takes the next message when it is done with the one before."""
+        self.prefers_new = False
+        """It takes what was never delivered before what failed."""
         self.left = False
         """It takes nothing any more."""
         self.ready = True

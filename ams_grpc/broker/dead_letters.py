@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Final, Protocol
 
 from ams_grpc.broker.catalog import Subscription
+from ams_grpc.broker.errors import FailedPrecondition
 from ams_grpc.broker.log import Log
 from ams_grpc.broker.names import TopicName
 from ams_grpc.broker.policies import SECOND_US, DeadLetterPolicy
@@ -29,11 +30,12 @@ class Forwarding(Protocol):
         subscription: Subscription,
         seq: int,
         *,
+        epoch: int,
         attempts: int,
         reason: str,
         then: Callable[[], None],
     ) -> bool:
-        """Publish a message to the dead-letter topic, and settle it here.
+        """Publish a message to the dead-letter topic, and settle it here, in this ``epoch``.
 
         ``then`` is called when both are on disk. False when the message is not stored any more.
         Raises what publishing raises.
@@ -70,6 +72,7 @@ class DeadLetters:
         subscription: Subscription,
         seq: int,
         *,
+        epoch: int,
         attempts: int,
         reason: str,
         then: Callable[[], None],
@@ -80,11 +83,14 @@ class DeadLetters:
         if batch is None:
             await self._log.load(topic_id, seq)
             batch = self._log.find(topic_id, seq)
-        if batch is None or policy is None:
+        if policy is None:
+            raise FailedPrecondition(f"{subscription.name} has no dead-letter policy.")
+        if batch is None:
             return False
         attributes = _attributes(subscription, attempts, batch.publish_time_us, reason)
         payload = self._annotate(batch.messages[seq - batch.first_seq], attributes)
-        await self._publish(policy.topic, payload, 1, Settled(subscription.id, (seq,), then))
+        settled = Settled(subscription.id, epoch, (seq,), then)
+        await self._publish(policy.topic, payload, 1, settled)
         return True
 
 

@@ -7,19 +7,29 @@ test walks over all subclasses and fails when one has no code.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorInfo:
+    """What programs read of an error: a constant reason, and facts by name."""
+
+    reason: str
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 class BrokerError(Exception):
     """Base of everything the service refuses or fails to do.
 
     ``field`` names the request field at fault, if there is one, as a path such as
-    ``push_config.push_endpoint``; callers get it as an error detail.
+    ``push_config.push_endpoint``. Callers get it, and ``info``, as error details.
     """
 
-    def __init__(self, message: str, *, field: str = "") -> None:
+    def __init__(self, message: str, *, field: str = "", info: ErrorInfo | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.field = field
+        self.info = info
 
 
 class InvalidArgument(BrokerError):
@@ -40,7 +50,8 @@ class AckIdsRefused(InvalidArgument):
     def __init__(self, refused: Mapping[str, str]) -> None:
         super().__init__(
             "Some acknowledgement ids in the request were invalid. This could be because the "
-            "acknowledgement ids have expired or the acknowledgement ids were malformed."
+            "acknowledgement ids have expired or the acknowledgement ids were malformed.",
+            info=ErrorInfo("EXACTLY_ONCE_ACKID_FAILURE", refused),
         )
         self.refused = refused
 
@@ -75,6 +86,10 @@ class TooManyAttempts(BrokerError):
 
 class FailedPrecondition(BrokerError):
     """The request is right, but not in the present state."""
+
+
+class ResourceExhausted(BrokerError):
+    """There is no room for another one."""
 
 
 class Unimplemented(BrokerError):

@@ -9,10 +9,11 @@ from functools import partial
 from typing import Final
 
 from ams_grpc.broker.dead_letters import Forwarding
-from ams_grpc.broker.errors import BrokerError
+from ams_grpc.broker.errors import BrokerError, Unavailable
 from ams_grpc.broker.places import Places
 
 _AT_ONCE: Final = 100
+_RETRY_S: Final = 0.5
 _logger = logging.getLogger(__name__)
 
 
@@ -25,6 +26,8 @@ class Forwarder:
         self._changed = changed
         self._work: asyncio.Task[None] | None = None
         self._closed = False
+        self._refused = 0
+        self._refusal = ""
 
     def wake(self) -> None:
         """Some may be dying."""
@@ -42,32 +45,59 @@ class Forwarder:
             while self._places.dying:
                 seqs = list(self._places.dying)[:_AT_ONCE]
                 epoch = self._places.cursor.epoch
-                await asyncio.gather(*[self._forward(seq, epoch) for seq in seqs])
+                work = [self._forward(seq, epoch) for seq in seqs]
+                answered = await asyncio.gather(*work)
+                self._say_what_was_refused()
+                if not all(answered):
+                    await asyncio.sleep(_RETRY_S)
         finally:
             self._work = None
 
-    async def _forward(self, seq: int, epoch: int) -> None:
+    async def _forward(self, seq: int, epoch: int) -> bool:
+        """Forward it, or let it live on. False if that has to wait: the storage is away."""
         places = self._places
+        if places.subscription.config.dead_letter is None:  # any more
+            self._spare(seq, epoch)
+            return True
         try:
             is_stored = await self._forwarding.forward(
                 places.subscription,
                 seq,
+                epoch=epoch,
                 attempts=places.attempts.failures(seq),
                 reason=places.attempts.reason(seq),
                 then=partial(self._forwarded, seq, epoch),
             )
+        except Unavailable:
+            return False
         except Exception as error:
             name = places.subscription.name
             if isinstance(error, BrokerError):
-                _logger.warning("%s: no dead-letter topic takes it: %s", name, error.message)
+                self._refused += 1
+                self._refusal = error.message
             else:
                 _logger.exception("%s: cannot forward to the dead-letter topic", name)
-            if self._is_dying(seq, epoch):
-                places.spare(seq)
-                self._changed()
+            self._spare(seq, epoch)
         else:
             if not is_stored:
                 self._forwarded(seq, epoch)
+        return True
+
+    def _say_what_was_refused(self) -> None:
+        """One line for all: a topic that is missing refuses many."""
+        if self._refused:
+            _logger.warning(
+                "%s: the dead-letter topic did not take %d messages: %s",
+                self._places.subscription.name,
+                self._refused,
+                self._refusal,
+            )
+            self._refused = 0
+
+    def _spare(self, seq: int, epoch: int) -> None:
+        if self._is_dying(seq, epoch):
+            self._places.spare(seq)
+            self._changed()
 
     def _forwarded(self, seq: int, epoch: int) -> None:
         if self._is_dying(seq, epoch):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar, Final, Self
 
-from ams_grpc.broker.errors import invalid_name
+from ams_grpc.broker.errors import InvalidArgument, invalid_name
 
 # Any text is a project, short enough for a database's index and without control characters.
 _PROJECT_ID: Final = r"(?P<project>[^/\x00-\x1f\x7f]{1,255})"
@@ -23,6 +23,8 @@ _PROJECT: Final = re.compile(rf"projects/{_PROJECT_ID}")
 
 DELETED_TOPIC: Final = "_deleted-topic_"
 """Pub/Sub: what a subscription or snapshot shows in place of a topic that is gone."""
+DELETED_SCHEMA: Final = "_deleted-schema_"
+"""Pub/Sub: what a topic shows in place of a schema that is gone."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -73,6 +75,20 @@ class SchemaName(ResourceName):
 
     __slots__ = ()
     kind = "schemas"
+
+    @classmethod
+    def parse_revision(cls, name: str) -> tuple[SchemaName, str]:
+        """A schema's name and the id of a revision: ``…@{id}``; no id, the newest is meant.
+
+        Raises InvalidArgument.
+        """
+        schema, at, revision_id = name.partition("@")
+        if at and not re.fullmatch(r"[A-Za-z0-9]{1,64}", revision_id):
+            raise invalid_name(name)
+        try:
+            return cls.parse(schema), revision_id
+        except InvalidArgument:
+            raise invalid_name(name) from None
 
 
 def parse_project(name: str) -> str:

@@ -36,7 +36,7 @@ class Key:
         self.holder: Consumer | None = None
         """Who has the outstanding ones."""
         self.blocked_until = 0.0
-        """It rests until this moment: a delivery failed. 0 when it does not."""
+        """It rests until this moment, since the first one held back failed. 0 when it does not."""
         self.expired: tuple[int, int] | None = None
         """Seq and grant of the delivery that missed its deadline, if nothing happened since."""
 
@@ -68,8 +68,8 @@ class Keys:
 
     # --- delivering --------------------------------------------------------------------------
 
-    def admits(self, name: str, seq: int, consumer: Consumer) -> bool:
-        """Whether a message that was just read may go to ``consumer`` now."""
+    def admits(self, name: str, consumer: Consumer) -> bool:
+        """Whether the next message of a key, just read, may go to ``consumer`` now."""
         key = self._keys.get(name)
         if key is None:
             return True
@@ -77,26 +77,16 @@ class Keys:
             not key.held_back
             and not key.blocked_until
             and (key.holder is None or (key.holder is consumer and not consumer.one_per_key))
-            and (not key.outstanding or key.outstanding[-1] < seq)
         )
 
-    def hold_back(self, name: str, seq: int) -> list[int]:
-        """A message that was just read waits for its turn.
-
-        Usually it is the last of its key. After a restart later ones may be out: they are taken
-        back, and named.
-        """
+    def hold_back(self, name: str, seq: int) -> bool:
+        """A message that was just read waits: whether its turn has come already."""
         key = self._key(name)
-        taken: list[int] = []
-        if key.outstanding and key.outstanding[-1] > seq:
-            taken = self.take_back(next(later for later in key.outstanding if later > seq))
         self._key_of[seq] = key
         key.held_back.append(seq)
-        if taken:
-            key.held_back = deque(sorted(key.held_back))
         self.held_back += 1
         self._review(key)
-        return taken
+        return len(key.held_back) == 1 and not key.outstanding
 
     def deliver(self, name: str, seq: int, consumer: Consumer) -> None:
         """A message goes out to ``consumer``: the next of its key."""
@@ -162,6 +152,7 @@ class Keys:
                 self.provisional -= 1
         self.held_back += len(taken)
         key.expired = None
+        key.blocked_until = 0.0
         self._review(key)
         taken.reverse()
         return taken
@@ -175,28 +166,27 @@ class Keys:
         key = self._key_of.get(seq)
         return key is not None and key.expired == (seq, grant) and not key.outstanding
 
-    def discard(self, seqs: Iterable[int]) -> list[int]:
-        """These are done, in whatever way: which of them had been held back or outstanding."""
-        gone: list[int] = []
+    def discard(self, seqs: Iterable[int]) -> None:
+        """These were held back, and are done, in whatever way."""
         for seq in seqs:
-            key = self._key_of.pop(seq, None)
-            if key is None:
-                continue
-            gone.append(seq)
-            if seq in key.outstanding:
-                key.outstanding.remove(seq)
-                if seq in key.acked:
-                    key.acked.remove(seq)
-                    self.provisional -= 1
+            key = self._key_of.pop(seq)
+            if key.held_back[0] == seq:
+                key.held_back.popleft()
+                key.blocked_until = 0.0
             else:
                 key.held_back.remove(seq)
-                self.held_back -= 1
+            self.held_back -= 1
             self._review(key)
-        return gone
 
-    def between(self, first: int, end: int) -> list[int]:
-        """The messages of all keys from ``first`` up to ``end``."""
-        return [seq for seq in self._key_of if first <= seq < end]
+    def discard_between(self, first: int, end: int) -> list[int]:
+        """What is held back from ``first`` up to ``end`` is done: which it was."""
+        gone = [
+            seq
+            for seq, key in self._key_of.items()
+            if first <= seq < end and key.held_back and key.held_back[0] <= seq
+        ]
+        self.discard(gone)
+        return gone
 
     def clear(self) -> None:
         """A seek: nothing is outstanding or held back."""
@@ -210,16 +200,11 @@ class Keys:
     # --- resting -----------------------------------------------------------------------------
 
     def rest(self, key: Key, until: float) -> None:
-        """Nothing of the key goes out before that moment (0: at once); ``FOREVER``: before ``release``."""
+        """Nothing of the key goes out before that moment (0: at once), unless its head is discarded."""
         key.blocked_until = until
         if 0.0 < until < FOREVER:
             self._tie += 1
             heappush(self._resting, (until, self._tie, key))
-        self._review(key)
-
-    def release(self, key: Key) -> None:
-        """The key rests no more."""
-        key.blocked_until = 0.0
         self._review(key)
 
     def wake(self, now: float) -> None:
@@ -227,7 +212,7 @@ class Keys:
         while self._resting and self._resting[0][0] <= now:
             until, _, key = heappop(self._resting)
             if key.blocked_until == until:
-                self.release(key)
+                self.rest(key, 0.0)
 
     def next_time(self) -> float | None:
         """When the next rest is over."""

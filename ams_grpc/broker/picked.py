@@ -28,6 +28,11 @@ class Picked:
         return self._max_messages - len(self.messages)
 
     @property
+    def free_bytes(self) -> int:
+        """How many more bytes it may hold; the message that fills it may go beyond."""
+        return self._max_bytes - self.size
+
+    @property
     def full(self) -> bool:
         return self.size >= self._max_bytes or len(self.messages) >= self._max_messages
 

@@ -15,19 +15,20 @@ something is to be written: the cursor, failures (dead-letter policy), leases (e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from typing import Final
 
 from ams_grpc.broker.ack_ids import Delivered
 from ams_grpc.broker.catalog import Subscription
 from ams_grpc.broker.clock import Clock
-from ams_grpc.broker.consumers import Consumer, Delivery
+from ams_grpc.broker.consumers import Consumer
 from ams_grpc.broker.cursor import Cursor
 from ams_grpc.broker.dead_letters import is_due
 from ams_grpc.broker.exactly_once import LeaseBook
 from ams_grpc.broker.leases import Leases
-from ams_grpc.broker.ordering import FOREVER, Keys
+from ams_grpc.broker.ordering import Keys
 from ams_grpc.broker.policies import SECOND_US
 from ams_grpc.broker.ports import CursorChanges, CursorState, Deliveries, DeliveryChanges
 from ams_grpc.broker.retry import Attempts, backoff_s, own_backoff_s
@@ -83,10 +84,6 @@ class Places:
         """Messages that take memory: all that were read and are not done."""
         return len(self.leases) + len(self.waiting) + self.held_back + self.provisional
 
-    def is_taken(self, seq: int) -> bool:
-        """Whether a fresh message is not to be delivered: it is done, or was leased before a restart."""
-        return self.cursor.is_done(seq) or seq in self.leases
-
     # --- leasing -----------------------------------------------------------------------------
 
     def extend(self, grant: int, seqs: Iterable[int], seconds: float) -> None:
@@ -122,27 +119,60 @@ class Places:
             if grant is not None:
                 self.release(grant, (seq,))
 
-    def give_back(self, delivery: Delivery) -> None:
-        """A delivery did not reach its consumer: as if it had not been made."""
-        for seq in sorted(self.release(delivery.grant, delivery.seqs)):
+    def take_back(self, seqs: Iterable[int]) -> None:
+        """Leases of these ended, but by no failure: they go out again."""
+        for seq in sorted(seqs):
             if self.keys is not None and seq in self.keys:
-                self.end_leases(self.keys.take_back(seq))
+                self._take_back_key(self.keys, seq)
             elif seq >= self.cursor.floor:
                 self.waiting.add(seq, NACKED)
 
-    def expire(self, now: float) -> int:
-        """End the leases whose deadlines have passed: of how many messages."""
+    def _take_back_key(self, keys: Keys, seq: int) -> bool:
+        """It, and what went out of its key after it, is held back. False if there is no such."""
+        taken = keys.take_back(seq)
+        self.end_leases(taken)
+        keys.discard([gone for gone in taken if gone < self.cursor.floor])  # by retention
+        return seq in keys and bool(taken)
+
+    def expire(self, now: float, unsent: AbstractSet[int]) -> int:
+        """End the leases whose deadlines have passed: of how many messages.
+
+        Those of grants that are ``unsent`` are no failures.
+        """
         number = 0
-        for grant, seqs in self.leases.expire(now):
+        expired = self.leases.expire(now)
+        if self.keys is not None and len(expired) > 1:  # of each key, the first is to fail
+            expired = [(g, [seq]) for seq, g in sorted((s, g) for g, seqs in expired for s in seqs)]
+        for grant, seqs in expired:
             if self.book:
                 self.book.release(grant, len(seqs))
                 self._save()
-            self.fail(seqs, grant)
-            number += len(seqs)
+            if grant in unsent:
+                self.take_back(seqs)
+            else:
+                self.fail(seqs, grant)
+                number += len(seqs)
         return number
 
-    def restore(self) -> list[int]:
-        """After a restart: stored leases that are still valid go on. Of which messages."""
+    # --- after a restart ---------------------------------------------------------------------
+
+    def restore(self) -> int:
+        """What is stored beside the cursor holds, as far as it is not over.
+
+        Returns below which seq messages were read before the restart, if some of their leases are
+        still valid: ``resume`` has to be told of them.
+        """
+        self.attempts.forget_if(self.cursor.is_done)
+        end = 0
+        if self.subscription.config.exactly_once:
+            end = self._restore_leases()
+        else:  # it may have been, before it was switched off while this did not run
+            self.book.clear()
+        if self.book or self.attempts.changed:  # what is over goes from the storage, too
+            self._save()
+        return end
+
+    def _restore_leases(self) -> int:
         now, now_us = self._clock.monotonic(), self._clock.now_us()
         stored = self.book.stored()
         latest = {seq: grant for grant, seqs in stored for seq in seqs}
@@ -154,11 +184,32 @@ class Places:
             if seqs:
                 deadline = now + (self.book.deadline_us(grant) - now_us) / SECOND_US
                 self.leases.grant(grant, NOBODY, deadline, seqs, [0] * len(seqs))
-                self.known_below = max(self.known_below, seqs[-1] + 1)
             self.book.hold(grant, len(seqs))
-        if held:
-            self._save()  # some may have ended
-        return sorted(seq for seqs in held.values() for seq in seqs)
+        return max((seqs[-1] + 1 for seqs in held.values() if seqs), default=0)
+
+    def resume(self, end: int, names: Mapping[int, str]) -> None:
+        """All below ``end`` was read before the restart: what is not leased any more waits.
+
+        ``names`` are the ordering keys of those that have one. What fails to be leased in a key ends
+        the leases of those that come after it.
+        """
+        keys = self.keys
+        for seq in range(self.cursor.floor, end):
+            if self.cursor.is_done(seq):
+                continue
+            name = "" if keys is None else names.get(seq, "")
+            if seq in self.leases and (keys is None or not name or keys.admits(name, NOBODY)):
+                if keys is not None and name:
+                    keys.deliver(name, seq, NOBODY)
+                continue
+            self.end_leases([seq])
+            if keys is not None and name:
+                keys.hold_back(name, seq)
+            if self.is_due(seq):
+                self.dying[seq] = None
+            elif not name:
+                self.waiting.add(seq, NACKED)
+        self._count_failures()
 
     # --- settling ----------------------------------------------------------------------------
 
@@ -175,7 +226,11 @@ class Places:
             if self.waiting.grant_of(seq) == grant:
                 self.waiting.discard(seq)
                 settled.append(seq)
-            elif self.keys is not None and self.keys.has_expired(seq, grant):
+            elif (
+                self.keys is not None
+                and self.keys.has_expired(seq, grant)
+                and seq not in self.dying
+            ):
                 self.keys.discard([seq])
                 settled.append(seq)
         return settled
@@ -202,7 +257,7 @@ class Places:
         """What waits, is held back, or dies from ``first`` up to ``end`` is gone: which it was."""
         gone = self.waiting.discard_between(first, end)
         if self.keys is not None:
-            gone += self.keys.discard(self.keys.between(first, end))
+            gone += self.keys.discard_between(first, end)
         for seq in [seq for seq in self.dying if first <= seq < end]:
             del self.dying[seq]
             gone.append(seq)
@@ -228,25 +283,28 @@ class Places:
 
     # --- failing -----------------------------------------------------------------------------
 
-    def nack(self, grant: int, seqs: Sequence[int], reason: str = "") -> int:
-        """Some of a delivery are handed back: how many."""
+    def nack(
+        self, grant: int, seqs: Sequence[int], reason: str = "", *, by_worker: bool = False
+    ) -> int:
+        """Some of a delivery are handed back: how many. A worker's rest, whatever the policies."""
         released = self.release(grant, seqs)
-        self.fail(released, NACKED, reason)
+        self.fail(released, NACKED, reason, by_worker=by_worker)
         return len(released)
 
-    def fail(self, seqs: Sequence[int], grant: int, reason: str = "") -> None:
+    def fail(
+        self, seqs: Sequence[int], grant: int, reason: str = "", *, by_worker: bool = False
+    ) -> None:
         """Deliveries failed: by a nack, or (then with its ``grant``) by missing their deadline."""
         keys = self.keys
         for seq in seqs if keys is None else sorted(seqs):
             if keys is not None and seq in keys:
-                taken = keys.take_back(seq)
-                if not taken:
+                if not self._take_back_key(keys, seq):
                     continue  # it was taken back by an earlier one, and did not fail itself
-                self.end_leases(taken)
                 keys.note_expiry(seq, grant)
             elif seq < self.cursor.floor:
                 continue
-            self._retry(seq, grant, self.attempts.fail(seq, reason))
+            number = self.attempts.fail(seq, reason)
+            self._retry(seq, grant, number, own_backoff_s(number) if by_worker else 0.0)
         self._count_failures()
 
     def fail_unsent(self, failures: Iterable[tuple[int, str]]) -> None:
@@ -256,12 +314,6 @@ class Places:
             self._retry(seq, NACKED, number, least_rest_s=own_backoff_s(number))
         self._count_failures()
 
-    def die(self, seq: int) -> None:
-        """It gets no further delivery; its key has to wait for it."""
-        self.dying[seq] = None
-        if self.keys is not None and (key := self.keys.of(seq)) is not None:
-            self.keys.rest(key, FOREVER)
-
     def is_due(self, seq: int) -> bool:
         """Whether it has had all its delivery attempts."""
         policy = self.subscription.config.dead_letter
@@ -270,9 +322,8 @@ class Places:
     def forwarded(self, seq: int) -> None:
         """A dying message is in the dead-letter topic, and done here."""
         del self.dying[seq]
-        if self.keys is not None and (key := self.keys.of(seq)) is not None:
+        if self.keys is not None and seq in self.keys:
             self.keys.discard([seq])
-            self.keys.release(key)
         self.done([seq])
 
     def spare(self, seq: int) -> None:
@@ -280,12 +331,14 @@ class Places:
         del self.dying[seq]
         failures = self.attempts.failures(seq)
         rest_s = max(backoff_s(self.subscription.config.retry, failures), SPARED_REST_S)
-        self._put_back(seq, NACKED, rest_s)
+        key = None if self.keys is None else self.keys.of(seq)
+        if key is None or key.held_back[0] == seq:  # else its turn comes later
+            self._put_back(seq, NACKED, rest_s)
 
     def _retry(self, seq: int, grant: int, failures: int, least_rest_s: float = 0.0) -> None:
         """After its failure number ``failures``: it waits, rests first, or dies."""
         if self.is_due(seq):
-            self.die(seq)
+            self.dying[seq] = None
         else:
             rest_s = max(backoff_s(self.subscription.config.retry, failures), least_rest_s)
             self._put_back(seq, grant, rest_s)

@@ -40,17 +40,34 @@ class Encoding(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SchemaSettings:
-    """The schema that a topic's messages follow.
+    """The schema that a topic's messages follow. ``schema`` None: it was deleted.
 
-    ``schema_id`` is its identity, so that another schema of the same name does not take its place;
-    0 until it is looked up. Revision ids may be empty: no bound.
+    Revision ids may be empty: no bound. The rest is looked up when the topic is given the schema,
+    and is what counts from then on: ``schema_id`` is the schema's identity, so that another of the
+    same name does not take its place, and the numbers say which revisions are in range, also when
+    those that bound it are gone (0: no bound).
     """
 
-    schema: SchemaName
+    schema: SchemaName | None
     encoding: Encoding = Encoding.UNSPECIFIED
     first_revision_id: str = ""
     last_revision_id: str = ""
     schema_id: int = 0
+    first_revision: int = 0
+    last_revision: int = 0
+
+    def admits(self, revision: int) -> bool:
+        """Whether messages may follow the revision of that number."""
+        return self.first_revision <= revision and (
+            not self.last_revision or revision <= self.last_revision
+        )
+
+    @property
+    def asked_for(self) -> SchemaSettings:
+        """What the caller said, without what was looked up."""
+        return SchemaSettings(
+            self.schema, self.encoding, self.first_revision_id, self.last_revision_id
+        )
 
 
 # --- of both ------------------------------------------------------------------------------------
@@ -58,11 +75,15 @@ class SchemaSettings:
 
 @dataclass(frozen=True, slots=True)
 class JavaScriptTransform:
-    """A function of the user's that is called with each message."""
+    """A function of the user's that is called with each message.
+
+    ``enabled`` of any transform means nothing any more, and is shown as it was set.
+    """
 
     function_name: str
     code: str
     disabled: bool = False
+    enabled: bool = False
 
 
 class CompressionMode(StrEnum):
@@ -76,6 +97,7 @@ class CompressionTransform:
 
     mode: CompressionMode
     disabled: bool = False
+    enabled: bool = False
 
 
 Transform: TypeAlias = JavaScriptTransform | CompressionTransform
@@ -131,6 +153,9 @@ class AvroFormat:
     use_topic_schema: bool = False
 
 
+DEFAULT_EXPORT_DURATION_US: Final = 300 * SECOND_US
+
+
 @dataclass(frozen=True, slots=True)
 class StorageExport:
     """Messages are written to objects of a bucket.
@@ -144,7 +169,7 @@ class StorageExport:
     filename_suffix: str = ""
     filename_datetime_format: str = ""
     avro: AvroFormat | None = None
-    max_duration_us: int = 300 * SECOND_US
+    max_duration_us: int = DEFAULT_EXPORT_DURATION_US
     max_bytes: int = 0
     max_messages: int = 0
     service_account_email: str = ""

@@ -18,6 +18,7 @@ from ams_grpc.broker.catalog import (
 )
 from ams_grpc.broker.iam import Policy
 from ams_grpc.broker.names import SnapshotName, SubscriptionName, TopicName
+from ams_grpc.broker.policies import Transform
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +113,12 @@ class CursorChanges:
 class Settled:
     """Messages of a subscription that are done with the publish that they go along with.
 
-    ``then`` is called once they are stored as done, before anything else is written.
+    Unless a seek came between: its cursor has another ``epoch`` then. ``then`` is called once they
+    are stored as done, before anything else is written.
     """
 
     subscription_id: int
+    epoch: int
     seqs: Sequence[int]
     then: Callable[[], None]
 
@@ -166,6 +169,14 @@ class Gate(Protocol):
 
         Called only for topics that have a schema or transforms.
         """
+        ...
+
+
+class TransformCheck(Protocol):
+    """Tells whether transforms can be carried out, as far as that shows before the first message."""
+
+    async def __call__(self, transforms: Sequence[Transform]) -> None:
+        """Raises InvalidArgument: a function's code does not work, or defines no such function."""
         ...
 
 
@@ -381,6 +392,10 @@ class Upkeep(Protocol):
         ...
 
     async def expired_floors(self, now_us: int) -> Sequence[ExpiredFloor]: ...
+
+    async def filtered_backlogs(self) -> Sequence[SubscriptionName]:
+        """The attached subscriptions with a filter whose floor is not at their topic's end."""
+        ...
 
     async def delete_expired_snapshots(self, now_us: int) -> int:
         """How many it were."""

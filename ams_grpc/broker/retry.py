@@ -7,7 +7,7 @@ memory while a message waits, and are stored for subscriptions with a dead-lette
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from ams_grpc.broker.policies import SECOND_US, RetryPolicy
@@ -21,7 +21,7 @@ _LONGEST_OWN_S: Final = 60.0
 def backoff_s(policy: RetryPolicy | None, failures: int) -> float:
     """Seconds that a message rests after its failure number ``failures`` (from 1).
 
-    Without a policy none. Pub/Sub: RetryPolicy; a minimum below a second doubles from one second,
+    Without a policy none. Pub/Sub: RetryPolicy; a minimum of 0 doubles from one second,
     unless both bounds are 0.
     """
     if policy is None or not policy.maximum_backoff_us:
@@ -32,9 +32,10 @@ def backoff_s(policy: RetryPolicy | None, failures: int) -> float:
 
 
 def own_backoff_s(failures: int) -> float:
-    """Seconds that a message rests at least when the service itself failed, as in a transform.
+    """Seconds that a message rests at least when the service itself failed: a transform, a push.
 
-    Otherwise it would fail again at once, and so on. 100 ms, doubling to 60 s.
+    Otherwise it would fail again at once, and so on, and keep what is new from going out. 100 ms,
+    doubling to 60 s.
     """
     return min(_LONGEST_OWN_S, _FIRST_OWN_S * (1 << min(failures - 1, _LONGEST_SHIFT)))
 
@@ -90,8 +91,16 @@ class Attempts:
 
     def forget_below(self, end: int) -> None:
         """All below ``end`` is done."""
+        self.forget_if(lambda seq: seq < end)
+
+    def forget_if(self, is_done: Callable[[int], bool]) -> None:
+        """All that ``is_done`` says so of is done."""
         if self._failures:
-            self.forget([seq for seq in self._failures if seq < end])
+            self.forget([seq for seq in self._failures if is_done(seq)])
+
+    def store_all(self) -> None:
+        """From now on they are stored, those of before included."""
+        self._changed.update(self._failures)
 
     def clear(self) -> None:
         """A seek: all start again."""

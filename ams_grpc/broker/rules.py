@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from ams_grpc.broker.catalog import DEFAULT_RETENTION_US, SubscriptionConfig, TopicConfig
+from ams_grpc.broker.endpoints import EndpointRules
 from ams_grpc.broker.errors import (
     InvalidArgument,
     OutOfRange,
@@ -19,14 +20,21 @@ from ams_grpc.broker.errors import (
     too_large,
     too_small,
 )
+from ams_grpc.broker.filters import parse_filter
+from ams_grpc.broker.object_names import check_object_names
 from ams_grpc.broker.policies import (
     DAY_US,
+    DEFAULT_EXPORT_DURATION_US,
     HOUR_US,
     MINUTE_US,
     SECOND_US,
     DeadLetterPolicy,
+    JavaScriptTransform,
     MessageStoragePolicy,
+    PushConfig,
     RetryPolicy,
+    StorageExport,
+    Transform,
 )
 from ams_grpc.broker.profiles import Profile
 
@@ -38,6 +46,10 @@ MAX_ACK_DEADLINE_S: Final = 600
 MAX_BACKOFF_US: Final = 600 * SECOND_US
 MIN_DELIVERY_ATTEMPTS: Final = 5
 MAX_DELIVERY_ATTEMPTS: Final = 100
+
+PUSH_VERSION: Final = "x-goog-version"
+PUSH_VERSIONS: Final = ("v1", "v1beta2", "v1beta1")
+"""Pub/Sub: values of that attribute of a push config; all mean the same form here."""
 
 MAX_LABELS: Final = 64
 MAX_LABEL_LENGTH: Final = 63
@@ -59,6 +71,7 @@ def check_topic(config: TopicConfig) -> None:
         _check_kms_key_name(config.kms_key_name)
     if config.message_storage_policy is not None:
         _check_storage_policy(config.message_storage_policy)
+    _check_transforms(config.transforms)
 
 
 def check_subscription(config: SubscriptionConfig, profile: Profile) -> None:
@@ -73,6 +86,27 @@ def check_subscription(config: SubscriptionConfig, profile: Profile) -> None:
     if config.dead_letter is not None:
         _check_dead_letter(config.dead_letter)
     _check_receivers(config)
+    if config.filter:
+        parse_filter(config.filter)
+    _check_transforms(config.transforms)
+    if config.export is not None:
+        _check_export(config.export, config.ack_deadline_s, profile)
+
+
+def check_push(push: PushConfig, endpoints: EndpointRules) -> None:
+    """Raises InvalidArgument unless messages may be pushed so."""
+    endpoints.check(push.endpoint)
+    version = push.attributes.get(PUSH_VERSION, PUSH_VERSIONS[0])
+    if version not in PUSH_VERSIONS:
+        raise InvalidArgument(
+            f"Invalid push endpoint version given in push config (version={version}).",
+            field="push_config.attributes",
+        )
+    if push.oidc_token is not None and not push.oidc_token.service_account_email:
+        raise invalid_argument(
+            "PushConfig::oidc_token::service_account_email",
+            field="push_config.oidc_token.service_account_email",
+        )
 
 
 def default_retention_us(expiration_ttl_us: int | None) -> int:
@@ -177,6 +211,104 @@ def _check_storage_policy(policy: MessageStoragePolicy) -> None:
     ):
         path = "message_storage_policy.allowed_persistence_regions"
         raise invalid_argument(path, field=path)
+
+
+# --- transforms ---------------------------------------------------------------------------------
+
+MAX_ENABLED_TRANSFORMS: Final = 5
+MAX_TRANSFORMS: Final = 20
+MAX_CODE_BYTES: Final = 20 * 1024
+_FUNCTION_NAME: Final = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]{0,254}")
+
+
+def _check_transforms(transforms: Sequence[Transform]) -> None:
+    """Pub/Sub: at most 5 enabled ones. Whether code works is for ``ports.TransformCheck``."""
+    enabled = sum(not transform.disabled for transform in transforms)
+    if enabled > MAX_ENABLED_TRANSFORMS:
+        raise InvalidArgument(
+            "The request exceeds the maximum number of enabled message transforms. Maximum enabled "
+            f"transforms: {MAX_ENABLED_TRANSFORMS}. Enabled transforms: {enabled}",
+            field="message_transforms",
+        )
+    if len(transforms) > MAX_TRANSFORMS:
+        raise too_large("message_transforms", len(transforms), MAX_TRANSFORMS)
+    names: set[str] = set()
+    for transform in transforms:
+        if isinstance(transform, JavaScriptTransform):
+            _check_function(transform)
+            if transform.function_name in names:
+                raise _bad_function(
+                    "function_name", f"two functions have the name {transform.function_name}"
+                )
+            names.add(transform.function_name)
+
+
+def _check_function(transform: JavaScriptTransform) -> None:
+    if _FUNCTION_NAME.fullmatch(transform.function_name) is None:
+        raise _bad_function("function_name", "function_name is not the name of a function")
+    if not transform.code:
+        raise _bad_function("code", "code is empty")
+    size = len(transform.code.encode())
+    if size > MAX_CODE_BYTES:
+        raise _bad_function("code", f"code has {size} bytes; the maximum is {MAX_CODE_BYTES}")
+
+
+def _bad_function(field: str, detail: str) -> InvalidArgument:
+    path = f"message_transforms.javascript_udf.{field}"
+    return invalid_argument(f"message_transforms: {detail}", field=path)
+
+
+# --- exports ------------------------------------------------------------------------------------
+
+MAX_EXPORT_DURATION_US: Final = 10 * MINUTE_US
+MIN_EXPORT_BYTES: Final = 1_000
+MAX_EXPORT_BYTES: Final = 10 * 1024**3
+
+_BUCKET: Final = re.compile(r"[a-z0-9](?:[a-z0-9_-]|\.(?!\.)){1,220}[a-z0-9]")
+_MAX_BUCKET_PART: Final = 63
+
+
+def _check_export(export: StorageExport, ack_deadline_s: int, profile: Profile) -> None:
+    """Pub/Sub: CloudStorageConfig."""
+    _check_bucket(export.bucket)
+    check_object_names(export)
+    _check_export_duration(export.max_duration_us, ack_deadline_s, profile)
+    path = "cloud_storage_config.max_bytes"
+    if export.max_bytes and not MIN_EXPORT_BYTES <= export.max_bytes <= MAX_EXPORT_BYTES:
+        raise out_of_bounds(path, export.max_bytes, MIN_EXPORT_BYTES, MAX_EXPORT_BYTES)
+    path = "cloud_storage_config.max_messages"
+    if export.max_messages and export.max_messages < profile.min_export_messages:
+        raise too_small(path, export.max_messages, profile.min_export_messages)
+
+
+def _check_bucket(bucket: str) -> None:
+    """Cloud Storage: 3 to 63 characters, or 222 with dots between parts of up to 63."""
+    parts = bucket.split(".")
+    if _BUCKET.fullmatch(bucket) is None or any(len(part) > _MAX_BUCKET_PART for part in parts):
+        path = "cloud_storage_config.bucket"
+        raise invalid_argument(f"{path}: '{bucket}' is not the name of a bucket", field=path)
+
+
+def _check_export_duration(duration_us: int, ack_deadline_s: int, profile: Profile) -> None:
+    """Pub/Sub: 1 to 10 minutes, and not above the ack deadline.
+
+    The default of 5 minutes goes with every ack deadline: otherwise the default ack deadline, of 10
+    seconds, could not stay as it is.
+    """
+    path = "cloud_storage_config.max_duration"
+    if not profile.min_export_duration_us <= duration_us <= MAX_EXPORT_DURATION_US:
+        raise out_of_bounds(
+            path,
+            duration_text(duration_us),
+            duration_text(profile.min_export_duration_us),
+            duration_text(MAX_EXPORT_DURATION_US),
+        )
+    if duration_us > ack_deadline_s * SECOND_US and duration_us != DEFAULT_EXPORT_DURATION_US:
+        raise invalid_argument(
+            f"{path} {duration_text(duration_us)} is longer than "
+            f"ack_deadline_seconds {ack_deadline_s}",
+            field=path,
+        )
 
 
 # --- labels -------------------------------------------------------------------------------------

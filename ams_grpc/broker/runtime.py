@@ -38,7 +38,7 @@ from ams_grpc.broker.exactly_once import Confirmation
 from ams_grpc.broker.forwarder import Forwarder
 from ams_grpc.broker.ordering import FOREVER, Keys
 from ams_grpc.broker.picked import Picked
-from ams_grpc.broker.places import NOBODY, Places
+from ams_grpc.broker.places import Places
 from ams_grpc.broker.policies import SECOND_US
 from ams_grpc.broker.ports import Commits, CursorState, Deliveries
 from ams_grpc.broker.views import View, Window
@@ -89,7 +89,7 @@ class SubscriptionRuntime:
         self._forwarder = Forwarder(self._places, forwarding, self.dispatch)
         self._position = state.floor
         self._end = state.floor
-        self._unsent = 0  # deliveries that are being written before they are sent
+        self._unsent: set[int] = set()  # deliveries that are being written before they are sent
         self._line: Line = OrderedDict()
         self._consumers: set[Consumer] = set()
         self._view = view
@@ -130,13 +130,26 @@ class SubscriptionRuntime:
         return len(self._places.waiting) + self._places.held_back + self._fresh
 
     @property
+    def unread(self) -> range:
+        """What it has not looked at since it started or was sought."""
+        return range(self._position, self._end)
+
+    @property
+    def epoch(self) -> int:
+        """Counts the seeks."""
+        return self._places.cursor.epoch
+
+    @property
     def open_streams(self) -> int:
+        """Streams of subscribers; the service's own worker is none."""
+        if self.subscription.config.worker is not None:
+            return 0
         return sum(not consumer.once for consumer in self._consumers)
 
     @property
     def busy(self) -> bool:
         """True while messages are being read from storage, or written as leased."""
-        return self._loading is not None or self._unsent > 0
+        return self._loading is not None or bool(self._unsent)
 
     @property
     def near_tail(self) -> bool:
@@ -175,6 +188,15 @@ class SubscriptionRuntime:
         if end > self._end:
             self._end = end
             self.dispatch()
+
+    def use_view(self, view: View) -> None:
+        """Read the topic's log in another way from the next delivery on."""
+        self._view = view
+
+    def pass_over(self, seqs: Sequence[int]) -> None:
+        """These are not for this subscription, and never will be."""
+        self._places.done(seqs)
+        self._position = max(self._position, self._places.cursor.floor)
 
     def acknowledge(self, ack_ids: Iterable[str], *, lenient: bool = False) -> None:
         """These deliveries are done; the group commit is to write it.
@@ -233,8 +255,11 @@ class SubscriptionRuntime:
         self._acknowledged(set(self._places.release(grant, seqs)))
 
     def fail(self, grant: int, seqs: Sequence[int], reason: str) -> None:
-        """A worker of the service could not deliver these; dead letters carry the reason."""
-        self.counters.nacked += self._places.nack(grant, seqs, reason)
+        """A worker of the service could not deliver these; dead letters carry the reason.
+
+        Each rests before its next delivery, the longer the more often it failed.
+        """
+        self.counters.nacked += self._places.nack(grant, seqs, reason, by_worker=True)
         self.dispatch()
 
     def extend(self, grant: int, seqs: Iterable[int], seconds: float) -> None:
@@ -243,7 +268,7 @@ class SubscriptionRuntime:
 
     def give_back(self, delivery: Delivery) -> None:
         """A delivery did not reach its consumer: as if it had not been made."""
-        self._places.give_back(delivery)
+        self._places.take_back(self._places.release(delivery.grant, delivery.seqs))
         self.counters.sent -= len(delivery.seqs)
         self.dispatch()
 
@@ -279,11 +304,21 @@ class SubscriptionRuntime:
         self._places.cursor.replace(state.floor, state.chunks)
         self._restart()
 
+    def end_consumers(self, error: BrokerError) -> None:
+        """End all consumers with ``error``; others may come."""
+        for consumer in list(self._consumers):
+            self.remove(consumer)
+            consumer.close(error)
+
     def use(self, subscription: Subscription) -> None:
         """Its configuration has changed."""
+        counted = self.subscription.config.dead_letter is not None
         self._places.subscription = subscription
         if not subscription.config.exactly_once and self._places.book:
             self._places.book.clear()
+            self._save()
+        if not counted and subscription.config.dead_letter is not None:
+            self._places.attempts.store_all()
             self._save()
         self.dispatch()
 
@@ -292,9 +327,7 @@ class SubscriptionRuntime:
         if self._closed is not None:
             return
         self._closed = error
-        for consumer in list(self._consumers):
-            self.remove(consumer)
-            consumer.close(error)
+        self.end_consumers(error)
         if self._alarm is not None:
             self._alarm.cancel()
         if self._loading is not None:
@@ -307,9 +340,11 @@ class SubscriptionRuntime:
 
         Raises StorageUnavailable.
         """
-        for seq in self._places.restore():
-            if self._places.keys is not None:
-                await self._restore_key(self._places.keys, seq)
+        end = self._places.restore()
+        if end:
+            names = {} if self._places.keys is None else await self._read_keys(end)
+            self._places.resume(end, names)
+            self._position = max(self._position, end)
 
     async def settled(self) -> None:
         """Wait until what is being read has arrived, and what is being written is written."""
@@ -343,6 +378,8 @@ class SubscriptionRuntime:
             if credit > 0:
                 limit = min(credit, share, self._free_leases, MAX_DELIVERY_MESSAGES)
                 if not self._deliver(consumer, limit):
+                    if self._loading is not None:
+                        break  # what it lacks is on its way, and then it comes first
                     in_vain += 1
                     if consumer in line:
                         line.move_to_end(consumer)
@@ -374,6 +411,8 @@ class SubscriptionRuntime:
         """Lease up to ``max_messages`` to a consumer and send them. False if there are none."""
         places = self._places
         picked = Picked(max_messages, min(consumer.free_bytes, MAX_DELIVERY_BYTES))
+        if consumer.prefers_new:
+            self._pick_fresh(picked, consumer)
         self._pick_waiting(picked)
         if places.keys is not None:
             self._pick_held_back(picked, consumer, places.keys)
@@ -407,22 +446,25 @@ class SubscriptionRuntime:
     def _send_once_written(self, consumer: Consumer, delivery: Delivery) -> None:
         """Send a delivery when its lease is on disk."""
         self._save()
-        self._unsent += 1
+        self._unsent.add(delivery.grant)
         written = asyncio.ensure_future(self._commits.flushed())
         written.add_done_callback(partial(self._send_written, consumer, delivery))
 
     def _send_written(
         self, consumer: Consumer, delivery: Delivery, written: asyncio.Future[None]
     ) -> None:
-        self._unsent -= 1
-        if written.cancelled() or self._closed is not None:
+        self._unsent.discard(delivery.grant)
+        is_written = not written.cancelled() and written.exception() is None
+        if self._closed is not None:
             return
         leases = self._places.leases
         is_valid = all(leases.grant_of(seq) == delivery.grant for seq in delivery.seqs)
-        if written.exception() is None and is_valid and not consumer.left:
+        if is_written and is_valid and not consumer.left:
             consumer.send(delivery)
-        else:
-            self.give_back(delivery)
+            return
+        if consumer.once and not consumer.left:
+            self.add(consumer)  # it still waits
+        self.give_back(delivery)
 
     # --- picking -----------------------------------------------------------------------------
 
@@ -458,7 +500,8 @@ class SubscriptionRuntime:
                 keys.rest(key, FOREVER)  # until it is counted
                 picked.failed(seq, window.failures[seq])
             elif message is None or self._has_expired(window):
-                self._places.done(keys.discard([seq]))
+                keys.discard([seq])
+                self._places.done([seq])
             else:
                 keys.deliver(key.name, seq, consumer)
                 picked.add([seq], [message])
@@ -495,33 +538,34 @@ class SubscriptionRuntime:
         seq = self._position
         while seq < end and not picked.full:
             message = messages[seq - first]
-            if places.is_taken(seq):
+            if places.cursor.is_done(seq):
                 pass
             elif seq in failures:
-                self._hold_back_failed(seq, message)
-                picked.failed(seq, failures[seq])
+                if self._hold_back_failed(seq, message):
+                    picked.failed(seq, failures[seq])
             elif message is None:
                 missing.append(seq)
             elif places.is_due(seq):
                 self._hold_back_failed(seq, message)
-                places.die(seq)
+                places.dying[seq] = None
             elif keys is not None and (key := self._read_key(message)):
-                if keys.admits(key, seq, consumer):
+                if keys.admits(key, consumer):
                     keys.deliver(key, seq, consumer)
                     picked.add([seq], [message])
                 else:
-                    places.end_leases(keys.hold_back(key, seq))
+                    keys.hold_back(key, seq)
             else:
                 picked.add([seq], [message])
             seq += 1
         places.done(missing)
         return seq
 
-    def _hold_back_failed(self, seq: int, message: bytes | None) -> None:
-        """What comes after it in its key has to wait for it."""
+    def _hold_back_failed(self, seq: int, message: bytes | None) -> bool:
+        """What comes after it in its key has to wait for it. False if it has to wait itself."""
         keys = self._places.keys
         if keys is not None and message is not None and (key := self._read_key(message)):
-            self._places.end_leases(keys.hold_back(key, seq))
+            return keys.hold_back(key, seq)
+        return True
 
     def _fresh_window(self, position: int) -> Window | None:
         """The window that holds ``position``; None if it has to be read, or has expired."""
@@ -583,14 +627,24 @@ class SubscriptionRuntime:
         self._end = max(self._end, self._position)
         self.dispatch()
 
-    async def _restore_key(self, keys: Keys, seq: int) -> None:
-        window = self._view.find(seq)
-        if window is None:
-            await self._view.load(seq)
+    async def _read_keys(self, end: int) -> dict[int, str]:
+        """The ordering keys of what is not done below ``end``, of those that have one."""
+        names: dict[int, str] = {}
+        seq = self.floor
+        while seq < end:
+            if self._places.cursor.is_done(seq):
+                seq += 1
+                continue
             window = self._view.find(seq)
-        message = None if window is None else window.messages[seq - window.first_seq]
-        if message is not None and (key := self._read_key(message)):
-            keys.deliver(key, seq, NOBODY)
+            if window is None:
+                stored = await self._view.load(seq)
+                seq = end if stored is None else stored
+                continue
+            message = None if self._has_expired(window) else window.messages[seq - window.first_seq]
+            if message is not None and (name := self._read_key(message)):
+                names[seq] = name
+            seq += 1
+        return names
 
     def _set_alarm(self) -> None:
         """Be called when the next thing is due; an alarm that is early anyway stays."""
@@ -611,7 +665,7 @@ class SubscriptionRuntime:
         self.dispatch()
 
     def _expire(self) -> None:
-        self.counters.expired += self._places.expire(self._clock.monotonic())
+        self.counters.expired += self._places.expire(self._clock.monotonic(), self._unsent)
 
     def _load(self, seq: int) -> None:
         """Read on from ``seq`` in the background; ``dispatch`` waits for it."""

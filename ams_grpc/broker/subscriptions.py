@@ -12,6 +12,7 @@ from ams_grpc.broker.catalog import Subscription, SubscriptionConfig
 from ams_grpc.broker.clock import Clock
 from ams_grpc.broker.consumers import Consumer, Delivery
 from ams_grpc.broker.dead_letters import Forwarding
+from ams_grpc.broker.endpoints import EndpointRules
 from ams_grpc.broker.errors import (
     INVALID_ACK_ID,
     UNABLE,
@@ -25,16 +26,26 @@ from ams_grpc.broker.errors import (
     StorageUnavailable,
     Unavailable,
     already_exists,
+    invalid_argument,
     not_found,
 )
 from ams_grpc.broker.exactly_once import Confirmation
 from ams_grpc.broker.log import Log
 from ams_grpc.broker.names import SubscriptionName, TopicName
-from ams_grpc.broker.ports import Catalog, Commits, Deliveries, LogReader, StoredBatch, Workers
+from ams_grpc.broker.ports import (
+    Catalog,
+    Commits,
+    Deliveries,
+    LogReader,
+    StoredBatch,
+    TransformCheck,
+    Workers,
+)
 from ams_grpc.broker.profiles import Profile
 from ams_grpc.broker.rules import (
     check_max_messages,
     check_modify_ack_deadline,
+    check_push,
     check_subscription,
 )
 from ams_grpc.broker.runtime import MAX_DELIVERY_MESSAGES, SubscriptionRuntime
@@ -60,9 +71,11 @@ class Subscriptions:
         *,
         secret: bytes,
         profile: Profile,
+        endpoints: EndpointRules,
         max_outstanding: int,
         view_of: Callable[[Log, Subscription], View],
         read_key: Callable[[bytes], str],
+        check_transforms: TransformCheck | None = None,
     ) -> None:
         self._catalog = catalog
         self._reader = reader
@@ -71,11 +84,13 @@ class Subscriptions:
         self._clock = clock
         self._secret = secret
         self._profile = profile
+        self._endpoints = endpoints
         self._max_outstanding = max_outstanding
         self._view_of = view_of
         self._read_key = read_key
         self.forwarding: Forwarding
         """How dead letters are forwarded; set before anything runs."""
+        self._check_transforms = check_transforms
         self.workers: Workers | None = None
         """Whoever delivers what nobody pulls; wants to know of changes."""
         self._runtimes: dict[SubscriptionName, SubscriptionRuntime] = {}
@@ -95,7 +110,10 @@ class Subscriptions:
         Raises AlreadyExists, InvalidArgument, OutOfRange; NotFound for the topic, or for the one
         of its dead letters.
         """
-        check_subscription(config, self._profile)
+        self._check(config)
+        if config.transforms and self._check_transforms is not None:
+            await self._check_transforms(config.transforms)
+        await self._check_topic_schema(topic, config)
         if name is None:
             name = SubscriptionName(topic.project, f"sub-{uuid.uuid4().hex}")
         if config.dead_letter is not None:
@@ -127,10 +145,15 @@ class Subscriptions:
         async def attempt() -> Subscription:
             subscription = await self._catalog.subscription(name)
             config = change(subscription)
-            check_subscription(config, self._profile)
+            self._check(config, subscription.config)
             dead_letter = config.dead_letter
             if dead_letter is not None and dead_letter != subscription.config.dead_letter:
                 await self._catalog.topic(dead_letter.topic)
+            is_new = config.transforms != subscription.config.transforms
+            if is_new and self._check_transforms is not None:
+                await self._check_transforms(config.transforms)
+            if subscription.topic_name is not None and config.export != subscription.config.export:
+                await self._check_topic_schema(subscription.topic_name, config)
             return await self._catalog.update_subscription(subscription, config)
 
         updated = await until_unchanged(name, attempt)
@@ -198,7 +221,7 @@ class Subscriptions:
         Pub/Sub: Pull, PullRequest.return_immediately.
         """
         check_max_messages(max_messages)
-        runtime = await self.runtime(name)
+        runtime = await self.runtime_to_pull(name)
         answer: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
         consumer = Consumer(
             answer.set_result,
@@ -237,7 +260,7 @@ class Subscriptions:
         """
         if not ack_ids:
             raise _no_ack_ids()
-        runtime = await self.runtime(name)
+        runtime = await self.runtime_to_pull(name)
         if not runtime.exactly_once:
             runtime.acknowledge(ack_ids)
             await self._commits.flushed()
@@ -260,13 +283,23 @@ class Subscriptions:
         check_modify_ack_deadline(ack_deadline_s)
         if not ack_ids:
             raise _no_ack_ids()
-        runtime = await self.runtime(name)
+        runtime = await self.runtime_to_pull(name)
         if not runtime.exactly_once:
             runtime.modify_ack_deadline(ack_ids, ack_deadline_s)
             return
         answer = runtime.modify_ack_deadline_exactly(ack_ids, ack_deadline_s)
         await self._commits.flushed()
         _raise_refused(answer)
+
+    async def runtime_to_pull(self, name: SubscriptionName) -> SubscriptionRuntime:
+        """The running subscription, for those who pull and acknowledge.
+
+        Raises what ``runtime`` does, and FailedPrecondition if a worker delivers its messages.
+        """
+        runtime = await self.runtime(name)
+        if runtime.subscription.config.worker is not None:
+            raise _not_pulled()
+        return runtime
 
     async def runtime(self, name: SubscriptionName, *, use: bool = True) -> SubscriptionRuntime:
         """The running subscription; started if need be. That counts as activity if it is ``use``.
@@ -400,6 +433,12 @@ class Subscriptions:
         for name in list(self._runtimes):
             self._close(name, error)
 
+    def _check(self, config: SubscriptionConfig, old: SubscriptionConfig | None = None) -> None:
+        """Raises InvalidArgument. What was accepted once does not block other changes."""
+        check_subscription(config, self._profile)
+        if config.push is not None and (old is None or config.push != old.push):
+            check_push(config.push, self._endpoints)
+
     def _tell_workers(self, subscription: Subscription) -> None:
         if self.workers is not None:
             self.workers.changed(subscription)
@@ -407,6 +446,15 @@ class Subscriptions:
     def _dismiss_worker(self, subscription: Subscription) -> None:
         if self.workers is not None:
             self.workers.gone(subscription.id)
+
+    async def _check_topic_schema(self, topic: TopicName, config: SubscriptionConfig) -> None:
+        """Pub/Sub: an export can only use the schema of a topic that has one."""
+        export = config.export
+        if export is None or export.avro is None or not export.avro.use_topic_schema:
+            return
+        if (await self._catalog.topic(topic)).config.schema_settings is None:
+            path = "cloud_storage_config.avro_config.use_topic_schema"
+            raise invalid_argument(f"{path}: the topic has no schema", field=path)
 
     # --- runtimes ----------------------------------------------------------------------------
 
@@ -472,7 +520,12 @@ class Subscriptions:
         if runtime is None or runtime.subscription.id != subscription.id:
             return
         if runtime.subscription.version <= subscription.version:
+            before = runtime.subscription
+            if subscription.config.worker != before.config.worker:
+                runtime.end_consumers(_not_pulled())
             runtime.use(subscription)
+            if before.config.transforms != subscription.config.transforms:
+                runtime.use_view(self._view_of(self._log, subscription))
 
     def _close(
         self,
@@ -506,6 +559,10 @@ def _raise_refused(answer: Confirmation) -> None:
 
 def _no_ack_ids() -> InvalidArgument:
     return InvalidArgument("You have not specified an ack ID in the request.", field="ack_ids")
+
+
+def _not_pulled() -> FailedPrecondition:
+    return FailedPrecondition("This method is not supported for this subscription type.")
 
 
 def _detached() -> FailedPrecondition:

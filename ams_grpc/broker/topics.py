@@ -6,10 +6,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ams_grpc.broker.catalog import Topic, TopicConfig
-from ams_grpc.broker.errors import Aborted
+from ams_grpc.broker.errors import Aborted, InvalidArgument, NotFound, already_exists
 from ams_grpc.broker.names import SnapshotName, SubscriptionName, TopicName
-from ams_grpc.broker.ports import Admitted, Appended, Catalog, Commits, Gate, Settled
+from ams_grpc.broker.ports import (
+    Admitted,
+    Appended,
+    Catalog,
+    Commits,
+    Gate,
+    Settled,
+    TransformCheck,
+)
 from ams_grpc.broker.rules import check_topic
+from ams_grpc.broker.schemas import SchemaCatalog, look_up
 from ams_grpc.broker.subscriptions import Subscriptions
 from ams_grpc.broker.updates import until_unchanged
 
@@ -23,17 +32,28 @@ class Topics:
         commits: Commits,
         subscriptions: Subscriptions,
         gate: Gate | None = None,
+        check_transforms: TransformCheck | None = None,
+        schemas: SchemaCatalog | None = None,
     ) -> None:
         self._catalog = catalog
         self._commits = commits
         self._subscriptions = subscriptions
         self._gate = gate
+        self._check_transforms = check_transforms
+        self._schemas = schemas
         # What publishers need to know of a topic. A stale one is found out by the commit.
         self._known: dict[TopicName, Topic] = {}
 
     async def create(self, name: TopicName, config: TopicConfig) -> Topic:
-        """Raises AlreadyExists, InvalidArgument."""
+        """Raises AlreadyExists, InvalidArgument; NotFound for its schema."""
         check_topic(config)
+        if config.transforms and self._check_transforms is not None:
+            await self._check_transforms(config.transforms)
+        try:
+            config = await self._with_schema(config)
+        except NotFound:
+            await self._refuse_existing(name)  # what is addressed is checked first
+            raise
         return await self._catalog.create_topic(name, config)
 
     async def get(self, name: TopicName) -> Topic:
@@ -43,14 +63,17 @@ class Topics:
     async def update(self, name: TopicName, change: Callable[[Topic], TopicConfig]) -> Topic:
         """Replace a topic's config by what ``change`` makes of it.
 
-        Raises NotFound and what ``change`` raises; it may be called again when the topic changes
-        meanwhile.
+        Raises NotFound (also for a new schema) and what ``change`` raises; it may be called again
+        when the topic changes meanwhile.
         """
 
         async def attempt() -> Topic:
             topic = await self._catalog.topic(name)
             config = change(topic)
             check_topic(config)
+            if config.transforms != topic.config.transforms and self._check_transforms is not None:
+                await self._check_transforms(config.transforms)
+            config = await self._with_schema(config, topic.config)
             return await self._catalog.update_topic(topic, config)
 
         topic = await until_unchanged(name, attempt)
@@ -101,7 +124,11 @@ class Topics:
                 topic = self._known[name] = await self._catalog.topic(name)
             admitted = Admitted(payload, count)
             if topic.config.is_gated and self._gate is not None:
-                admitted = await self._gate.admit(topic, payload, count)
+                try:
+                    admitted = await self._gate.admit(topic, payload, count)
+                except (InvalidArgument, NotFound):
+                    await self._raise_if_stale(topic)
+                    raise
                 if not admitted.count:
                     if settled is not None:
                         settled.then()
@@ -123,6 +150,32 @@ class Topics:
         """A project was renamed or deleted: its topics are not known by these names any more."""
         for name in [name for name in self._known if name.project == project]:
             del self._known[name]
+
+    async def _raise_if_stale(self, topic: Topic) -> None:
+        """Raises Aborted if a topic has changed: a refusal that rests on the old one is none."""
+        current = await self._catalog.topic(topic.name)
+        if current != topic:
+            self._known[topic.name] = current
+            raise Aborted("The topic has changed; try again.")
+
+    async def _refuse_existing(self, name: TopicName) -> None:
+        try:
+            await self._catalog.topic(name)
+        except NotFound:
+            return
+        raise already_exists(name)
+
+    async def _with_schema(
+        self, config: TopicConfig, stored: TopicConfig | None = None
+    ) -> TopicConfig:
+        """The config with its schema looked up, unless it stays as it was ``stored``."""
+        settings = config.schema_settings
+        if settings is None:
+            return config
+        before = stored.schema_settings if stored is not None else None
+        if before is not None and settings == before.asked_for:
+            return replace(config, schema_settings=before)
+        return replace(config, schema_settings=await look_up(self._schemas, settings))
 
     async def _changed(self, topic: Topic) -> None:
         self._known.pop(topic.name, None)

@@ -6,10 +6,18 @@ of the same log. The runtime reads windows, and asks no more than what is in the
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Final, Protocol
 
+from ams_grpc.broker.filters import AttributesOf, Filter
 from ams_grpc.broker.log import Batch, Log
+
+_RECENT_WINDOWS: Final = 4
+_RECENT_BYTES: Final = 1 << 20
+_SIFTED_AT_ONCE: Final = 20_000
+"""So many messages are looked at before the event loop gets its turn."""
 
 
 class Window(Protocol):
@@ -70,3 +78,83 @@ class PlainView:
 
     async def load(self, seq: int) -> int | None:
         return await self._log.load(self._topic_id, seq)
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A window that a view has made: messages that were published together, some left out."""
+
+    first_seq: int
+    publish_time_us: int
+    messages: Sequence[bytes | None]
+    failures: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def end_seq(self) -> int:
+        return self.first_seq + len(self.messages)
+
+    @property
+    def is_whole(self) -> bool:
+        return False
+
+
+class Recent:
+    """The windows that a view gave out last: a few, of few bytes, and always the very last one."""
+
+    def __init__(self) -> None:
+        self._windows: deque[tuple[Window, int]] = deque()
+        self._size = 0
+
+    def find(self, seq: int) -> Window | None:
+        """The window that holds ``seq``."""
+        for window, _ in self._windows:
+            if window.first_seq <= seq < window.end_seq:
+                return window
+        return None
+
+    def add(self, window: Window) -> None:
+        size = sum(len(message) for message in window.messages if message is not None)
+        self._windows.appendleft((window, size))
+        self._size += size
+        while len(self._windows) > 1 and (
+            len(self._windows) > _RECENT_WINDOWS or self._size > _RECENT_BYTES
+        ):
+            _, size = self._windows.pop()
+            self._size -= size
+
+
+class FilteredView:
+    """The messages whose attributes match a filter, as they are stored."""
+
+    def __init__(
+        self, log: Log, topic_id: int, selected: Filter, attributes_of: AttributesOf
+    ) -> None:
+        self._log = log
+        self._topic_id = topic_id
+        self._filter = selected
+        self._attributes_of = attributes_of
+        self._recent = Recent()
+        self._allowance = _SIFTED_AT_ONCE
+
+    def find(self, seq: int) -> Window | None:
+        window = self._recent.find(seq)
+        if window is None and self._allowance > 0:
+            batch = self._log.find(self._topic_id, seq)
+            if batch is not None:
+                window = self._sifted(batch)
+                self._recent.add(window)
+        return window
+
+    async def load(self, seq: int) -> int | None:
+        first: int | None = seq
+        if self._log.find(self._topic_id, seq) is None:
+            first = await self._log.load(self._topic_id, seq)
+        self._allowance = _SIFTED_AT_ONCE
+        return first
+
+    def _sifted(self, batch: Batch) -> Window:
+        self._allowance -= batch.end_seq - batch.first_seq
+        selected = self._filter.select(batch.messages, self._attributes_of)
+        if None not in selected:
+            return batch
+        return Stretch(batch.first_seq, batch.publish_time_us, selected)

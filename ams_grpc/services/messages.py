@@ -14,6 +14,7 @@ ReceivedMessage.ack_id 1, .message 2, .delivery_attempt 3; PullResponse and Stre
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -29,6 +30,7 @@ from ams_grpc.broker.errors import (
     too_small,
 )
 from ams_grpc.broker.names import TopicName
+from ams_grpc.broker.ports import Appended
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
 from ams_grpc.services.frame import parse
 
@@ -46,6 +48,8 @@ _CLIENTS_OWN: Final = "googclient_"  # official clients put their trace context 
 _TOPIC_TAG: Final = 0x0A
 _MESSAGES_TAG: Final = 0x12
 _ORDERING_KEY_TAG: Final = b"\x2a"
+_DATA_TAG: Final = b"\x0a"
+_MAX_SHIFT: Final = 63  # protobuf: ten bytes
 _MORE: Final = 0x80  # this bit of a varint's byte says that another byte follows
 
 
@@ -106,23 +110,35 @@ def _read_any(serialized: bytes) -> Published:
 def _count_plain(payload: bytes) -> int:
     """How many messages there are, if all have data and nothing else; -1 if not.
 
-    Messages of one size begin with the same bytes, and that is all that is compared.
+    Messages of one size begin with the same bytes, and that is all that is compared: at once, if
+    there are only such.
     """
-    starts_with = payload.startswith
-    head, stride = _NO_HEAD
+    head, stride = _plain_head(payload[:6])
+    if not stride:
+        return -1
+    count, rest = divmod(len(payload), stride)
+    if not rest and all(
+        payload[at::stride] == head[at : at + 1] * count for at in range(len(head))
+    ):
+        return count
+    return _count_plain_of_all_sizes(payload)
+
+
+def _count_plain_of_all_sizes(payload: bytes) -> int:
+    head, stride = b"", 0
     count = position = 0
     end = len(payload)
     while position < end:
-        if not starts_with(head, position):
+        if not stride or payload[position : position + len(head)] != head:
             head, stride = _plain_head(payload[position : position + 6])
-            if not starts_with(head, position):
+            if not stride or payload[position : position + len(head)] != head:
                 return -1
         position += stride
         count += 1
     return count if position == end else -1
 
 
-_NO_HEAD: Final = (b"\x00", 1)  # no field has the number 0, so nothing begins with this
+_NO_HEAD: Final = (b"", 0)
 
 
 @lru_cache(maxsize=4096)
@@ -174,7 +190,7 @@ def _check_messages(messages: Iterable[pb.PubsubMessage]) -> None:
     ordering_keys = set()
     for message in messages:
         if message.attributes:
-            _check_attributes(message.attributes)
+            check_attributes(message.attributes)
         elif not message.data:
             raise InvalidArgument("Some messages are empty", field="messages")
         ordering_keys.add(message.ordering_key)
@@ -190,7 +206,8 @@ def _check_messages(messages: Iterable[pb.PubsubMessage]) -> None:
         )
 
 
-def _check_attributes(attributes: Mapping[str, str]) -> None:
+def check_attributes(attributes: Mapping[str, str]) -> None:
+    """Pub/Sub: limits of attributes. Raises InvalidArgument."""
     if len(attributes) > MAX_ATTRIBUTES:
         raise invalid_argument(
             f"attributes: at most {MAX_ATTRIBUTES} per message", field="messages.attributes"
@@ -215,14 +232,43 @@ def _check_attributes(attributes: Mapping[str, str]) -> None:
             )
 
 
-def publish_response(first_seq: int, count: int) -> bytes:
-    """A serialized PublishResponse: the ids are the seqs."""
-    return b"".join([_ids(digits, seqs) for digits, seqs in _by_digits(first_seq, count)])
+def publish_response(appended: Appended, count: int) -> bytes:
+    """A serialized PublishResponse for ``count`` messages: the ids are the seqs.
+
+    Messages that transforms dropped get ids, too, which no message ever had or will have.
+    """
+    if appended.places is None:
+        return _ids(appended.first_seq, count)
+    ids = [_id_of_dropped() for _ in range(count)]
+    for seq, place in enumerate(appended.places, appended.first_seq):
+        ids[place] = str(seq)
+    return b"".join([b"\x0a%c%b" % (len(each), each.encode()) for each in ids])
 
 
-def _ids(digits: int, seqs: range) -> bytes:
-    head = f"\x0a{digits:c}"
-    return (head + head.join(map(str, seqs))).encode()
+def _id_of_dropped() -> str:
+    """39 digits out of 2**127 possibilities; a seq has 19 at most."""
+    return str(1 << 127 | secrets.randbits(127))
+
+
+def _ids(first_seq: int, count: int) -> bytes:
+    """The ``message_ids`` of consecutive seqs."""
+    parts = []
+    end = first_seq + count
+    while first_seq < end:
+        # A thousand ids that differ in their last three digits are joined in one go.
+        thousand, at = divmod(first_seq, 1000)
+        stop = min(end - first_seq + at, 1000)
+        if thousand:
+            front = b"%d" % thousand
+            head = b"\x0a%c%b" % (len(front) + 3, front)
+            parts.append(head + head.join(_LAST_DIGITS[at:stop]))
+        else:
+            parts += [b"\x0a%c%d" % (len(str(seq)), seq) for seq in range(at, stop)]
+        first_seq += stop - at
+    return b"".join(parts)
+
+
+_LAST_DIGITS: Final = tuple(b"%03d" % number for number in range(1000))
 
 
 def _by_digits(first_seq: int, count: int) -> list[tuple[int, range]]:
@@ -245,12 +291,7 @@ def decode(payload: bytes, first_seq: int, count: int, publish_time_us: int) -> 
 
     Implements ``ports.Decoder``.
     """
-    bodies = _split(payload)
-    if len(bodies) != count:
-        bodies = [
-            message.SerializeToString()
-            for message in pb.PublishRequest.FromString(payload).messages
-        ]
+    messages_alone = bodies(payload, count)
     seconds, micros = divmod(publish_time_us, 1_000_000)
     # Both parts are always written, so that they win over whatever the publisher wrote there.
     time = b"\x08%b\x10%b" % (_varint(seconds), _varint(micros * 1000))
@@ -258,7 +299,7 @@ def decode(payload: bytes, first_seq: int, count: int, publish_time_us: int) -> 
     messages: list[bytes] = []
     at = 0
     for digits, seqs in _by_digits(first_seq, count):
-        part = bodies[at : at + len(seqs)]
+        part = messages_alone[at : at + len(seqs)]
         at += len(seqs)
         messages += [
             b"%b\x1a%c%d%b" % (body, digits, seq, tail)
@@ -267,10 +308,19 @@ def decode(payload: bytes, first_seq: int, count: int, publish_time_us: int) -> 
     return messages
 
 
+def bodies(payload: bytes, count: int) -> list[bytes]:
+    """The ``count`` serialized PubsubMessages of a payload."""
+    found = _split(payload)
+    if len(found) == count:
+        return found
+    request = pb.PublishRequest.FromString(payload)
+    return [message.SerializeToString() for message in request.messages]
+
+
 def _split(payload: bytes) -> list[bytes]:
     """The entries of ``PublishRequest.messages``; none if there is anything else in between."""
-    bodies: list[bytes] = []
-    append = bodies.append
+    found: list[bytes] = []
+    append = found.append
     position, end = 0, len(payload)
     while position < end:
         if payload[position] != _MESSAGES_TAG:
@@ -283,7 +333,29 @@ def _split(payload: bytes) -> list[bytes]:
         stop = position + length
         append(payload[position:stop])
         position = stop
-    return bodies
+    return found
+
+
+def data_of(body: bytes) -> bytes:
+    """The data of a serialized PubsubMessage."""
+    if body.startswith(_DATA_TAG):
+        length, start = body[1], 2
+        if length & _MORE:
+            length, start = _read_varint(body, 1)
+        if start + length == len(body):
+            return body[start:]
+    data: bytes = pb.PubsubMessage.FromString(body).data
+    return data
+
+
+def payload_of(messages: Iterable[bytes]) -> bytes:
+    """A payload of serialized PubsubMessages: the opposite of ``bodies``."""
+    return b"".join([_entry_head(len(body)) + body for body in messages])
+
+
+@lru_cache(maxsize=4096)
+def _entry_head(size: int) -> bytes:
+    return b"\x12" + _varint(size)
 
 
 def ordering_key(message: bytes) -> str:
@@ -301,6 +373,11 @@ def annotated(message: bytes, attributes: Mapping[str, str]) -> bytes:
     """
     more = pb.PubsubMessage(attributes=attributes).SerializeToString()
     return b"\x12%b%b%b" % (_varint(len(message) + len(more)), message, more)
+
+
+def attributes_of(message: bytes) -> Mapping[str, str]:
+    """The attributes of a serialized PubsubMessage. Implements ``filters.AttributesOf``."""
+    return pb.PubsubMessage.FromString(message).attributes
 
 
 # --- acknowledging -------------------------------------------------------------------------------
@@ -366,7 +443,7 @@ def _varint(number: int) -> bytes:
 
 
 def _read_varint(data: bytes, position: int) -> tuple[int, int]:
-    """A number as protobuf writes it, and where it ends."""
+    """A number as protobuf writes it, and where it ends. IndexError: it does not end."""
     number = shift = 0
     while True:
         byte = data[position]
@@ -375,3 +452,5 @@ def _read_varint(data: bytes, position: int) -> tuple[int, int]:
         if not byte & _MORE:
             return number, position
         shift += 7
+        if shift > _MAX_SHIFT:  # or megabytes of these would become one number, bit by bit
+            raise IndexError

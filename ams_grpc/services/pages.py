@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Final, Self, TypeVar
 
@@ -42,6 +42,10 @@ class Page:
             raise out_of_bounds("page_size", page_size, 0, MAX_PAGE_SIZE)
         after = _read_token(kind, parent, page_token) if page_token else ""
         return cls(kind, parent, page_size or MAX_PAGE_SIZE, after)
+
+    def at_most(self, size: int) -> Self:
+        """The same page, or a shorter one."""
+        return replace(self, size=min(self.size, size))
 
     @property
     def limit(self) -> int:

@@ -7,12 +7,11 @@ refused what cannot be a record at all, with the path of the field.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
 
 from google.protobuf.message import Message
 
 from ams_grpc.broker.errors import Unimplemented, invalid_argument
-from ams_grpc.broker.names import SchemaName, TopicName
+from ams_grpc.broker.names import DELETED_SCHEMA, SchemaName, TopicName
 from ams_grpc.broker.policies import (
     AvroFormat,
     CompressionMode,
@@ -28,11 +27,10 @@ from ams_grpc.broker.policies import (
     StorageExport,
     Transform,
 )
+from ams_grpc.broker.rules import PUSH_VERSION, PUSH_VERSIONS
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
 from ams_grpc.pb.google.pubsub.v1 import schema_pb2
 from ams_grpc.services.time import duration_pb, duration_us
-
-DELETED_SCHEMA: Final = "_deleted-schema_"
 
 
 def not_supported(path: str, reason: str = "") -> Unimplemented:
@@ -60,21 +58,33 @@ def storage_policy_pb(policy: MessageStoragePolicy) -> pb.MessageStoragePolicy:
 
 
 def schema_settings(settings: pb.SchemaSettings) -> SchemaSettings:
-    """Raises InvalidArgument for what is no schema's name, or no encoding."""
-    if settings.encoding not in schema_pb2.Encoding.values():
-        raise invalid_argument("schema_settings.encoding", field="schema_settings.encoding")
-    name = schema_pb2.Encoding.Name(settings.encoding)
+    """Raises InvalidArgument for what is no schema's name.
+
+    That of a deleted schema is none either; but an update of something else hands it back.
+    """
+    is_deleted = settings.schema == DELETED_SCHEMA
     return SchemaSettings(
-        schema=SchemaName.parse(settings.schema),
-        encoding=Encoding.UNSPECIFIED if settings.encoding == 0 else Encoding(name),
+        schema=None if is_deleted else SchemaName.parse(settings.schema),
+        encoding=encoding(settings.encoding),
         first_revision_id=settings.first_revision_id,
         last_revision_id=settings.last_revision_id,
     )
 
 
+def encoding(number: int) -> Encoding:
+    """An unknown one counts as none."""
+    match number:
+        case schema_pb2.JSON:
+            return Encoding.JSON
+        case schema_pb2.BINARY:
+            return Encoding.BINARY
+        case _:
+            return Encoding.UNSPECIFIED
+
+
 def schema_settings_pb(settings: SchemaSettings) -> pb.SchemaSettings:
     return pb.SchemaSettings(
-        schema=str(settings.schema),
+        schema=DELETED_SCHEMA if settings.schema is None else str(settings.schema),
         encoding=settings.encoding or None,
         first_revision_id=settings.first_revision_id,
         last_revision_id=settings.last_revision_id,
@@ -93,9 +103,13 @@ def _transform(given: pb.MessageTransform) -> Transform:
     match given.WhichOneof("transform"):
         case "javascript_udf":
             udf = given.javascript_udf
-            return JavaScriptTransform(udf.function_name, udf.code, given.disabled)
+            return JavaScriptTransform(
+                udf.function_name, udf.code, disabled=given.disabled, enabled=given.enabled
+            )
         case "compression":
-            return CompressionTransform(_compression_mode(given.compression), given.disabled)
+            return CompressionTransform(
+                _compression_mode(given.compression), disabled=given.disabled, enabled=given.enabled
+            )
         case "ai_inference":
             raise not_supported(
                 "message_transforms.ai_inference", "it would need Google's Vertex AI"
@@ -126,16 +140,17 @@ def transforms_pb(given: Iterable[Transform]) -> list[pb.MessageTransform]:
 
 
 def _transform_pb(transform: Transform) -> pb.MessageTransform:
+    shown = pb.MessageTransform(disabled=transform.disabled, enabled=transform.enabled)
     match transform:
-        case JavaScriptTransform(function_name, code, disabled):
-            udf = pb.JavaScriptUDF(function_name=function_name, code=code)
-            return pb.MessageTransform(javascript_udf=udf, disabled=disabled)
-        case CompressionTransform(mode, disabled):
+        case JavaScriptTransform(function_name, code):
+            shown.javascript_udf.function_name = function_name
+            shown.javascript_udf.code = code
+        case CompressionTransform(mode):
             compression = pb.Compression(
-                compression_algorithm=pb.Compression.ZLIB,
-                compression_mode=str(mode),
+                compression_algorithm=pb.Compression.ZLIB, compression_mode=str(mode)
             )
-            return pb.MessageTransform(compression=compression, disabled=disabled)
+            shown.compression.CopyFrom(compression)
+    return shown
 
 
 # --- of subscriptions ---------------------------------------------------------------------------
@@ -174,16 +189,21 @@ def dead_letter_policy_pb(policy: DeadLetterPolicy) -> pb.DeadLetterPolicy:
     )
 
 
-_DEFAULT_ATTRIBUTES: Final = {"x-goog-version": "v1"}
+def push_config(config: pb.PushConfig, before: PushConfig | None = None) -> PushConfig | None:
+    """Pub/Sub: without an endpoint, subscribers pull; whatever else is set then means nothing.
 
-
-def push_config(config: pb.PushConfig) -> PushConfig | None:
-    """Pub/Sub: without an endpoint, subscribers pull; whatever else is set then means nothing."""
+    A version that is not given stays as it was ``before``, which at first is v1.
+    """
     if not config.push_endpoint:
         return None
+    version = (
+        PUSH_VERSIONS[0]
+        if before is None
+        else before.attributes.get(PUSH_VERSION, PUSH_VERSIONS[0])
+    )
     return PushConfig(
         endpoint=config.push_endpoint,
-        attributes=dict(config.attributes) or _DEFAULT_ATTRIBUTES,
+        attributes={PUSH_VERSION: version} | dict(config.attributes),
         oidc_token=(
             OidcToken(config.oidc_token.service_account_email, config.oidc_token.audience)
             if config.HasField("oidc_token")

@@ -24,7 +24,7 @@ class Publisher:
     @raw(read_publish)
     async def Publish(self, read: Published, _context: Context) -> bytes:
         appended = await self._topics.publish(read.topic, read.payload, read.count)
-        return publish_response(appended.first_seq, read.count)
+        return publish_response(appended, read.count)
 
     async def CreateTopic(self, request: pb.Topic, _context: Context) -> pb.Topic:
         name = TopicName.parse(request.name)

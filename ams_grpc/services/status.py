@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 import grpc
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo  # type: ignore[import-untyped]
+from google.rpc.error_details_pb2 import (  # type: ignore[import-untyped]
+    BadRequest,
+    ErrorInfo,
+)
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 
 from ams_grpc.broker import errors
@@ -18,6 +21,7 @@ _CODES: Final[dict[type[BaseException], grpc.StatusCode]] = {
     errors.NotFound: grpc.StatusCode.NOT_FOUND,
     errors.AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
     errors.FailedPrecondition: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.ResourceExhausted: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.Unimplemented: grpc.StatusCode.UNIMPLEMENTED,
     errors.Aborted: grpc.StatusCode.ABORTED,
     errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
@@ -27,6 +31,7 @@ _CODES: Final[dict[type[BaseException], grpc.StatusCode]] = {
 }
 
 _DETAILS: Final = "grpc-status-details-bin"
+_DOMAIN: Final = "pubsub.googleapis.com"
 _MAX_TEXT_BYTES: Final = 1_000
 
 
@@ -39,35 +44,29 @@ def code_of(error: BaseException) -> grpc.StatusCode:
 def status_of(error: BaseException) -> tuple[grpc.StatusCode, str, Metadata]:
     """Code, text and trailing metadata for an error.
 
-    The metadata names the request field at fault, if the error does. The text of an unforeseen
-    error stays inside.
+    The metadata has what the error says beside its text: a reason for programs, the request field
+    at fault. The text of an unforeseen error stays inside.
     """
     code = code_of(error)
     if not isinstance(error, errors.BrokerError) or code is grpc.StatusCode.INTERNAL:
         return code, "internal error", ()
-    if isinstance(error, errors.AckIdsRefused):
-        return code, error.message, _ack_ids_refused(code, error)
     text = _shorten(error.message)
-    return code, text, _details(code, text, error.field) if error.field else ()
+    return code, text, _details(code, text, error)
 
 
-def _details(code: grpc.StatusCode, text: str, field: str) -> Metadata:
-    """What ``google.rpc`` clients read: the same status, with the violation of one field."""
+def _details(code: grpc.StatusCode, text: str, error: errors.BrokerError) -> Metadata:
+    """What ``google.rpc`` clients read: the same status, with an ErrorInfo first if there is one."""
     number, _ = code.value
     status = Status(code=number, message=text)
-    violation = BadRequest.FieldViolation(field=field, description=text)
-    status.details.add().Pack(BadRequest(field_violations=[violation]))
-    return ((_DETAILS, status.SerializeToString()),)
-
-
-def _ack_ids_refused(code: grpc.StatusCode, error: errors.AckIdsRefused) -> Metadata:
-    """Clients compare code and text with those outside, and read the first detail."""
-    number, _ = code.value
-    status = Status(code=number, message=error.message)
-    info = ErrorInfo(reason="EXACTLY_ONCE_ACKID_FAILURE", domain="pubsub.googleapis.com")
-    info.metadata.update(error.refused)
-    status.details.add().Pack(info)
-    return ((_DETAILS, status.SerializeToString()),)
+    if error.info is not None:
+        metadata = {key: _shorten(value) for key, value in error.info.metadata.items()}
+        status.details.add().Pack(
+            ErrorInfo(reason=error.info.reason, domain=_DOMAIN, metadata=metadata)
+        )
+    if error.field:
+        violation = BadRequest.FieldViolation(field=error.field, description=text)
+        status.details.add().Pack(BadRequest(field_violations=[violation]))
+    return ((_DETAILS, status.SerializeToString()),) if status.details else ()
 
 
 def _shorten(text: str) -> str:

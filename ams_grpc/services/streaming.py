@@ -62,7 +62,7 @@ class PullStream:
             raise InvalidArgument("first message must set subscription")
         request = _parse(first)
         name = SubscriptionName.parse(_check_first(request))
-        runtime = await self._subscriptions.runtime(name)
+        runtime = await self._subscriptions.runtime_to_pull(name)
         consumer = Consumer(
             self._send,
             self._end,

@@ -129,10 +129,10 @@ class Subscriber:
         self, request: pb.ModifyPushConfigRequest, _context: Context
     ) -> Empty:
         name = SubscriptionName.parse(request.subscription)
-        push = policies.push_config(request.push_config)
 
         def change(subscription: Subscription) -> SubscriptionConfig:
-            return replace(subscription.config, push=push)
+            config = subscription.config
+            return replace(config, push=policies.push_config(request.push_config, config.push))
 
         await self._subscriptions.update(name, change)
         return Empty()

@@ -28,6 +28,7 @@ from ams_grpc.storage import records
 from ams_grpc.storage.clock import WallClock
 from ams_grpc.storage.commit import GroupCommit
 from ams_grpc.storage.reading import Readers
+from ams_grpc.storage.schemas import hold_schema, schema_of
 from ams_grpc.storage.tables import (
     ack_chunks,
     cursors,
@@ -57,10 +58,12 @@ class SqlCatalog:
             "project": name.project,
             "version": 1,
             "config": records.topic_config_text(config),
+            "schema_id": schema_of(config),
             "created_us": self._clock.now_us(),
         }
 
         def create(connection: Connection) -> Topic:
+            hold_schema(config, connection)
             return Topic(_insert(connection, topics, row, name), name, 1, config)
 
         return await self._commits.run(create)
@@ -70,10 +73,19 @@ class SqlCatalog:
         change = (
             update(topics)
             .where(*_is_version(topics, topic), topics.c.name.is_not(None))
-            .values(version=changed.version, config=records.topic_config_text(config))
+            .values(
+                version=changed.version,
+                config=records.topic_config_text(config),
+                schema_id=schema_of(config),
+            )
         )
-        await self._commits.run(partial(_change_one, change))
-        return changed
+
+        def apply(connection: Connection) -> Topic:
+            hold_schema(config, connection)
+            _change_one(change, connection)
+            return changed
+
+        return await self._commits.run(apply)
 
     async def delete_topic(self, topic: Topic) -> None:
         """The row stays while subscriptions, snapshots or messages need it; upkeep removes it."""
@@ -160,6 +172,10 @@ class SqlCatalog:
 
         def apply(connection: Connection) -> Subscription:
             _change_one(change, connection)
+            if not config.exactly_once:
+                connection.execute(
+                    delete(leases).where(leases.c.subscription_id == subscription.id)
+                )
             return _subscription(subscription.id, connection)
 
         return await self._commits.run(apply)

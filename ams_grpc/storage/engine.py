@@ -20,6 +20,7 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import NullPool, QueuePool
 
 from ams_grpc.storage.errors import DatabaseInUseError, UnsupportedDatabaseError
+from ams_grpc.storage.segments import Segments
 
 READERS: Final = 3
 """Threads that read, and so connections that read."""
@@ -46,13 +47,21 @@ _POSTGRES_DEFAULTS: Final = {
 class Database:
     """An open database: ``writer`` makes connections that write, ``readers`` has those that read.
 
-    Nothing is connected before it is needed.
+    Nothing is connected before it is needed. ``segments``: where SQLite keeps large payloads.
     """
 
-    def __init__(self, url: URL, writer: Engine, readers: Engine, lock: FileLock | None) -> None:
+    def __init__(
+        self,
+        url: URL,
+        writer: Engine,
+        readers: Engine,
+        lock: FileLock | None = None,
+        segments: Segments | None = None,
+    ) -> None:
         self.url = url
         self.writer = writer
         self.readers = readers
+        self.segments = segments
         self._lock = lock
 
     @property
@@ -159,7 +168,7 @@ def _connect_sqlite(url: URL, *, exclusive: bool) -> Database:
     event.listen(writer, "connect", _open_sqlite_writer)
     event.listen(writer, "begin", _begin_immediate)
     event.listen(readers, "connect", _open_sqlite_reader)
-    return Database(url, writer, readers, lock)
+    return Database(url, writer, readers, lock, Segments(path))
 
 
 def _open_sqlite_writer(dbapi: sqlite3.Connection, _record: object) -> None:
@@ -232,7 +241,7 @@ def _connect_postgres(url: URL) -> Database:
         hide_parameters=True,
     )
     event.listen(writer, "connect", _open_postgres_writer)
-    return Database(url, writer, readers, None)
+    return Database(url, writer, readers)
 
 
 def _open_postgres_writer(dbapi: Any, _record: object) -> None:

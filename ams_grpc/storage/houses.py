@@ -10,9 +10,9 @@ from sqlalchemy import Connection, Table, delete, func, literal, select, update
 
 from ams_grpc.broker.names import SchemaName, TopicName
 from ams_grpc.storage import records
-from ams_grpc.storage.tables import snapshots, subscriptions, topics
+from ams_grpc.storage.tables import schemas, snapshots, subscriptions, topics
 
-_NAMED: Final = (topics, subscriptions, snapshots)
+_NAMED: Final = (topics, subscriptions, snapshots, schemas)
 
 
 def move(old: str, new: str, connection: Connection) -> Sequence[int]:
@@ -40,6 +40,13 @@ def clear(project: str, connection: Connection) -> Sequence[int]:
     ids = _subscription_ids(project, connection)
     connection.execute(delete(subscriptions).where(subscriptions.c.project == project))
     connection.execute(delete(snapshots).where(snapshots.c.project == project))
+    gone = select(schemas.c.id).where(schemas.c.project == project)
+    connection.execute(  # as the deletion of a single schema: topics that use it may be elsewhere
+        update(topics)
+        .where(topics.c.schema_id.in_(gone))
+        .values(schema_id=None, version=topics.c.version + 1)
+    )
+    connection.execute(delete(schemas).where(schemas.c.project == project))
     connection.execute(
         # As the deletion of a single topic: the rest is left to upkeep.
         update(topics)

@@ -16,13 +16,19 @@ from ams_grpc.broker.errors import Aborted
 from ams_grpc.broker.iam import NO_POLICY_ETAG, Binding, Policy
 from ams_grpc.storage.commit import GroupCommit
 from ams_grpc.storage.reading import Readers
-from ams_grpc.storage.tables import snapshot_policies, subscription_policies, topic_policies
+from ams_grpc.storage.tables import (
+    schema_policies,
+    snapshot_policies,
+    subscription_policies,
+    topic_policies,
+)
 
 _BINDINGS: Final = TypeAdapter(tuple[Binding, ...])
 _TABLES: Final[Mapping[str, Table]] = {
     "topics": topic_policies,
     "subscriptions": subscription_policies,
     "snapshots": snapshot_policies,
+    "schemas": schema_policies,
 }
 
 

@@ -9,9 +9,11 @@ from typing import Any, Final
 from sqlalchemy import Connection, Select, func, select
 from sqlalchemy.sql import ColumnElement
 
+from ams_grpc.broker.errors import StorageUnavailable
 from ams_grpc.broker.ports import StoredBatch
 from ams_grpc.storage.clock import WallClock
 from ams_grpc.storage.reading import Readers
+from ams_grpc.storage.segments import Place, Segments
 from ams_grpc.storage.tables import batches, snapshots, topics
 
 _ROWS: Final = 1000
@@ -19,12 +21,15 @@ _ROWS: Final = 1000
 
 
 class SqlLogReader:
-    def __init__(self, readers: Readers, clock: WallClock) -> None:
+    def __init__(
+        self, readers: Readers, clock: WallClock, segments: Segments | None = None
+    ) -> None:
         self._readers = readers
         self._clock = clock
+        self._segments = segments
 
     async def read(self, topic_id: int, seq: int, max_bytes: int) -> Sequence[StoredBatch]:
-        return await self._readers.run(partial(_read, topic_id, seq, max_bytes))
+        return await self._readers.run(partial(_read, self._segments, topic_id, seq, max_bytes))
 
     async def next_seq(self, topic_id: int) -> int:
         return await self._readers.run(partial(next_seq, topic_id))
@@ -90,10 +95,18 @@ def sizes_from(topic_id: int, seq: int, limit: int) -> Select[int, int, int, int
     )
 
 
-def payloads_between(topic_id: int, first: int, last: int) -> Select[int, int, int, bytes]:
+def payloads_between(topic_id: int, first: int, last: int) -> Select[Any]:
     """The batches whose first seqs lie from ``first`` to ``last``."""
     return (
-        select(batches.c.first_seq, batches.c.count, batches.c.publish_time_us, batches.c.payload)
+        select(
+            batches.c.first_seq,
+            batches.c.count,
+            batches.c.publish_time_us,
+            batches.c.byte_size,
+            batches.c.payload,
+            batches.c.segment,
+            batches.c.segment_offset,
+        )
         .where(batches.c.topic_id == topic_id, batches.c.first_seq.between(first, last))
         .order_by(batches.c.first_seq)
     )
@@ -111,7 +124,10 @@ def _start(topic_id: int, seq: int) -> ColumnElement[Any]:
     return func.coalesce(earlier, seq)
 
 
-def _read(topic_id: int, seq: int, max_bytes: int, connection: Connection) -> Sequence[StoredBatch]:
+def _read(
+    segments: Segments | None, topic_id: int, seq: int, max_bytes: int, connection: Connection
+) -> Sequence[StoredBatch]:
+    missing = None
     while True:
         sizes = connection.execute(sizes_from(topic_id, seq, _ROWS)).all()
         if sizes and sizes[0].first_seq + sizes[0].count <= seq:
@@ -125,11 +141,29 @@ def _read(topic_id: int, seq: int, max_bytes: int, connection: Connection) -> Se
                 break
             last = row.first_seq
         rows = connection.execute(payloads_between(topic_id, sizes[0].first_seq, last)).all()
-        if rows:  # else: deleted since they were measured; look again
-            return [
-                StoredBatch(topic_id, first_seq, count, publish_time_us, payload)
-                for first_seq, count, publish_time_us, payload in rows
-            ]
+        try:
+            if rows:  # else: deleted since they were measured; look again
+                return [_stored(segments, topic_id, *row) for row in rows]
+        except FileNotFoundError as error:  # deleted since, or moved; look again
+            if error.filename == missing:
+                raise StorageUnavailable(f"{missing} is missing") from error
+            missing = error.filename
+
+
+def _stored(
+    segments: Segments | None,
+    topic_id: int,
+    first_seq: int,
+    count: int,
+    publish_time_us: int,
+    byte_size: int,
+    payload: bytes,
+    segment: int | None,
+    offset: int | None,
+) -> StoredBatch:
+    if segments is not None and segment is not None and offset is not None:
+        payload = segments.read(Place(segment, offset), byte_size)
+    return StoredBatch(topic_id, first_seq, count, publish_time_us, payload)
 
 
 def _publish_time_us(topic_id: int, seq: int, connection: Connection) -> int | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from array import array
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Final, TypeVar
 
@@ -72,8 +73,11 @@ def seqs(stored: bytes) -> list[int]:
 
 
 def topic(row: Row[Any]) -> Topic:
-    """From the columns id, name, version, config of a topic that is not deleted."""
-    return Topic(row.id, stored_name(TopicName, row.name), row.version, topic_config(row.config))
+    """From the columns id, name, version, config, schema_id of a topic that is not deleted."""
+    config = topic_config(row.config)
+    if config.schema_settings is not None and row.schema_id is None:
+        config = replace(config, schema_settings=replace(config.schema_settings, schema=None))
+    return Topic(row.id, stored_name(TopicName, row.name), row.version, config)
 
 
 def subscription(row: Row[Any]) -> Subscription:

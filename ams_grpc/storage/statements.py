@@ -15,6 +15,7 @@ from sqlalchemy import (
     Dialect,
     LargeBinary,
     Table,
+    and_,
     bindparam,
     case,
     delete,
@@ -69,6 +70,7 @@ class HotStatements:
         self.insert_batch = self._compile(
             insert(batches),
             "topic_id", "first_seq", "count", "publish_time_us", "byte_size", "payload",
+            "segment", "segment_offset",
         )  # fmt: skip
 
         # A subscription that is gone has no cursor: these match no row, and nothing is left over.
@@ -103,12 +105,17 @@ class HotStatements:
             self._put(ack_chunks, {"chunk_no": number, "bits": data}),
             "chunk_no", "bits", "of_subscription",
         )  # fmt: skip
+        of_cursor = ack_chunks.c.subscription_id == cursors.c.subscription_id
+        is_number = ack_chunks.c.chunk_no == bindparam("no", type_=number)
         self.read_chunk = self._compile(
-            select(ack_chunks.c.bits).where(
-                ack_chunks.c.subscription_id == subscription_id,
-                ack_chunks.c.chunk_no == bindparam("no", type_=number),
+            select(ack_chunks.c.bits)
+            .select_from(cursors.outerjoin(ack_chunks, and_(of_cursor, is_number)))
+            .where(
+                cursors.c.subscription_id == subscription_id,
+                cursors.c.epoch == bindparam("of_epoch", type_=number),
+                cursors.c.floor <= bindparam("seq", type_=number),
             ),
-            "of_subscription", "no",
+            "no", "of_subscription", "of_epoch", "seq",
         )  # fmt: skip
         self.put_failures = self._compile(
             self._put(failures, {"seq": number, "count": number}), "seq", "count", "of_subscription"
@@ -224,17 +231,17 @@ class HotStatements:
             if rows:
                 cursor.executemany(statement, rows)
 
-    def mark_done(self, cursor: Any, subscription_id: int, seq: int) -> None:
-        """Set one bit of a stored chunk. The row's lock is the cursor's: one node has it."""
+    def mark_done(self, cursor: Any, subscription_id: int, epoch: int, seq: int) -> None:
+        """Set one bit of a stored chunk, unless the cursor has another epoch, or is beyond it."""
         number = seq >> 13
-        row = cursor.execute(self.read_chunk, (subscription_id, number)).fetchone()
-        bits = bytes(row[0]) if row is not None else bytes(CHUNK_SEQS // 8)
-        cursor.execute(self.put_chunk, (number, with_bit(bits, seq), subscription_id))
+        row = cursor.execute(self.read_chunk, (number, subscription_id, epoch, seq)).fetchone()
+        if row is not None:
+            cursor.execute(self.put_chunk, (number, with_bit(row[0], seq), subscription_id))
 
 
-def with_bit(bits: bytes, seq: int) -> bytes:
-    """A chunk's bits with that of ``seq`` set."""
-    changed = bytearray(bits)
+def with_bit(bits: bytes | None, seq: int) -> bytes:
+    """A chunk's bits, if there are any, with that of ``seq`` set."""
+    changed = bytearray(CHUNK_SEQS // 8 if bits is None else bits)
     bit = seq & (CHUNK_SEQS - 1)
     changed[bit >> 3] |= 1 << (bit & 7)
     return bytes(changed)

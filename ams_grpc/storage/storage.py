@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, insert, select
+from sqlalchemy.exc import IntegrityError
 
+from ams_grpc.broker.errors import AlreadyExists
 from ams_grpc.storage.accounts import SqlAccounts
 from ams_grpc.storage.catalog import SqlCatalog
 from ams_grpc.storage.clock import WallClock
@@ -19,6 +23,7 @@ from ams_grpc.storage.iam import SqlPolicies
 from ams_grpc.storage.log import SqlLogReader
 from ams_grpc.storage.migrate import prepare
 from ams_grpc.storage.reading import Readers
+from ams_grpc.storage.schemas import SqlSchemas
 from ams_grpc.storage.tables import meta
 from ams_grpc.storage.threads import Threads
 from ams_grpc.storage.upkeep import Upkeep
@@ -33,6 +38,7 @@ class Storage:
     commits: GroupCommit
     catalog: SqlCatalog
     policies: SqlPolicies
+    schemas: SqlSchemas
     accounts: SqlAccounts
     log: SqlLogReader
     upkeep: Upkeep
@@ -44,6 +50,21 @@ class Storage:
         await self.readers.run(_server_secret, PING_TIMEOUT_S)
         if not self.commits.is_available:
             raise unavailable()
+
+    async def secret(self, name: str, make: Callable[[], bytes]) -> bytes:
+        """A secret of the service: made at its first use, then the same for ever, on all nodes.
+
+        ``make`` runs on a thread. Raises StorageUnavailable.
+        """
+        found = await self.readers.run(partial(_value, name))
+        if found is None:
+            made = await asyncio.to_thread(make)
+            with suppress(AlreadyExists):  # another node was faster
+                await self.commits.run(partial(_put, name, made))
+            found = await self.readers.run(partial(_value, name))
+        if found is None:
+            raise unavailable()
+        return found
 
 
 @asynccontextmanager
@@ -65,9 +86,10 @@ async def open_storage(address: str, clock: WallClock, **options: Any) -> AsyncI
             commits=commits,
             catalog=SqlCatalog(readers, commits, clock),
             policies=SqlPolicies(readers, commits),
+            schemas=SqlSchemas(readers, commits, clock),
+            log=SqlLogReader(readers, clock, database.segments),
+            upkeep=Upkeep(readers, commits, database.segments),
             accounts=SqlAccounts(readers, commits),
-            log=SqlLogReader(readers, clock),
-            upkeep=Upkeep(readers, commits),
             server_secret=await readers.run(_server_secret),
             readers=readers,
         )
@@ -76,3 +98,16 @@ async def open_storage(address: str, clock: WallClock, **options: Any) -> AsyncI
 def _server_secret(connection: Connection) -> bytes:
     query = select(meta.c.value).where(meta.c.key == "server_secret")
     return bytes(connection.execute(query).scalar_one())
+
+
+def _value(key: str, connection: Connection) -> bytes | None:
+    found = connection.execute(select(meta.c.value).where(meta.c.key == key)).scalar()
+    return None if found is None else bytes(found)
+
+
+def _put(key: str, value: bytes, connection: Connection) -> None:
+    """Raises AlreadyExists."""
+    try:
+        connection.execute(insert(meta), {"key": key, "value": value})
+    except IntegrityError:
+        raise AlreadyExists(key) from None

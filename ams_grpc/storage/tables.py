@@ -21,7 +21,9 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    UniqueConstraint,
     false,
+    text,
 )
 from sqlalchemy.types import TypeEngine
 
@@ -59,7 +61,37 @@ meta: Final = Table(
     Column("key", NAME, primary_key=True),
     Column("value", LargeBinary, nullable=False),
 )
-"""``server_secret``: 32 random bytes, for ever. ``alive_us``: when the service last ran."""
+"""``server_secret``: 32 random bytes, for ever. ``alive_us``: when the service last ran.
+
+Other secrets are made when they are first needed (``Storage.secret``).
+"""
+
+schemas: Final = Table(
+    "schemas",
+    metadata,
+    _id(),
+    Column("name", NAME, nullable=False, unique=True),
+    Column("project", NAME, nullable=False),
+    Column("type", NAME, nullable=False),
+    _number("version"),
+    _number("created_us"),
+    Index(None, "project", "name"),
+    sqlite_autoincrement=True,
+)
+
+schema_revisions: Final = Table(
+    "schema_revisions",
+    metadata,
+    _id(),  # the revision's number: grows, and is never used twice
+    _number("schema_id", ForeignKey("schemas.id", ondelete="CASCADE")),
+    Column("revision_id", NAME, nullable=False),
+    _number("created_us"),
+    Column("root", NAME, nullable=False),
+    Column("definition", LargeBinary, nullable=False),  # text as it came, in UTF-8
+    Column("compiled", LargeBinary, nullable=False),
+    UniqueConstraint("schema_id", "revision_id"),
+    sqlite_autoincrement=True,
+)
 
 topics: Final = Table(
     "topics",
@@ -74,6 +106,8 @@ topics: Final = Table(
     _counter("last_publish_us"),
     _counter("byte_count"),  # of all that was ever published
     _number("created_us"),
+    # The schema in its settings; NULL once that is deleted. No foreign key: see storage.schemas.
+    Column("schema_id", NUMBER, index=True),
     Index(None, "project", "name"),
     sqlite_autoincrement=True,
 )
@@ -161,9 +195,19 @@ batches: Final = Table(
     _number("count"),
     _number("publish_time_us"),
     _number("byte_size"),
-    Column("payload", LargeBinary, nullable=False),  # last: what precedes it is read without it
+    Column("payload", LargeBinary, nullable=False),  # what precedes it is read without it
+    # Where a large payload is; then ``payload`` is empty. See storage.segments.
+    Column("segment", NUMBER),
+    Column("segment_offset", NUMBER),
     CheckConstraint("count > 0", name="count"),
     Index(None, "topic_id", "publish_time_us", "first_seq"),
+    Index(
+        None,
+        "segment",
+        "segment_offset",
+        sqlite_where=text("segment IS NOT NULL"),
+        postgresql_where=text("segment IS NOT NULL"),
+    ),
 )
 
 snapshots: Final = Table(
@@ -211,6 +255,7 @@ def _policies_of(resources: Table) -> Table:
 topic_policies: Final = _policies_of(topics)
 subscription_policies: Final = _policies_of(subscriptions)
 snapshot_policies: Final = _policies_of(snapshots)
+schema_policies: Final = _policies_of(schemas)
 
 # --- accounts ------------------------------------------------------------------------------------
 # Who did something is kept as a uuid, which may be that of a user who is gone.

@@ -39,6 +39,8 @@ from ams_grpc.storage.catalog import subscription_rows
 from ams_grpc.storage.commit import GroupCommit
 from ams_grpc.storage.log import first_batch_at, lowest_floor, replay_limit
 from ams_grpc.storage.reading import Readers
+from ams_grpc.storage.segment_rows import free
+from ams_grpc.storage.segments import Segments
 from ams_grpc.storage.tables import batches, cursors, meta, snapshots, subscriptions, topics
 
 T = TypeVar("T")
@@ -75,9 +77,12 @@ class Backlog:
 
 
 class Upkeep:
-    def __init__(self, readers: Readers, commits: GroupCommit) -> None:
+    def __init__(
+        self, readers: Readers, commits: GroupCommit, segments: Segments | None = None
+    ) -> None:
         self._readers = readers
         self._commits = commits
+        self._segments = segments
 
     # --- retention -------------------------------------------------------------------------------
 
@@ -94,7 +99,11 @@ class Upkeep:
 
         At most ``max_rows``, and 16 MiB or one batch: call it again until it returns 0.
         """
-        return await self._commits.run(partial(_purge, topic_id, now_us, max_rows))
+        segments = self._segments
+        rows, freed = await self._commits.run(partial(_purge, segments, topic_id, now_us, max_rows))
+        if segments is not None and freed:
+            await self._commits.run(lambda _connection: segments.remove(freed))
+        return rows
 
     async def forget_deleted_topics(self) -> int:
         """Remove deleted topics that nothing refers to any more; how many it were."""
@@ -119,6 +128,10 @@ class Upkeep:
         What a snapshot of the topic holds has not expired.
         """
         return await self._by_page(subscriptions, partial(_expired_floors, now_us))
+
+    async def filtered_backlogs(self) -> Sequence[SubscriptionName]:
+        """The attached subscriptions with a filter whose floor is not at their topic's end."""
+        return await self._by_page(subscriptions, _filtered_backlogs)
 
     # --- expiration of subscriptions ---------------------------------------------------------------
 
@@ -230,28 +243,34 @@ def _is_within(period_us: int | None, publish_time_us: int | None, now_us: int) 
     )
 
 
-def _purge(topic_id: int, now_us: int, max_rows: int, connection: Connection) -> int:
+def _purge(
+    segments: Segments | None, topic_id: int, now_us: int, max_rows: int, connection: Connection
+) -> tuple[int, list[int]]:
+    """How many rows were deleted, and which segments are free now."""
     # The lock keeps other nodes from creating a subscription or snapshot that this would miss.
     topic = connection.execute(
         select(topics).where(topics.c.id == topic_id).with_for_update()
     ).one_or_none()
     if topic is None:
-        return 0
+        return 0, []
     needed = _needed(topic, now_us, connection)
     candidates = connection.execute(
-        select(batches.c.first_seq, batches.c.count, batches.c.byte_size)
+        select(batches.c.first_seq, batches.c.count, batches.c.byte_size, batches.c.segment)
         .where(batches.c.topic_id == topic_id, batches.c.first_seq >= topic.first_seq)
         .order_by(batches.c.first_seq)
         .limit(max_rows)
     ).all()
     rows = size = 0
     end = topic.first_seq
-    for first_seq, count, byte_size in candidates:
+    touched = set()
+    for first_seq, count, byte_size, segment in candidates:
         size += byte_size
         if first_seq + count > needed or (rows and size > PURGE_BYTES):
             break
         rows += 1
         end = first_seq + count
+        if segment is not None:
+            touched.add(segment)
     if rows:
         connection.execute(
             delete(batches).where(
@@ -260,7 +279,7 @@ def _purge(topic_id: int, now_us: int, max_rows: int, connection: Connection) ->
             )
         )
         connection.execute(update(topics).where(topics.c.id == topic_id).values(first_seq=end))
-    return rows
+    return rows, [] if segments is None else free(segments, touched, connection)
 
 
 def _needed(topic: Row[Any], now_us: int, connection: Connection) -> int:
@@ -430,7 +449,9 @@ def _inactive(
     ]
     if not found:
         return []
-    rows = connection.execute(subscription_rows().where(subscriptions.c.id.in_(found)))
+    rows = connection.execute(
+        subscription_rows().where(subscriptions.c.id.in_(found)).order_by(subscriptions.c.id)
+    )
     return [
         records.subscription(row)
         for row in rows
@@ -458,6 +479,25 @@ def _resume(now_us: int, connection: Connection) -> None:
             update(subscriptions).values(active_at_us=case((later > now_us, now_us), else_=later))
         )
     _write_alive(now_us, connection)
+
+
+def _filtered_backlogs(
+    on_page: ColumnElement[bool], connection: Connection
+) -> Iterable[SubscriptionName]:
+    query = (
+        select(subscriptions.c.name, subscriptions.c.config)
+        .select_from(subscriptions.join(topics).join(cursors))
+        .where(
+            on_page,
+            subscriptions.c.detached.is_(False),
+            cursors.c.floor < topics.c.next_seq,
+        )
+    )
+    return [
+        records.stored_name(SubscriptionName, name)
+        for name, config in connection.execute(query)
+        if records.subscription_config(config).filter
+    ]
 
 
 def _backlogs(connection: Connection) -> Sequence[Backlog]:

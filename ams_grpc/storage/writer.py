@@ -17,6 +17,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import groupby
 from time import perf_counter
 from typing import Any, Final
@@ -33,7 +34,9 @@ from ams_grpc.storage.failures import (
     is_unavailable,
     unavailable,
 )
-from ams_grpc.storage.statements import HotStatements, with_bit
+from ams_grpc.storage.segment_rows import last_segment, segment_end
+from ams_grpc.storage.segments import LARGE_BYTES
+from ams_grpc.storage.statements import HotStatements, Parameters, with_bit
 
 ROW_BYTES: Final = 1 << 20
 """About how large a row of several publishes gets. One that is larger has a row to itself."""
@@ -146,6 +149,7 @@ class Writer:
         self._database = database
         self._clock = clock
         self._hot = HotStatements(database.writer.dialect)
+        self._segments = database.segments
         self._connection: Connection | None = None
         self._committing = False
         self._cleared: dict[int, int] = {}  # subscription id -> no chunk below is stored
@@ -168,6 +172,8 @@ class Writer:
 
     def close(self) -> None:
         connection, self._connection = self._connection, None
+        if self._segments is not None:
+            self._segments.abandon()
         if connection is not None:
             try:
                 discard(connection)
@@ -241,11 +247,16 @@ class Writer:
     def _transact(self, group: Group) -> list[StoredBatch]:
         """One transaction. When it returns, it is committed."""
         connection = self._connection
+        is_new = connection is None
         if connection is None:
             connection = self._connection = self._database.writer.connect()
         stored: list[StoredBatch] = []
         # No ``with``: after an error the connection is closed, which rolls back and cannot fail.
         transaction = connection.begin()
+        if is_new and self._segments is not None:
+            self._segments.begin(
+                partial(last_segment, connection), partial(segment_end, connection)
+            )
         dbapi: Any = connection.connection.dbapi_connection
         cursor = dbapi.cursor()
         changes = {write.changes.subscription_id: write.changes for write in group.cursors}
@@ -261,6 +272,8 @@ class Writer:
         if not group.items and not group.cursors:
             cursor.execute(self._hot.probe)
         cursor.close()
+        if self._segments is not None:
+            self._segments.sync()
         self._committing = True
         transaction.commit()
         return stored
@@ -296,29 +309,37 @@ class Writer:
                 _place(by_topic[key], key[0], next_seq - count, publish_time_us, stored)
         batches = stored[first:]
         if batches:
-            cursor.executemany(
-                self._hot.insert_batch,
-                [
-                    (b.topic_id, b.first_seq, b.count, b.publish_time_us, len(b.payload), b.payload)
-                    for b in batches
-                ],
-            )
-
+            cursor.executemany(self._hot.insert_batch, [self._row(batch) for batch in batches])
         for append in appends:
             if append.settled is not None and append.error is None:
                 self._settle_with(cursor, append.settled, changes)
+
+    def _row(self, batch: StoredBatch) -> Parameters:
+        """The parameters of ``insert_batch``; a large payload goes to a segment."""
+        payload, segment, offset = batch.payload, None, None
+        if self._segments is not None and len(payload) >= LARGE_BYTES:
+            place = self._segments.append(payload)
+            payload, segment, offset = b"", place.segment, place.offset
+        return (
+            batch.topic_id,
+            batch.first_seq,
+            batch.count,
+            batch.publish_time_us,
+            len(batch.payload),
+            payload,
+            segment,
+            offset,
+        )
 
     def _settle_with(
         self, cursor: Any, settled: Settled, changes: dict[int, CursorChanges]
     ) -> None:
         """Store messages as done, also in what this group writes of their cursor later on."""
-        change = changes.get(settled.subscription_id)
-        if change is not None:
-            if change.replace:
-                return  # a seek came first: what is done is decided anew
-            changes[settled.subscription_id] = _with_settled(change, settled)
+        subscription_id = settled.subscription_id
+        if subscription_id in changes:
+            changes[subscription_id] = _with_settled(changes[subscription_id], settled)
         for seq in settled.seqs:
-            self._hot.mark_done(cursor, settled.subscription_id, seq)
+            self._hot.mark_done(cursor, subscription_id, settled.epoch, seq)
 
     @staticmethod
     def _run(connection: Connection, item: Run) -> None:
@@ -340,12 +361,12 @@ class Writer:
 
 def _with_settled(changes: CursorChanges, settled: Settled) -> CursorChanges:
     """What is to be written of a cursor, without taking back what was settled meanwhile."""
-    if changes.subscription_id != settled.subscription_id or changes.replace:
+    if (changes.subscription_id, changes.epoch) != (settled.subscription_id, settled.epoch):
         return changes
     chunks = dict(changes.chunks)
     for seq in settled.seqs:
-        if seq >> 13 in chunks:
-            chunks[seq >> 13] = with_bit(chunks[seq >> 13], seq)
+        if changes.replace or seq >> 13 in chunks:  # else the stored chunk is not touched
+            chunks[seq >> 13] = with_bit(chunks.get(seq >> 13), seq)
     return replace(changes, chunks=chunks)
 
 

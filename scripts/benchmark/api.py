@@ -45,8 +45,14 @@ class Api:
         """Create a topic and its subscriptions, all by full resource name."""
         await self.call(wire.CREATE_TOPIC, pb.Topic(name=topic).SerializeToString())
         for name in subscriptions:
-            request = pb.Subscription(name=name, topic=topic, ack_deadline_seconds=_ACK_DEADLINE_S)
-            await self.call(wire.CREATE_SUBSCRIPTION, request.SerializeToString())
+            await self.create_subscription(name, topic)
+
+    async def create_subscription(self, name: str, topic: str, **fields: Any) -> None:
+        """Create one more subscription, with ``fields`` beyond the usual; the caller deletes it."""
+        request = pb.Subscription(
+            name=name, topic=topic, ack_deadline_seconds=_ACK_DEADLINE_S, **fields
+        )
+        await self.call(wire.CREATE_SUBSCRIPTION, request.SerializeToString())
 
     async def delete(self, topic: str, subscriptions: Sequence[str]) -> None:
         """Delete subscriptions and their topic; one that is gone already does no harm."""

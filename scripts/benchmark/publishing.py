@@ -26,13 +26,17 @@ _DATA_BYTES: Final = re.compile(r"\((\d+)\) data")
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """``calls`` Publish calls of ``per_call`` messages with ``byte_size`` bytes of data each."""
+    """``calls`` Publish calls of ``per_call`` messages.
+
+    Each has ``data``, or, where that is empty, any ``byte_size`` bytes.
+    """
 
     topic: str
     calls: int
     in_flight: int
     per_call: int = 1
     byte_size: int = 100
+    data: bytes = b""
 
     @property
     def messages(self) -> int:
@@ -56,7 +60,8 @@ async def publish(address: str, load: Load, *, h2load: bool) -> Published:
     """
     with tempfile.TemporaryDirectory(prefix="bench-publish-") as folder:
         body = Path(folder) / "body"
-        request = wire.publish_body(load.topic, load.per_call, load.byte_size)
+        data = load.data or wire.any_data(load.byte_size)
+        request = wire.publish_body(load.topic, load.per_call, data)
         body.write_bytes(wire.grpc_frame(request))
         if h2load:
             return await _with_h2load(address, load, body, Path(folder) / "log")

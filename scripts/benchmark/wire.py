@@ -3,16 +3,21 @@
 from typing import Final
 
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
+from ams_grpc.pb.google.pubsub.v1 import schema_pb2
 
 PROJECT: Final = "projects/bench-project"
 
 PUBLISH: Final = "/google.pubsub.v1.Publisher/Publish"
 CREATE_TOPIC: Final = "/google.pubsub.v1.Publisher/CreateTopic"
+UPDATE_TOPIC: Final = "/google.pubsub.v1.Publisher/UpdateTopic"
 DELETE_TOPIC: Final = "/google.pubsub.v1.Publisher/DeleteTopic"
 CREATE_SUBSCRIPTION: Final = "/google.pubsub.v1.Subscriber/CreateSubscription"
 DELETE_SUBSCRIPTION: Final = "/google.pubsub.v1.Subscriber/DeleteSubscription"
 STREAMING_PULL: Final = "/google.pubsub.v1.Subscriber/StreamingPull"
+MODIFY_PUSH_CONFIG: Final = "/google.pubsub.v1.Subscriber/ModifyPushConfig"
 ACKNOWLEDGE: Final = "/google.pubsub.v1.Subscriber/Acknowledge"
+CREATE_SCHEMA: Final = "/google.pubsub.v1.SchemaService/CreateSchema"
+DELETE_SCHEMA: Final = "/google.pubsub.v1.SchemaService/DeleteSchema"
 
 STREAM_ACK_DEADLINE_S: Final = 60
 
@@ -38,9 +43,13 @@ def subscription_path(name: str) -> str:
     return f"{PROJECT}/subscriptions/{name}"
 
 
-def publish_body(topic: str, count: int, byte_size: int) -> bytes:
-    """A serialized PublishRequest of ``count`` messages with ``byte_size`` bytes of data each."""
-    data = bytes(33 + i % 90 for i in range(byte_size))
+def any_data(byte_size: int) -> bytes:
+    """``byte_size`` bytes of data."""
+    return bytes(33 + i % 90 for i in range(byte_size))
+
+
+def publish_body(topic: str, count: int, data: bytes) -> bytes:
+    """A serialized PublishRequest of ``count`` messages with the same data."""
     messages = [pb.PubsubMessage(data=data)] * count
     return pb.PublishRequest(topic=topic, messages=messages).SerializeToString()
 
@@ -74,17 +83,23 @@ def grpc_frame(body: bytes) -> bytes:
 __all__ = [
     "ACKNOWLEDGE",
     "CHANNEL_OPTIONS",
+    "CREATE_SCHEMA",
     "CREATE_SUBSCRIPTION",
     "CREATE_TOPIC",
+    "DELETE_SCHEMA",
     "DELETE_SUBSCRIPTION",
     "DELETE_TOPIC",
+    "MODIFY_PUSH_CONFIG",
     "PROJECT",
     "PUBLISH",
     "STREAMING_PULL",
+    "UPDATE_TOPIC",
+    "any_data",
     "floor_order",
     "grpc_frame",
     "pb",
     "publish_body",
+    "schema_pb2",
     "stream_opening",
     "subscription_path",
     "topic_path",

@@ -44,6 +44,8 @@ EFFECTIVE: Final = frozenset(
 STORED_ONLY: Final = {
     "Topic.kms_key_name": "messages are not encrypted by the service",
     "Topic.message_storage_policy": "messages rest in the one database that the service has",
+    "Topic.message_transforms.enabled": "deprecated; `disabled` says it",
+    "Subscription.message_transforms.enabled": "deprecated; `disabled` says it",
     "Policy.bindings": "policies are not enforced, as callers are not known",
     "Policy.version": "policies are not enforced, as callers are not known",
     "Subscription.cloud_storage_config.service_account_email": "the service uses credentials of its own",
@@ -54,10 +56,8 @@ _TAGS: Final = Fate(IGNORED, "Pub/Sub never shows them; they mean nothing outsid
 NOT_SEEN: Final = {
     "Topic.satisfies_pzs": Fate(OUTPUT, "never set"),
     "Topic.tags": _TAGS,
-    "Topic.message_transforms.enabled": Fate(IGNORED, "deprecated; `disabled` says it"),
     "Subscription.detached": Fate(OUTPUT, "set by DetachSubscription"),
     "Subscription.tags": _TAGS,
-    "Subscription.message_transforms.enabled": Fate(IGNORED, "deprecated; `disabled` says it"),
     "Subscription.push_config.pubsub_wrapper": Fate(WORKS, "the default, so it is not shown"),
     "PubsubMessage.message_id": Fate(OUTPUT, "the place in the topic's log"),
     "PubsubMessage.publish_time": Fate(OUTPUT, "when it was stored"),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from google.api_core import exceptions
 from google.pubsub_v1 import types
 
 from tests.clients.pubsub import PATIENCE_S, Inbox, PubSub, data_of, project_on
@@ -109,6 +111,166 @@ def test_a_crash_leaves_resources_as_they_were(server: Server, own: PubSub) -> N
     crash(server)
 
     assert everything() == before
+
+
+# --- leases, attempts and keys ------------------------------------------------------------------------
+
+
+@both_ways
+def test_with_exactly_once_delivery_leases_and_their_ack_ids_outlast_the_process(
+    server: Server, own: PubSub, end: End
+) -> None:
+    orders = own.topic()
+    warehouse = own.subscription(
+        orders, enable_exactly_once_delivery=True, ack_deadline_seconds=600
+    )
+    own.publish(orders, *(b"%d" % number for number in range(6)))
+    [done] = own.pull(warehouse, 1)
+    own.acknowledge(warehouse, done)
+    [stale] = own.pull(warehouse, 1)
+    own.modify_ack_deadline(warehouse, 0, stale)
+    held = own.pull_all(warehouse, 5)
+
+    end(server)
+
+    assert own.pull_now(warehouse) == []
+    with pytest.raises(exceptions.InvalidArgument, match="ids in the request were invalid"):
+        own.acknowledge(warehouse, stale)
+    own.acknowledge(warehouse, *held[:2])
+    own.modify_ack_deadline(warehouse, 0, held[2])
+    own.modify_ack_deadline(warehouse, 1, held[3])
+    again = own.pull_all(warehouse, 2)  # what was refused, and a second later what expired
+    assert data_of(again) == data_of(held[2:4])
+    with pytest.raises(exceptions.InvalidArgument, match="ids in the request were invalid"):
+        own.acknowledge(warehouse, held[2])
+
+    end(server)
+
+    own.acknowledge(warehouse, *again, held[4])
+    assert own.pull_now(warehouse) == []
+
+
+@both_ways
+def test_with_exactly_once_delivery_nothing_comes_again_before_its_lease_ends(
+    server: Server, own: PubSub, end: End
+) -> None:
+    orders = own.topic()
+    warehouse = own.subscription(orders, enable_exactly_once_delivery=True, ack_deadline_seconds=10)
+    own.publish(orders, b"short", b"long")
+    leased_at = time.monotonic()
+    [short] = own.pull(warehouse, 1)
+    [long] = own.pull(warehouse, 1)
+    own.modify_ack_deadline(warehouse, 600, long)
+
+    end(server)
+    stream = own.stream(warehouse)
+    [again] = stream.receive(1)
+
+    assert again.message == short.message
+    assert again.ack_id != short.ack_id
+    assert time.monotonic() >= leased_at + 10
+    with pytest.raises(exceptions.InvalidArgument, match="ids in the request were invalid"):
+        own.acknowledge(warehouse, short)
+    own.acknowledge(warehouse, again, long)
+
+
+@both_ways
+def test_delivery_attempts_outlast_the_process_and_its_end_is_none(
+    server: Server, own: PubSub, end: End
+) -> None:
+    orders, dead = own.topic(), own.topic("dead")
+    warehouse = own.subscription(
+        orders, dead_letter_policy={"dead_letter_topic": dead, "max_delivery_attempts": 5}
+    )
+    morgue = own.subscription(dead, "morgue")
+    own.publish(orders, b"0")
+    for attempt in (1, 2, 3):
+        [received] = own.pull(warehouse)
+        assert received.delivery_attempt == attempt
+        own.modify_ack_deadline(warehouse, 0, received)
+    [held] = own.pull(warehouse)  # it is at a subscriber when the process ends: no failure of it
+    own.publish(orders, b"1")
+    own.acknowledge(warehouse, *own.pull(warehouse))  # with this on disk the failures are, too
+
+    end(server)
+
+    for attempt in (held.delivery_attempt, 5):
+        [received] = own.pull(warehouse)
+        assert received.delivery_attempt == attempt
+        own.modify_ack_deadline(warehouse, 0, received)
+    [forwarded] = own.pull(morgue)
+    assert forwarded.message.attributes["CloudPubSubDeadLetterSourceDeliveryCount"] == "5"
+
+    end(server)
+
+    assert own.pull_now(warehouse) == []
+    assert data_of(own.pull(morgue, 10)) == [b"0"]
+    assert own.pull_now(morgue) == []
+
+
+@both_ways
+def test_what_could_not_be_forwarded_before_the_end_is_forwarded_after_it(
+    server: Server, own: PubSub, end: End
+) -> None:
+    orders, dead = own.topic(), own.topic("dead")
+    warehouse = own.subscription(
+        orders,
+        enable_message_ordering=True,
+        dead_letter_policy={"dead_letter_topic": dead, "max_delivery_attempts": 5},
+    )
+    own.publisher.delete_topic(topic=dead)
+    messages = [types.PubsubMessage(data=b"%d" % n, ordering_key="k") for n in range(3)]
+    own.publish_messages(orders, *messages)
+    for _ in range(6):
+        [received] = own.pull(warehouse, 1)
+        own.modify_ack_deadline(warehouse, 0, received)
+    own.publish(orders, b"x")  # when this is on disk, so are the failures before it
+    own.topic("dead")
+    morgue = own.subscription(dead, "morgue")
+
+    end(server)
+
+    stream = own.stream(warehouse)  # the key waits for its first, and others do not
+    assert sorted(data_of(stream.receive(3))) == [b"1", b"2", b"x"]
+    assert data_of(own.pull(morgue)) == [b"0"]
+
+
+@both_ways
+@pytest.mark.parametrize("exactly_once", [False, True], ids=["", "exactly once"])
+def test_keys_go_on_in_order_after_the_end(
+    server: Server, own: PubSub, end: End, exactly_once: bool
+) -> None:
+    orders = own.topic()
+    warehouse = own.subscription(
+        orders,
+        enable_message_ordering=True,
+        enable_exactly_once_delivery=exactly_once,
+        ack_deadline_seconds=600,
+    )
+    for key in ("a", "b"):
+        own.publish_messages(
+            orders, *(types.PubsubMessage(data=b"%d" % n, ordering_key=key) for n in range(5))
+        )
+    held = own.pull_all(warehouse, 10)
+    of = {key: [each for each in held if each.message.ordering_key == key] for key in ("a", "b")}
+    own.acknowledge(warehouse, *of["a"][:2])
+
+    end(server)
+    if exactly_once:  # the leases have outlasted it; so the first of b has to fail by itself
+        assert own.pull_now(warehouse) == []
+        own.modify_ack_deadline(warehouse, 0, of["a"][2], of["b"][0])
+    again = own.pull_all(warehouse, 8)
+
+    came = {
+        key: [each.message.data for each in again if each.message.ordering_key == key]
+        for key in ("a", "b")
+    }
+    assert came == {"a": [b"2", b"3", b"4"], "b": [b"0", b"1", b"2", b"3", b"4"]}
+    own.acknowledge(warehouse, *again)
+    assert own.pull_now(warehouse) == []
+
+
+# --- clients that go on by themselves -----------------------------------------------------------------
 
 
 @on_sqlite

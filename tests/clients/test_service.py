@@ -31,6 +31,7 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 SERVICES = {
     "google.iam.v1.IAMPolicy",
     "google.pubsub.v1.Publisher",
+    "google.pubsub.v1.SchemaService",
     "google.pubsub.v1.Subscriber",
     "grpc.health.v1.Health",
     "grpc.reflection.v1alpha.ServerReflection",

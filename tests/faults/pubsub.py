@@ -87,8 +87,10 @@ class Client:
         await self.call("Subscriber.CreateSubscription", subscription)
         return name
 
-    async def publish(self, topic: str, *data: bytes, **options: Any) -> list[str]:
-        messages = [pb.PubsubMessage(data=each) for each in data]
+    async def publish(
+        self, topic: str, *data: bytes, ordering_key: str = "", **options: Any
+    ) -> list[str]:
+        messages = [pb.PubsubMessage(data=each, ordering_key=ordering_key) for each in data]
         request = pb.PublishRequest(topic=topic, messages=messages)
         reply = pb.PublishResponse.FromString(
             await self.call("Publisher.Publish", request, **options)
@@ -110,6 +112,13 @@ class Client:
         ack_ids = [each.ack_id for each in received]
         request = pb.AcknowledgeRequest(subscription=subscription, ack_ids=ack_ids)
         await self.call("Subscriber.Acknowledge", request, **options)
+
+    async def nack(
+        self, subscription: str, received: Sequence[pb.ReceivedMessage], **options: Any
+    ) -> None:
+        ack_ids = [each.ack_id for each in received]
+        request = pb.ModifyAckDeadlineRequest(subscription=subscription, ack_ids=ack_ids)
+        await self.call("Subscriber.ModifyAckDeadline", request, **options)
 
     async def stream(self, subscription: str, *, wait: bool = False, **fields: Any) -> Stream:
         """Open a StreamingPull call; it is accepted when its first response is read."""

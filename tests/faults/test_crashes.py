@@ -31,6 +31,7 @@ pytestmark = pytest.mark.asyncio(
 
 KILLS: Final = 22
 PUBLISHERS: Final = 4
+LARGE: Final = bytes(70_000)  # SQLite keeps such payloads beside the database
 TOPIC: Final = "projects/p/topics/orders"
 STREAMED: Final = "projects/p/subscriptions/streamed"
 PULLED: Final = "projects/p/subscriptions/pulled"
@@ -97,7 +98,8 @@ class Clients:
         number = 0
         while True:
             count = self._chance.choice([1, 1, 3, 20])
-            data = [b"%d-%d" % (publisher, number + i) for i in range(count)]
+            ballast = LARGE if self._chance.random() < 0.1 else b""
+            data = [b"%d-%d%b" % (publisher, number + i, ballast) for i in range(count)]
             number += count
             self._ledger.attempted.update(data)
             with suppress(grpc.aio.AioRpcError):

@@ -34,8 +34,11 @@ ANSWERED_WITHIN_S: Final = 10.0
 MOUNT: Final = shutil.which("mount") or "/bin/mount"
 UNMOUNT: Final = shutil.which("umount") or "/bin/umount"
 MEBIBYTE: Final = 1024 * 1024
+INSIDE: Final = 60_000  # so large a payload is kept in the database, and a larger one beside it
+BESIDE: Final = 100_000
 
 Take = Callable[[ThrowAwayPostgres], None]
+both_places = pytest.mark.parametrize("byte_size", [INSIDE, BESIDE])
 both_ways = pytest.mark.parametrize("take_away", [ThrowAwayPostgres.stop, ThrowAwayPostgres.kill])
 
 
@@ -236,10 +239,10 @@ async def on_sqlite(data: Path) -> AsyncIterator[tuple[Server, Client]]:
             yield server, client
 
 
-async def fill_up(client: Client) -> list[str]:
+async def fill_up(client: Client, byte_size: int) -> list[str]:
     """Publish until that is refused for good; gives the ids of what was not refused."""
     ids: list[str] = []
-    block = os.urandom(100_000)
+    block = os.urandom(byte_size)
     refusals: list[grpc.StatusCode] = []
     async with asyncio.timeout(PATIENCE_S):
         while len(refusals) < 5:  # after the first ones SQLite may tidy up, and find some room
@@ -266,7 +269,7 @@ async def test_a_database_file_that_may_not_grow_makes_publishes_unavailable_for
 ) -> None:
     async with on_sqlite(tmp_path) as (server, client):
         server.limit_file_size(2 * MEBIBYTE)
-        ids = await fill_up(client)
+        ids = await fill_up(client, INSIDE)
         assert ids
         get_topic = pb.GetTopicRequest(topic=TOPIC)
         assert await code_of(client, "Publisher.GetTopic", get_topic) is grpc.StatusCode.OK
@@ -277,12 +280,15 @@ async def test_a_database_file_that_may_not_grow_makes_publishes_unavailable_for
         await check_that_nothing_was_lost(client, ids)
 
 
-async def test_a_full_disk_makes_publishes_unavailable_until_there_is_room(tmp_path: Path) -> None:
+@both_places
+async def test_a_full_disk_makes_publishes_unavailable_until_there_is_room(
+    tmp_path: Path, byte_size: int
+) -> None:
     with small_disk(tmp_path / "disk", 8 * MEBIBYTE) as disk:
         ballast = disk / "ballast"
         ballast.write_bytes(bytes(3 * MEBIBYTE))
         async with on_sqlite(disk / "data") as (_, client):
-            ids = await fill_up(client)
+            ids = await fill_up(client, byte_size)
             assert ids
 
             ballast.unlink()
@@ -291,14 +297,15 @@ async def test_a_full_disk_makes_publishes_unavailable_until_there_is_room(tmp_p
             await check_that_nothing_was_lost(client, ids)
 
 
+@both_places
 async def test_a_server_that_crashed_on_a_full_disk_starts_when_there_is_room(
-    tmp_path: Path,
+    tmp_path: Path, byte_size: int
 ) -> None:
     with small_disk(tmp_path / "disk", 8 * MEBIBYTE) as disk:
         ballast = disk / "ballast"
         ballast.write_bytes(bytes(3 * MEBIBYTE))
         async with on_sqlite(disk / "data") as (server, client):
-            ids = await fill_up(client)
+            ids = await fill_up(client, byte_size)
 
             server.kill()
             ballast.unlink()

@@ -182,14 +182,14 @@ async def test_a_full_disk_is_an_outage(
 
         await storage.commits.run(fill)
         with pytest.raises(StorageUnavailable):
-            await storage.commits.append(orders, b"x" * 100_000, 1)
+            await storage.commits.append(orders, b"x" * 60_000, 1)
         assert await stored(storage, orders) == [(0, 1, b"a")]
         await acknowledge(storage, billing, 0)  # needs no space
 
         limit[0] = 1 << 30
         with pytest.raises(StorageUnavailable):
-            await storage.commits.append(orders, b"x" * 100_000, 1)
-        await storage.commits.append(orders, b"x" * 100_000, 1)
+            await storage.commits.append(orders, b"x" * 60_000, 1)
+        await storage.commits.append(orders, b"x" * 60_000, 1)
         assert await storage.log.next_seq(orders.id) == 2
 
 

@@ -36,6 +36,20 @@ async def left(storage: Storage, of: Topic) -> list[int]:
     return [first for first, _, _ in await stored(storage, of)]
 
 
+async def test_filtered_subscriptions_that_are_not_at_the_end_are_found(storage: Storage) -> None:
+    orders, others = await topic(storage), await topic(storage, "others")
+    await subscription(storage, others, "no-messages", filter="attributes:a")
+    await subscription(storage, orders, "no-filter", labels={"filter": "x"})
+    lagging = await subscription(storage, orders, "lagging", filter="attributes:a")
+    done = await subscription(storage, orders, "done", filter="attributes:a")
+    gone = await subscription(storage, orders, "gone", filter="attributes:a")
+    await publish(storage, orders, b"a", b"b")
+    await acknowledge(storage, done, 0, 1)
+    await storage.catalog.detach_subscription(gone)
+
+    assert await storage.upkeep.filtered_backlogs() == [lagging.name]
+
+
 class TestMessages:
     async def test_nothing_keeps_those_of_a_topic_without_subscriptions(
         self, storage: Storage, clock: ManualClock

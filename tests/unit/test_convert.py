@@ -33,7 +33,7 @@ from ams_grpc.broker.policies import (
     StorageExport,
 )
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
-from ams_grpc.services import convert, time
+from ams_grpc.services import convert, policies, time
 
 TOPIC = TopicName("p", "orders")
 SUBSCRIPTION = SubscriptionName("p", "billing")
@@ -105,6 +105,8 @@ def fate_of(request: Message, field: FieldDescriptor) -> str:
     except Unimplemented as refusal:
         path = refusal.field
         return "refused" if path.partition(".")[0] == field.name else f"refused for {path}"
+    if isinstance(answer, pb.Subscription):  # Pub/Sub: it is shown when it was not given, too
+        answer.push_config.attributes.pop("x-goog-version", None)
     kept = getattr(answer, field.name) == getattr(request, field.name)
     return "kept" if kept else "ignored"
 
@@ -148,6 +150,8 @@ def scalar(field: FieldDescriptor) -> object:
     if field.enum_type:
         return field.enum_type.values[-1].number
     text: object = b"x" if field.type == FieldDescriptor.TYPE_BYTES else "x"
+    if field.containing_type is pb.SchemaSettings.DESCRIPTOR and field.name == "schema":
+        return "projects/p/schemas/order"
     kinds: dict[int, object] = {
         FieldDescriptor.CPPTYPE_BOOL: True,
         FieldDescriptor.CPPTYPE_STRING: TEXTS.get(field.name, text),
@@ -238,6 +242,13 @@ def test_a_storage_policy_without_regions_is_still_one() -> None:
 
 texts = st.text(max_size=5)
 labels = st.dictionaries(texts, texts, max_size=3)
+schema_settings = st.builds(
+    SchemaSettings,
+    schema=st.none() | st.just(SchemaName("p", "order")),
+    encoding=st.sampled_from(Encoding),
+    first_revision_id=st.text(),
+    last_revision_id=st.text(),
+)
 durations_us = st.integers(0, 400 * DAY_US)
 transforms = st.lists(
     st.builds(JavaScriptTransform, texts, texts, st.booleans())
@@ -252,14 +263,7 @@ topic_configs = st.builds(
     kms_key_name=st.text(),
     message_storage_policy=st.none()
     | st.builds(MessageStoragePolicy, st.lists(st.text(), max_size=3).map(tuple), st.booleans()),
-    schema_settings=st.none()
-    | st.builds(
-        SchemaSettings,
-        st.builds(SchemaName, st.just("p"), st.sampled_from(["order", "invoice"])),
-        st.sampled_from(Encoding),
-        texts,
-        texts,
-    ),
+    schema_settings=st.none() | schema_settings,
     transforms=transforms,
 )
 
@@ -284,6 +288,18 @@ def test_a_plain_subscription_shows_its_defaults() -> None:
         expiration_policy=pb.ExpirationPolicy(ttl=Duration(seconds=2_678_400)),
         state=pb.Subscription.ACTIVE,
     )
+
+
+def test_a_version_of_pushing_that_is_not_given_stays_as_it_was_and_is_v1_at_first() -> None:
+    given = pb.PushConfig(push_endpoint="https://example.com", attributes={"other": "x"})
+
+    at_first = policies.push_config(given)
+    assert at_first is not None
+    assert at_first.attributes == {"x-goog-version": "v1", "other": "x"}
+    before = PushConfig("https://example.com", {"x-goog-version": "v1beta1"})
+    later = policies.push_config(given, before)
+    assert later is not None
+    assert later.attributes == {"x-goog-version": "v1beta1", "other": "x"}
 
 
 def test_an_empty_push_config_is_shown() -> None:
@@ -363,7 +379,9 @@ subscription_configs = st.builds(
     | st.builds(
         PushConfig,
         st.text(min_size=1, max_size=5),
-        st.dictionaries(texts, texts, min_size=1, max_size=3),
+        st.dictionaries(texts, texts, max_size=3).map(
+            lambda found: {"x-goog-version": "v1"} | found
+        ),
         st.none() | st.builds(OidcToken, texts, texts),
         unwrapped=st.just(True),
         write_metadata=st.booleans(),
@@ -450,14 +468,14 @@ def test_schema_settings_name_a_schema() -> None:
         convert.topic_config(pb.Topic(schema_settings=pb.SchemaSettings()))
 
 
-def test_an_encoding_that_does_not_exist_is_refused() -> None:
+def test_an_encoding_that_does_not_exist_counts_as_none_which_topics_refuse() -> None:
     settings = pb.SchemaSettings(schema="projects/p/schemas/order")
     settings.MergeFromString(b"\x10\x63")  # encoding: 99
 
-    with pytest.raises(InvalidArgument) as caught:
-        convert.topic_config(pb.Topic(schema_settings=settings))
+    read = convert.topic_config(pb.Topic(schema_settings=settings)).schema_settings
 
-    assert caught.value.field == "schema_settings.encoding"
+    assert read is not None
+    assert read.encoding is Encoding.UNSPECIFIED
 
 
 def test_a_push_config_is_shown_with_the_version_of_its_format() -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from ams_grpc.broker.ack_ids import AckIds
 from ams_grpc.broker.consumers import Delivery
 from ams_grpc.broker.errors import FailedPrecondition, InvalidArgument
+from ams_grpc.broker.ports import Appended
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
 from ams_grpc.services import messages
 
@@ -105,6 +106,8 @@ def test_unknown_fields_of_a_request_are_ignored(unknown: bytes, at_the_end: boo
         b"\x0a",
         b"\x0a\x05ab",
         b"\x0a\x01\xff\x12\x03\x0a\x01a",  # a topic that is not UTF-8
+        b"\x0a\x19projects/pro/topics/topic" + b"\x00" * 3,  # fields with the number 0
+        b"\x0a\x19projects/pro/topics/topic" + b"\x12\x03\x0a\x01a\x00\x00\x00\x00\x00",
         b"\x12\xff",
         b"\x12\x05\x0a\x05a",
         b"\x0b\x0c",  # a group
@@ -133,9 +136,32 @@ def test_unknown_fields_between_the_messages_do_not_disturb() -> None:
 
 @given(st.integers(0, 10**12), st.integers(1, 1000))
 def test_the_response_names_one_id_for_each_message(first_seq: int, count: int) -> None:
-    response = pb.PublishResponse.FromString(messages.publish_response(first_seq, count))
+    response = pb.PublishResponse.FromString(
+        messages.publish_response(Appended(first_seq, PUBLISHED_US), count)
+    )
 
     assert response.message_ids == [str(seq) for seq in range(first_seq, first_seq + count)]
+
+
+@given(st.integers(0, 2**63 - 1001), st.integers(1, 1000), st.data())
+def test_messages_that_were_dropped_get_ids_that_no_stored_message_can_have(
+    first_seq: int, count: int, data: st.DataObject
+) -> None:
+    places = sorted(data.draw(st.sets(st.integers(0, count - 1))))
+    appended = Appended(first_seq, PUBLISHED_US, places)
+
+    response = pb.PublishResponse.FromString(messages.publish_response(appended, count))
+
+    ids = list(response.message_ids)
+    assert len(ids) == len(set(ids)) == count
+    assert [ids[place] for place in places] == [str(first_seq + i) for i in range(len(places))]
+    dropped = [each for i, each in enumerate(ids) if i not in places]
+    assert all(each.isdecimal() and int(each) >= 2**63 for each in dropped)
+
+
+@given(pubsub_messages)
+def test_attributes_are_read_from_serialized_messages(message: pb.PubsubMessage) -> None:
+    assert dict(messages.attributes_of(message.SerializeToString())) == dict(message.attributes)
 
 
 @given(st.lists(st.tuples(st.integers(0, 2**40), pubsub_messages), max_size=20))
@@ -159,6 +185,61 @@ def test_a_delivery_reads_as_received_messages(
     for received, (seq, _) in zip(response.received_messages, delivered, strict=True):
         assert ids.parse([received.ack_id]) == [(3, 4, [seq])]
         assert received.delivery_attempt == 0
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 2**40), pubsub_messages, st.integers(1, 2**31 - 1)), min_size=1
+    )
+)
+def test_a_delivery_with_attempts_reads_as_received_messages(
+    delivered: list[tuple[int, pb.PubsubMessage, int]],
+) -> None:
+    ids = AckIds(b"secret", 1)
+    head = ids.head(3, 4)
+    seqs, sent, attempts = zip(*delivered, strict=True)
+    delivery = Delivery(4, head, seqs, [message.SerializeToString() for message in sent], attempts)
+
+    response = pb.PullResponse.FromString(messages.received_messages(delivery))
+
+    assert list(response.received_messages) == [
+        pb.ReceivedMessage(
+            ack_id=f"{head.decode()}{seq:012x}", message=message, delivery_attempt=attempt
+        )
+        for seq, message, attempt in delivered
+    ]
+
+
+@given(pubsub_messages)
+def test_the_ordering_key_is_the_one_that_protobuf_reads(message: pb.PubsubMessage) -> None:
+    assert messages.ordering_key(message.SerializeToString()) == message.ordering_key
+
+
+@pytest.mark.parametrize("key", ["*", "k", "k" * 1024])
+def test_the_ordering_key_is_found_in_what_is_delivered(key: str) -> None:
+    """Also where its tag (a ``*``) occurs elsewhere, or not at all."""
+    for data in (b"data", b"**"):
+        for expected in ("", key):
+            published = pb.PubsubMessage(data=data, ordering_key=expected)
+            (message,) = messages.decode(stored(request_of(published)), 7, 1, PUBLISHED_US)
+            assert messages.ordering_key(message) == expected
+
+
+@given(pubsub_messages, st.dictionaries(text, text, max_size=4), st.integers(1, 2**40))
+def test_an_annotated_message_has_the_attributes_beside_its_own(
+    published: pb.PubsubMessage, attributes: dict[str, str], seq: int
+) -> None:
+    """Of the same name, the new one counts; and its id and time are new, too."""
+    (delivered,) = messages.decode(stored(request_of(published)), 3, 1, PUBLISHED_US)
+    payload = messages.annotated(delivered, attributes)
+
+    (serialized,) = messages.decode(payload, seq, 1, PUBLISHED_US + 5_000)
+
+    message = pb.PubsubMessage.FromString(serialized)
+    assert dict(message.attributes) == {**published.attributes, **attributes}
+    assert (message.data, message.ordering_key) == (published.data, published.ordering_key)
+    assert message.message_id == str(seq)
+    assert message.publish_time.ToMicroseconds() == PUBLISHED_US + 5_000
 
 
 # --- the limits of Publish -----------------------------------------------------------------------
@@ -279,3 +360,19 @@ def test_all_messages_of_a_request_have_the_same_ordering_key(keys: tuple[str, s
         "In a single publish request, all messages must have no ordering key or they must all "
         "have the same ordering key."
     )
+
+
+@pytest.mark.parametrize("head", [b"", b"\x0a", b"\x12", b"\x0a\x03abc\x12"])
+def test_megabytes_of_a_number_that_does_not_end_are_refused_at_once(head: bytes) -> None:
+    with pytest.raises(InvalidArgument):
+        messages.read_publish(head + b"\xff" * 9_000_000)
+
+
+@given(st.lists(pubsub_messages, min_size=1, max_size=5))
+def test_a_payload_is_taken_apart_and_put_together_again(published: list[pb.PubsubMessage]) -> None:
+    payload = stored(request_of(*published))
+
+    bodies = messages.bodies(payload, len(published))
+
+    assert [messages.data_of(body) for body in bodies] == [each.data for each in published]
+    assert messages.payload_of(bodies) == payload

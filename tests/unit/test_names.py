@@ -12,6 +12,7 @@ from ams_grpc.broker.errors import InvalidArgument
 from ams_grpc.broker.names import (
     DELETED_TOPIC,
     ResourceName,
+    SchemaName,
     SnapshotName,
     SubscriptionName,
     TopicName,
@@ -22,6 +23,7 @@ KINDS = [
     pytest.param(TopicName, "topics", id="topics"),
     pytest.param(SubscriptionName, "subscriptions", id="subscriptions"),
     pytest.param(SnapshotName, "snapshots", id="snapshots"),
+    pytest.param(SchemaName, "schemas", id="schemas"),
 ]
 
 VALID_IDS = ["abc", "Abc", "a12", "a.b_c~d+e%-f", "a%zz", "Googabc", "GOOGabc", "a" * 255]
@@ -138,3 +140,25 @@ def test_whatever_is_parsed_prints_as_it_was_given(text: str) -> None:
     except InvalidArgument:
         return
     assert str(name) == f"projects/p/topics/{text}"
+
+
+def test_the_name_of_a_schema_may_end_in_a_revision() -> None:
+    order = SchemaName("p", "order")
+
+    assert SchemaName.parse_revision("projects/p/schemas/order") == (order, "")
+    assert SchemaName.parse_revision("projects/p/schemas/order@c7cfa2a8") == (order, "c7cfa2a8")
+
+
+@pytest.mark.parametrize("end", ["@", "@a@b", "@a/b", "@a b", "@" + "a" * 65, "/x@a"])
+def test_an_illegal_revision_is_shown_with_the_whole_name(end: str) -> None:
+    name = f"projects/p/schemas/order{end}"
+
+    with pytest.raises(InvalidArgument) as caught:
+        SchemaName.parse_revision(name)
+
+    assert f"(name={name})" in caught.value.message
+
+
+def test_without_a_revision_the_name_of_a_schema_has_no_at_sign() -> None:
+    with pytest.raises(InvalidArgument):
+        SchemaName.parse("projects/p/schemas/order@c7cfa2a8")

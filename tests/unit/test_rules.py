@@ -8,6 +8,7 @@ import pytest
 
 from ams_grpc.broker import rules
 from ams_grpc.broker.catalog import SubscriptionConfig, TopicConfig
+from ams_grpc.broker.endpoints import EndpointRules
 from ams_grpc.broker.errors import InvalidArgument, OutOfRange
 from ams_grpc.broker.names import TopicName
 from ams_grpc.broker.policies import (
@@ -16,7 +17,9 @@ from ams_grpc.broker.policies import (
     MINUTE_US,
     SECOND_US,
     DeadLetterPolicy,
+    JavaScriptTransform,
     MessageStoragePolicy,
+    OidcToken,
     PushConfig,
     RetryPolicy,
     StorageExport,
@@ -464,9 +467,121 @@ def test_durations_are_written_as_go_does(seconds: float, text: str) -> None:
     assert rules.duration_text(round(seconds * SECOND_US)) == text
 
 
+# --- pushing --------------------------------------------------------------------------------------
+
+ENDPOINT = "https://example.com/push"
+
+
+def push_refusal(push: PushConfig) -> InvalidArgument:
+    with pytest.raises(InvalidArgument) as caught:
+        rules.check_push(push, EndpointRules())
+    return caught.value
+
+
+@pytest.mark.parametrize("attributes", [{}, {"x-goog-version": "v1"}, {"other": "x"}])
+def test_a_push_config_may_name_a_version(attributes: dict[str, str]) -> None:
+    rules.check_push(PushConfig(ENDPOINT, attributes, OidcToken("a@b.c")), EndpointRules())
+
+
+def test_an_unknown_version_of_pushing_is_refused() -> None:
+    refusal = push_refusal(PushConfig(ENDPOINT, {"x-goog-version": "v3"}))
+
+    assert refusal.message == "Invalid push endpoint version given in push config (version=v3)."
+
+
+def test_a_token_needs_an_identity() -> None:
+    refusal = push_refusal(PushConfig(ENDPOINT, oidc_token=OidcToken("", "audience")))
+
+    assert refusal.message == (
+        "You have passed an invalid argument to the service "
+        "(argument=PushConfig::oidc_token::service_account_email)."
+    )
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        SubscriptionConfig(push=PushConfig(ENDPOINT), export=StorageExport("bucket")),
+        SubscriptionConfig(push=PushConfig(ENDPOINT), exactly_once=True),
+        SubscriptionConfig(export=StorageExport("bucket"), exactly_once=True),
+    ],
+)
+def test_messages_go_one_way_and_exactly_once_only_to_those_who_pull(
+    config: SubscriptionConfig,
+) -> None:
+    with pytest.raises(InvalidArgument):
+        rules.check_subscription(config, STRICT)
+
+
 @pytest.mark.parametrize(
     "seconds, text",
     [(0, "0s"), (601, "601s"), (0.5, "0.5s"), (0.000001, "0.000001s"), (-1.5, "-1.5s")],
 )
 def test_some_durations_are_written_in_seconds(seconds: float, text: str) -> None:
     assert rules.seconds_text(round(seconds * SECOND_US)) == text
+
+
+# --- filters and transforms ---------------------------------------------------------------------
+
+
+def test_a_filter_that_does_not_parse_is_refused() -> None:
+    check_subscription(filter="attributes:name")
+
+    with pytest.raises(InvalidArgument, match="argument=filter: "):
+        check_subscription(filter="attributes:name AND")
+
+
+def function(
+    name: str = "f", code: str = "function f() {}", **settings: Any
+) -> JavaScriptTransform:
+    return JavaScriptTransform(name, code, **settings)
+
+
+def test_there_may_be_5_enabled_transforms_and_others_that_are_not() -> None:
+    enabled = [function(f"f{i}") for i in range(5)]
+    disabled = [function(f"g{i}", disabled=True) for i in range(3)]
+
+    check_topic(transforms=(*enabled, *disabled))
+    check_subscription(transforms=(*enabled, *disabled))
+
+    for check in (check_topic, check_subscription):
+        with pytest.raises(InvalidArgument) as caught:
+            check(transforms=(*enabled, *disabled, function("h")))
+        assert caught.value.message == (
+            "The request exceeds the maximum number of enabled message transforms. Maximum enabled "
+            "transforms: 5. Enabled transforms: 6"
+        )
+
+
+@pytest.mark.parametrize("name", ["f", "$", "_", "camelCase9"])
+def test_a_function_has_a_name(name: str) -> None:
+    check_topic(transforms=(function(name),))
+
+
+@pytest.mark.parametrize("name", ["", "9f", "a b", "f()", "f\n", "a.b", "é", "f" * 256])
+def test_what_is_no_name_of_a_function_is_refused(name: str) -> None:
+    with pytest.raises(InvalidArgument, match="function_name") as caught:
+        check_topic(transforms=(function(name),))
+
+    assert caught.value.field == "message_transforms.javascript_udf.function_name"
+
+
+def test_functions_of_one_resource_have_different_names() -> None:
+    with pytest.raises(InvalidArgument, match="two functions have the name f"):
+        check_topic(transforms=(function("f"), function("f", disabled=True)))
+
+
+def test_code_has_20_kilobytes_at_most_and_is_not_empty() -> None:
+    check_topic(transforms=(function(code="é" * 10_240),))
+
+    with pytest.raises(InvalidArgument, match="code has 20481 bytes; the maximum is 20480"):
+        check_topic(transforms=(function(code="é" * 10_240 + "x"),))
+    with pytest.raises(InvalidArgument, match="code is empty"):
+        check_topic(transforms=(function(code=""),))
+
+
+def test_there_is_an_end_to_transforms_that_are_disabled_too() -> None:
+    check_topic(transforms=tuple(function(f"f{i}", disabled=True) for i in range(20)))
+
+    with pytest.raises(InvalidArgument, match="message_transforms is too large"):
+        check_topic(transforms=tuple(function(f"f{i}", disabled=True) for i in range(21)))

@@ -77,7 +77,7 @@ async def _open(call: Any, subscription: str) -> None:
 async def _probe(api: Api, topics: list[str], calls: list[Any]) -> None:
     """Publish to some topics and see each message come out of its stream."""
     for topic, call in zip(topics, calls, strict=True):
-        await api.call(wire.PUBLISH, wire.publish_body(topic, 1, 100))
+        await api.call(wire.PUBLISH, wire.publish_body(topic, 1, wire.any_data(100)))
         await asyncio.wait_for(_message(call), _PROBE_LIMIT_S)
 
 

@@ -1,6 +1,7 @@
 """Publishing: one message per call, and batches."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Final
 
 from scripts.benchmark.figures import Result
@@ -15,26 +16,27 @@ def _publish(
 ) -> Callable[[Trial], Awaitable[Result]]:
     async def measure(trial: Trial) -> Result:
         async with trial.topic() as (_, topic, _):
-
-            def load(calls: int) -> Load:
-                return Load(topic, calls, in_flight, per_call, byte_size)
-
-            full = load(trial.scaled(calls))
-            await trial.publish(load(max(1, full.calls // _WARM_UP_SHARE)))
-            before = await trial.usage()
-            published = await trial.publish(full)
-            after = await trial.usage()
-        return Result(
-            {
-                "cpu_us": (after.cpu_s - before.cpu_s) / full.messages * 1e6,
-                "rate": full.messages / published.seconds,
-                "p50_ms": published.p50_ms,
-                "p99_ms": published.p99_ms,
-                "peak_rss_mb": after.peak_rss_mb,
-            }
-        )
+            load = Load(topic, trial.scaled(calls), in_flight, per_call, byte_size)
+            return await published(trial, load)
 
     return measure
+
+
+async def published(trial: Trial, load: Load) -> Result:
+    """Publish ``load``, after a tenth of it to warm up."""
+    await trial.publish(replace(load, calls=max(1, load.calls // _WARM_UP_SHARE)))
+    before = await trial.usage()
+    answered = await trial.publish(load)
+    after = await trial.usage()
+    return Result(
+        {
+            "cpu_us": (after.cpu_s - before.cpu_s) / load.messages * 1e6,
+            "rate": load.messages / answered.seconds,
+            "p50_ms": answered.p50_ms,
+            "p99_ms": answered.p99_ms,
+            "peak_rss_mb": after.peak_rss_mb,
+        }
+    )
 
 
 WORKLOADS: Final = (

@@ -149,7 +149,7 @@ async def test_a_method_that_is_in_no_table_is_refused() -> None:
     service = file.service.add(name="Service")
     service.method.add(name="Method", input_type=".new.Nothing", output_type=".new.Nothing")
     pool = DescriptorPool()
-    pool.Add(file)  # type: ignore[no-untyped-call]
+    pool.Add(file)
     method = pool.FindServiceByName("new.Service").methods_by_name["Method"]
     gate = Gate()
     caller = await gate.guard.identify(cast("Context", Call(("x-api-key", gate.door.token))))

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 from itertools import count
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ams_grpc.broker.catalog import (
     DEFAULT_RETENTION_US,
@@ -25,7 +25,13 @@ from ams_grpc.broker.catalog import (
 )
 from ams_grpc.broker.cursor import CHUNK_SEQS
 from ams_grpc.broker.errors import Aborted, StorageUnavailable, already_exists, not_found
-from ams_grpc.broker.names import ResourceName, SnapshotName, SubscriptionName, TopicName
+from ams_grpc.broker.names import (
+    ResourceName,
+    SchemaName,
+    SnapshotName,
+    SubscriptionName,
+    TopicName,
+)
 from ams_grpc.broker.policies import SECOND_US
 from ams_grpc.broker.ports import (
     Appended,
@@ -37,6 +43,7 @@ from ams_grpc.broker.ports import (
     StoredBatch,
     StoredLease,
 )
+from ams_grpc.broker.schemas import Definition, Revision, Schema, SchemaType
 
 _Record = TypeVar("_Record", Topic, Subscription, Snapshot)
 
@@ -314,6 +321,17 @@ class MemoryCommits(Port):
             cursor.put_back(cursor.take_changes())
 
 
+class AnySchema:
+    """``schemas.SchemaCatalog``, where every schema exists. Which it is matters to nobody here."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(f"nobody asks for {name}")
+
+    async def schema(self, name: SchemaName) -> Schema:
+        revision = Revision(1, "0123abcd", 0, Definition(SchemaType.AVRO, '"int"'))
+        return Schema(1, name, SchemaType.AVRO, 1, (revision,))
+
+
 class NoForwarding:
     """``dead_letters.Forwarding`` where there is no dead-letter policy."""
 
@@ -322,6 +340,7 @@ class NoForwarding:
         subscription: Subscription,
         seq: int,
         *,
+        epoch: int,
         attempts: int,
         reason: str,
         then: Callable[[], None],
@@ -417,7 +436,8 @@ class MemoryCatalog(Port):
     async def update_subscription(
         self, subscription: Subscription, config: SubscriptionConfig
     ) -> Subscription:
-        return await self._replace(subscription, replace(subscription, config=config))
+        changed = replace(subscription, config=config, resource_error="")
+        return await self._replace(subscription, changed)
 
     async def detach_subscription(self, subscription: Subscription) -> Subscription:
         return await self._replace(subscription, replace(subscription, detached=True))
@@ -550,6 +570,7 @@ class ScriptedUpkeep(Port):
         self.bites_to_purge: dict[int, int] = {}
         """Topic id -> how many calls find something to delete."""
         self.lagging: list[Lagging] = []
+        self.filtered: list[SubscriptionName] = []
         self.unused: list[Subscription] = []
         self.touched: list[list[int]] = []
         self.alive_us: list[int] = []
@@ -575,6 +596,10 @@ class ScriptedUpkeep(Port):
         del now_us
         await self._visit("expired_floors")
         return self.lagging
+
+    async def filtered_backlogs(self) -> Sequence[SubscriptionName]:
+        await self._visit("filtered_backlogs")
+        return self.filtered
 
     async def delete_expired_snapshots(self, now_us: int) -> int:
         await self._visit("delete_expired_snapshots")

@@ -15,6 +15,7 @@ from ams_grpc.broker.names import SnapshotName, SubscriptionName, TopicName
 from ams_grpc.broker.profiles import STRICT
 from ams_grpc.broker.runtime import SubscriptionRuntime
 from tests.unit.broker.fakes import (
+    AnySchema,
     ManualClock,
     MemoryCatalog,
     MemoryCommits,
@@ -100,6 +101,7 @@ class World:
             decode=decode,
             read_key=read_key,
             annotate=annotate,
+            schemas=AnySchema(),
             clock=self.clock,
             secret=b"secret",
             settings=BrokerSettings(STRICT, cache_bytes=self.cache_bytes),
@@ -111,6 +113,7 @@ class World:
 
     def restart(self) -> None:
         """As after a crash: what was not written is gone."""
+        self.broker.drain()
         self.clock.advance(1)
         self.start()
 

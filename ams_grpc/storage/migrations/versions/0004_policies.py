@@ -1,7 +1,7 @@
 """IAM policies of topics, subscriptions and snapshots.
 
 Revision ID: 0004
-Revises: 0002
+Revises: 0003
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0004"
-down_revision = "0002"
+down_revision = "0003"
 branch_labels = None
 depends_on = None
 
 NUMBER: Any = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-KINDS = ("topic", "subscription", "snapshot")
+KINDS = ("topic", "subscription", "snapshot", "schema")
 
 
 def upgrade() -> None:

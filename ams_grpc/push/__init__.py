@@ -1,0 +1,1 @@
+"""Push delivery: one HTTP request for each message of a push subscription."""

@@ -1,0 +1,122 @@
+"""The room of push delivery: what its workers share, made when the first of them needs it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self
+
+from ams_grpc.broker.catalog import Subscription
+from ams_grpc.broker.clock import Clock
+from ams_grpc.broker.endpoints import EndpointRules
+from ams_grpc.broker.errors import StorageUnavailable
+from ams_grpc.broker.names import SubscriptionName
+from ams_grpc.broker.policies import PushConfig
+from ams_grpc.push.budget import Budget
+from ams_grpc.push.outcome import Outcome
+from ams_grpc.push.requests import push_request
+from ams_grpc.push.worker import PushWorker, Runtimes, Tools
+
+if TYPE_CHECKING:
+    from ams_grpc.push.sender import Sender
+    from ams_grpc.push.tokens import Secrets, Tokens
+
+_OPENING_AT_ONCE: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class PushSettings:
+    """See ``config`` for what they mean."""
+
+    issuer: str
+    max_parallel: int = 100
+    max_requests: int = 400
+    max_bytes: int = 64 * 1024 * 1024
+    ca_file: Path | None = None
+    verify_tls: bool = True
+
+
+class PushRoom:
+    """Makes push workers, and ends what they share with the context."""
+
+    def __init__(
+        self,
+        settings: PushSettings,
+        rules: EndpointRules,
+        runtimes: Runtimes,
+        secrets: Secrets,
+        clock: Clock,
+    ) -> None:
+        self._settings = settings
+        self._rules = rules
+        self._secrets = secrets
+        self._clock = clock
+        self._tools = Tools(
+            runtimes=runtimes,
+            push=self._push,
+            clock=clock,
+            budget=Budget(settings.max_requests, settings.max_bytes),
+            max_window=settings.max_parallel,
+            opening=asyncio.Semaphore(_OPENING_AT_ONCE),
+        )
+        self._workers: set[PushWorker] = set()
+        self._sender: Sender | None = None
+        self._tokens: Tokens | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._sender is not None:
+            await self._sender.__aexit__(kind, error, traceback)
+
+    def worker(self, subscription: Subscription) -> PushWorker:
+        """A worker for a push subscription, not started yet."""
+        worker = PushWorker(subscription, self._tools, lambda: self._workers.discard(worker))
+        self._workers.add(worker)
+        return worker
+
+    def results(self) -> Iterator[tuple[SubscriptionName, Mapping[str, int]]]:
+        """For each push subscription, how many requests ended how."""
+        for worker in self._workers.copy():
+            yield worker.subscription.name, worker.results.copy()
+
+    def tokens(self) -> Tokens:
+        """Who signs."""
+        if self._tokens is None:
+            # Imported late: most services push without tokens, and many do not push at all.
+            from ams_grpc.push.tokens import Tokens  # noqa: PLC0415
+
+            self._tokens = Tokens(self._settings.issuer, self._secrets, self._clock)
+        return self._tokens
+
+    async def _push(
+        self, subscription: Subscription, config: PushConfig, message: bytes, attempt: int | None
+    ) -> Outcome:
+        try:
+            token = None if config.oidc_token is None else await self.tokens().token(config)
+        except StorageUnavailable:
+            return Outcome(False, "internal", "the key that signs tokens cannot be read")
+        request = push_request(config, subscription.name, message, attempt)
+        return await self._http().send(
+            config.endpoint, request, token, subscription.config.ack_deadline_s
+        )
+
+    def _http(self) -> Sender:
+        if self._sender is None:
+            from ams_grpc.push.sender import Sender  # noqa: PLC0415
+
+            self._sender = Sender(
+                self._rules,
+                ca_file=self._settings.ca_file,
+                verify_tls=self._settings.verify_tls,
+            )
+        return self._sender

@@ -1,0 +1,203 @@
+"""Sends requests, and says how they ended. The only part that speaks HTTP.
+
+Redirects are not followed and proxies are not asked: the address that ``EndpointRules`` permits is
+the one that is connected to. It is checked when the socket is made, after the name was resolved.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import lru_cache
+from io import BytesIO
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
+from yarl import URL
+
+from ams_grpc.broker.endpoints import EndpointRules
+from ams_grpc.push.outcome import Outcome
+from ams_grpc.push.requests import Request
+
+ACCEPTED: Final = frozenset({102, 200, 201, 202, 204})
+"""Pub/Sub: with these statuses a message is acknowledged, with all others it is not."""
+
+_PROCESSING: Final = 102
+_FINAL_PROCESSING: Final = 1102  # 102 where the answer ends with it
+_NOT_PUBLIC: Final = "is not a public address"
+_KEEPALIVE_S: Final = 1.0  # sooner than any server ends an idle connection, and a request with it
+_MAX_ANSWER_BYTES: Final = 65_536
+_ANSWER_S: Final = 1.0
+_LARGE_BYTES: Final = 262_144
+
+
+class Sender:
+    """Two pools of connections: one for endpoints that are allowed by name, one for all others."""
+
+    def __init__(self, rules: EndpointRules, *, ca_file: Path | None, verify_tls: bool) -> None:
+        """Raises OSError (ssl.SSLError) for a file without certificates."""
+        self._rules = rules
+        tls = _tls(ca_file) if verify_tls else False
+        self._checked = _session(tls, self._socket)
+        self._trusted = _session(tls, None)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._checked.close()
+        await self._trusted.close()
+
+    async def send(
+        self, endpoint: str, request: Request, token: str | None, timeout_s: float
+    ) -> Outcome:
+        """Push one message. Failures are outcomes, not errors."""
+        headers: Mapping[str, str] = request.headers
+        if token is not None:
+            headers = {**headers, "Authorization": f"Bearer {token}"}
+        try:
+            url = _url(endpoint)
+            session = self._trusted if self._rules.trusts(url.host or "") else self._checked
+            response = await session.post(
+                url,
+                # Larger ones in parts, so that they do not hold up the event loop.
+                data=request.body if len(request.body) < _LARGE_BYTES else BytesIO(request.body),
+                headers=headers,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=timeout_s),
+            )
+        except TimeoutError:
+            return Outcome(False, "timeout", f"no answer within {timeout_s:g} s")
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            return _failure(error)
+        status = response.status
+        await _finish(response)
+        if status in ACCEPTED:
+            return Outcome(True, "ack")
+        return Outcome(False, f"status_{status // 100}xx", f"status {status}")
+
+    def _socket(self, address_info: Any) -> socket.socket:
+        """A socket for an address that aiohttp is about to connect to. Raises OSError."""
+        family, kind, protocol, _, address = address_info
+        if not self._rules.permits(address[0]):
+            raise OSError(f"{address[0]} {_NOT_PUBLIC}")
+        return socket.socket(family, kind, protocol)
+
+
+@lru_cache(maxsize=1024)
+def _url(endpoint: str) -> URL:
+    """As it was given, unless it has to be made ASCII."""
+    return URL(endpoint, encoded=endpoint.isascii())
+
+
+def _session(tls: ssl.SSLContext | bool, socket_factory: Any) -> aiohttp.ClientSession:
+    connector = aiohttp.TCPConnector(
+        limit=0,  # the budget of push requests is the limit
+        ssl=tls,
+        keepalive_timeout=_KEEPALIVE_S,
+        socket_factory=socket_factory,
+    )
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        response_class=_Response,
+        skip_auto_headers=("Accept-Encoding",),
+    )
+
+
+def _tls(ca_file: Path | None) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    if ca_file is not None:
+        context.load_verify_locations(ca_file)
+    return context
+
+
+async def _finish(response: aiohttp.ClientResponse) -> None:
+    """Read what else is answered, so that the connection can be used again; not for long, though."""
+    with suppress(aiohttp.ClientError, OSError):
+        async with asyncio.timeout(_ANSWER_S):
+            left = _MAX_ANSWER_BYTES
+            while left > 0 and (part := await response.content.read(left)):
+                left -= len(part)
+    response.release()  # closes the connection if the answer was not read to its end
+
+
+def _failure(error: Exception) -> Outcome:
+    """In words of our own: texts of libraries may quote what they were given."""
+    match error:
+        case aiohttp.ClientConnectorCertificateError():
+            reason = "the certificate is not valid for this endpoint"
+        case aiohttp.ClientSSLError() | ssl.SSLError():
+            reason = "TLS failed"
+        case aiohttp.ClientConnectorDNSError():
+            reason = "the host name cannot be resolved"
+        case aiohttp.ClientConnectorError() if _NOT_PUBLIC in str(error.os_error):
+            return Outcome(False, "refused", f"it may not be pushed there: {error.os_error}")
+        case aiohttp.ClientConnectorError():
+            reason = f"no connection: {error.os_error.strerror or 'failed'}"
+        case _:
+            reason = f"no valid answer ({type(error).__name__})"
+    return Outcome(False, "unreachable", reason)
+
+
+class _Response(aiohttp.ClientResponse):
+    """An answer that may end with 102.
+
+    HTTP: 102 says that an answer will follow, and aiohttp waits for that. Pub/Sub: receivers may
+    end with it all the same; then it has what no interim answer has, a length or a last connection.
+    """
+
+    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
+        protocol = connection.protocol
+        if protocol is None:
+            return await super().start(connection)
+        read = protocol.read
+
+        async def read_with_final_102() -> Any:
+            message, payload = await read()
+            if message.code == _PROCESSING and (
+                message.should_close or "Content-Length" in message.headers
+            ):
+                return _Final102(message), payload
+            return message, payload
+
+        _set_read(protocol, read_with_final_102)
+        try:
+            await super().start(connection)
+        finally:
+            _set_read(protocol, None)
+        if self.status == _FINAL_PROCESSING:
+            self.status = _PROCESSING
+        return self
+
+
+class _Final102:
+    """Aiohttp's message, with a status that it does not take for an interim one."""
+
+    def __init__(self, message: Any) -> None:
+        self.code = _FINAL_PROCESSING
+        self.version = message.version
+        self.reason = message.reason
+        self.headers = message.headers
+        self.raw_headers = message.raw_headers
+
+
+def _set_read(protocol: ResponseHandler, read: Any) -> None:
+    """Let this one connection read in another way; None: as ever."""
+    if read is None:
+        protocol.__dict__.pop("read", None)
+    else:
+        protocol.__dict__["read"] = read

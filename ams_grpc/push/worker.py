@@ -1,0 +1,311 @@
+"""Pushes the messages of one subscription.
+
+To the runtime it is a consumer like a stream, whose credit is the number of requests that may begin
+now. Each message is one request; its end settles the message, or fails it. What failed rests for
+itself (see ``broker.retry``); when failures prevail, the pace pauses for all. New messages and those
+that failed take turns, so that what the endpoint never accepts keeps nothing else from going out.
+
+    credit = window of the pace - running requests, within the budget of the service;
+             none while the pace pauses
+
+Nothing here is written: after a crash, what was not acknowledged is pushed again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from itertools import repeat
+from typing import Final, Protocol
+from urllib.parse import urlsplit
+
+from ams_grpc.broker.catalog import Subscription
+from ams_grpc.broker.clock import Alarm, Clock
+from ams_grpc.broker.consumers import Consumer, Delivery
+from ams_grpc.broker.errors import BrokerError, ShuttingDown, Unavailable
+from ams_grpc.broker.names import SubscriptionName
+from ams_grpc.broker.policies import PushConfig
+from ams_grpc.broker.runtime import SubscriptionRuntime
+from ams_grpc.push.budget import Budget
+from ams_grpc.push.outcome import Outcome
+from ams_grpc.push.pace import Pace
+
+_LEASE_OUTLASTS_S: Final = 2
+"""So that it is the end of a request that counts, and not the end of its lease."""
+_OPEN_RETRY_S: Final = 0.5
+_REFUSALS: Final = 10  # so often a subscription may seem to be gone before it counts as gone
+_LOG_EVERY_S: Final = 60.0
+_logger = logging.getLogger(__name__)
+
+
+class Push(Protocol):
+    """Pushes one message, as ``config`` says. What goes wrong is an outcome, not an error."""
+
+    def __call__(
+        self, subscription: Subscription, config: PushConfig, message: bytes, attempt: int | None
+    ) -> Awaitable[Outcome]: ...
+
+
+class Runtimes(Protocol):
+    """Of ``broker.Subscriptions``, what is needed here."""
+
+    async def runtime(self, name: SubscriptionName, *, use: bool = True) -> SubscriptionRuntime: ...
+
+    def used(self, subscription_ids: tuple[int, ...]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What all workers share. ``max_window``: requests of one subscription at once."""
+
+    runtimes: Runtimes
+    push: Push
+    clock: Clock
+    budget: Budget
+    max_window: int
+    opening: asyncio.Semaphore
+    """So that a start with many subscriptions leaves the database some time for callers."""
+
+
+class PushWorker:
+    """Implements ``broker.workers.Worker``."""
+
+    def __init__(
+        self, subscription: Subscription, tools: Tools, on_end: Callable[[], None]
+    ) -> None:
+        """``on_end`` is called when it has closed."""
+        self.subscription = subscription
+        self.results: Counter[str] = Counter()
+        """How many requests ended how, by ``Outcome.kind``."""
+        self._tools = tools
+        self._on_end = on_end
+        self._pace = Pace(tools.max_window)
+        self._task: asyncio.Task[None] | None = None
+        self._requests: set[asyncio.Task[None]] = set()
+        self._running = 0
+        self._runtime: SubscriptionRuntime | None = None
+        self._consumer: _Slots | None = None
+        self._pause: Alarm | None = None
+        self._silent_until = 0.0
+        self._unmentioned = 0
+
+    # --- implements broker.workers.Worker ----------------------------------------------------
+
+    def start(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def changed(self, subscription: Subscription) -> None:
+        before, self.subscription = self.subscription, subscription
+        if _push_config(before).endpoint != _push_config(subscription).endpoint:
+            self._pace = Pace(self._tools.max_window)  # how the other one fared says nothing
+            self._end_pause()
+        if self._consumer is not None:
+            self._consumer.ack_deadline_s = self._lease_s
+        if self._task is None or self._task.done():
+            self.start()
+        self._go_on()
+
+    async def close(self) -> None:
+        try:
+            if self._task is not None:
+                self._task.cancel()
+                await asyncio.wait([self._task])
+            if self._requests:
+                await asyncio.wait(self._requests)
+        finally:
+            for request in self._requests:
+                request.cancel()
+            if self._requests:
+                await asyncio.wait(self._requests)
+            self._end_pause()
+            self._tools.budget.forget(self._go_on)
+            self._on_end()
+
+    # --- as a consumer -----------------------------------------------------------------------
+
+    @property
+    def free_slots(self) -> int:
+        """How many more requests may begin now."""
+        free = self._pace.window - self._running
+        if free <= 0 or self._pause is not None:
+            return 0
+        return min(free, self._tools.budget.ask(self._go_on))
+
+    async def _run(self) -> None:
+        """Consume, until the subscription is not to be pushed any more."""
+        while (runtime := await self._open()) is not None:
+            closed: asyncio.Future[BrokerError] = asyncio.get_running_loop().create_future()
+            consumer = _Slots(self, runtime, partial(_resolve, closed), self._lease_s)
+            self._runtime, self._consumer = runtime, consumer
+            try:
+                runtime.add(consumer)
+                error = await closed
+            except BrokerError as reason:
+                error = reason
+            finally:
+                runtime.remove(consumer)
+                self._runtime = self._consumer = None
+            if isinstance(error, ShuttingDown) or not isinstance(error, Unavailable):
+                return
+
+    async def _open(self) -> SubscriptionRuntime | None:
+        """The runtime; None when there is nothing to push any more."""
+        name = self.subscription.name
+        refusals = 0
+        while refusals < _REFUSALS:
+            try:
+                async with self._tools.opening:
+                    runtime = await self._tools.runtimes.runtime(name, use=False)
+            except ShuttingDown:
+                return None
+            except Unavailable:
+                pass
+            except BrokerError:
+                refusals += 1
+            except Exception:
+                _logger.exception("cannot push the messages of %s", name)
+            else:
+                if runtime.subscription.id == self.subscription.id:
+                    return None if runtime.subscription.config.push is None else runtime
+                # One of the same name went or came just now: look again.
+                refusals += 1
+            await asyncio.sleep(_OPEN_RETRY_S)
+        return None
+
+    def begin(self, runtime: SubscriptionRuntime, consumer: Consumer, delivery: Delivery) -> None:
+        """Begin a request for each message."""
+        consumer.prefers_new = not consumer.prefers_new
+        loop = asyncio.get_running_loop()
+        attempts: Iterable[int | None] = delivery.attempts or repeat(None)
+        # The attempts may be endless.
+        for seq, message, attempt in zip(delivery.seqs, delivery.messages, attempts, strict=False):
+            request = loop.create_task(
+                self._request(runtime, consumer, delivery.grant, seq, message, attempt)
+            )
+            self._running += 1
+            self._tools.budget.take(len(message))
+            self._requests.add(request)
+            request.add_done_callback(self._requests.discard)
+
+    # --- one request -------------------------------------------------------------------------
+
+    async def _request(
+        self,
+        runtime: SubscriptionRuntime,
+        consumer: Consumer,
+        grant: int,
+        seq: int,
+        message: bytes,
+        attempt: int | None,
+    ) -> None:
+        subscription, pace = self.subscription, self._pace
+        begun_at = self._tools.clock.monotonic()
+        try:
+            outcome = await self._tools.push(
+                subscription, _push_config(subscription), message, attempt
+            )
+        except Exception:
+            _logger.exception("cannot push a message of %s", subscription.name)
+            outcome = Outcome(False, "internal", "internal error")
+        finally:
+            self._running -= 1
+            self._tools.budget.give(len(message))
+        self._note(outcome, pace, begun_at)
+        consumer.stand_in_line()  # also if its lease was ended meanwhile, by a seek
+        if outcome.accepted:
+            self._tools.runtimes.used((subscription.id,))
+            runtime.settle(grant, (seq,))
+        else:
+            runtime.fail(grant, (seq,), outcome.reason)
+
+    def _note(self, outcome: Outcome, pace: Pace, begun_at: float) -> None:
+        """Count it, and go faster or slower."""
+        now = self._tools.clock.monotonic()
+        self.results[outcome.kind] += 1
+        if outcome.accepted:
+            pace.succeeded(begun_at, now)
+            return
+        self._complain(outcome.reason, now)
+        pace.failed(begun_at, now)
+        if pace is self._pace and self._pause is None and pace.paused_until > now:
+            self._pause = self._tools.clock.call_at(pace.paused_until, self._after_pause)
+
+    @property
+    def _lease_s(self) -> int:
+        return self.subscription.config.ack_deadline_s + _LEASE_OUTLASTS_S
+
+    def _complain(self, reason: str, now: float) -> None:
+        """Say in the log that pushing fails, now and then."""
+        self._unmentioned += 1
+        if now < self._silent_until:
+            return
+        _logger.warning(
+            "pushing %s to %s fails: %s (%d failures since this was said last)",
+            self.subscription.name,
+            _place(_push_config(self.subscription).endpoint),
+            reason,
+            self._unmentioned,
+        )
+        self._silent_until = now + _LOG_EVERY_S
+        self._unmentioned = 0
+
+    # --- pauses ------------------------------------------------------------------------------
+
+    def _after_pause(self) -> None:
+        self._pause = None
+        self._go_on()
+
+    def _end_pause(self) -> None:
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
+
+    def _go_on(self) -> None:
+        """There may be credit again."""
+        if self._runtime is not None and self._consumer is not None:
+            self._runtime.wake(self._consumer)
+
+
+class _Slots(Consumer):
+    """The worker, as its runtime sees it."""
+
+    __slots__ = ("_worker",)
+
+    def __init__(
+        self,
+        worker: PushWorker,
+        runtime: SubscriptionRuntime,
+        close: Callable[[BrokerError], None],
+        lease_s: int,
+    ) -> None:
+        # Pub/Sub: of an ordering key, one message is out at a time.
+        super().__init__(
+            partial(worker.begin, runtime, self), close, ack_deadline_s=lease_s, one_per_key=True
+        )
+        self._worker = worker
+
+    @property
+    def free_messages(self) -> int:
+        return self._worker.free_slots
+
+
+def _push_config(subscription: Subscription) -> PushConfig:
+    config = subscription.config.push
+    if config is None:
+        raise ValueError(f"{subscription.name} is no push subscription")
+    return config
+
+
+def _resolve(closed: asyncio.Future[BrokerError], error: BrokerError) -> None:
+    if not closed.done():  # the worker may be closing just now
+        closed.set_result(error)
+
+
+def _place(endpoint: str) -> str:
+    """Where an endpoint is, without what may be secret in its path and query."""
+    url = urlsplit(endpoint)
+    return f"{url.scheme}://{url.netloc}"

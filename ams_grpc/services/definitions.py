@@ -1,0 +1,176 @@
+"""Definitions of schemas, between the broker and the languages: implements ``broker.schemas.Definitions``.
+
+Compiling is work for threads: two, so that whoever sends difficult definitions holds up others like
+him, and nobody else. What was compiled is kept, up to a number of bytes of definitions.
+"""
+
+from __future__ import annotations
+
+from asyncio import get_running_loop
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final, Protocol, Self, TypeVar
+
+from ams_grpc.broker.errors import ErrorInfo, InvalidArgument
+from ams_grpc.broker.policies import Encoding
+from ams_grpc.broker.schemas import Definition, SchemaType
+from ams_grpc.schemas.errors import DefinitionError, IncompatibleError, MessageError
+
+T = TypeVar("T")
+Key = TypeVar("Key")
+
+THREADS: Final = 2
+CACHE_BYTES: Final = 4 * 1024 * 1024
+"""Of definitions; compiled they take some ten times as much."""
+
+_OVERHEAD_BYTES: Final = 1024
+_LANGUAGES: Final = {SchemaType.AVRO: "Avro", SchemaType.PROTOCOL_BUFFER: "Protocol Buffer"}
+
+
+class Compiled(Protocol):
+    """A definition, ready for use, whatever its language. See ``schemas`` for what each raises."""
+
+    def check_binary(self, data: bytes) -> None: ...
+
+    def check_json(self, data: bytes) -> None: ...
+
+    def check_compatible(self, other: Self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class KnownRevision:
+    """A revision that was loaded, and the size of its definition."""
+
+    type: SchemaType
+    compiled: Compiled
+    byte_size: int
+
+
+class CompiledDefinitions:
+    """The definitions in use, those of revisions by their number."""
+
+    def __init__(self, cache_bytes: int = CACHE_BYTES) -> None:
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="definitions")
+        self._cache_bytes = cache_bytes
+        self._cached: OrderedDict[int, KnownRevision] = OrderedDict()
+        self._cached_bytes = 0
+
+    async def check(self, definition: Definition) -> Definition:
+        """See ``broker.schemas.Definitions``."""
+        return await self._in_thread(lambda: _checked(definition))
+
+    async def first_conflict(
+        self, new: Definition, others: Sequence[Definition]
+    ) -> tuple[int, str] | None:
+        """See ``broker.schemas.Definitions``."""
+        return await self._in_thread(lambda: _first_conflict(new, others))
+
+    async def check_message(self, definition: Definition, encoding: Encoding, data: bytes) -> None:
+        """See ``broker.schemas.Definitions``."""
+        found = await self._in_thread(
+            lambda: misfits(_compile(definition), encoding, {"message": data})
+        )
+        for reason in found.values():
+            form = "JSON" if encoding is Encoding.JSON else "binary"
+            raise InvalidArgument(
+                f"Could not parse {form} {_LANGUAGES[definition.type]} message: {reason}",
+                field="message",
+                info=error_info(definition.type, encoding, reason),
+            )
+
+    async def revision(
+        self, number: int, load: Callable[[int], Awaitable[Definition | None]]
+    ) -> KnownRevision | None:
+        """A revision, loaded if it is not known; None if there is no such any more."""
+        known = self._cached.get(number)
+        if known is not None:
+            self._cached.move_to_end(number)
+            return known
+        definition = await load(number)
+        if definition is None:
+            return None
+        known = KnownRevision(
+            definition.type,
+            await self._in_thread(lambda: _compile(definition)),
+            len(definition.text) + len(definition.compiled) + _OVERHEAD_BYTES,
+        )
+        self._keep(number, known)
+        return known
+
+    def _keep(self, number: int, known: KnownRevision) -> None:
+        if number in self._cached:  # somebody else loaded it, too
+            return
+        self._cached[number] = known
+        self._cached_bytes += known.byte_size
+        while self._cached_bytes > self._cache_bytes:
+            _, oldest = self._cached.popitem(last=False)
+            self._cached_bytes -= oldest.byte_size
+
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        return await get_running_loop().run_in_executor(self._threads, call)
+
+
+def misfits(
+    compiled: Compiled, encoding: Encoding, messages: Mapping[Key, bytes]
+) -> dict[Key, str]:
+    """Which messages do not follow a definition, and why."""
+    check = compiled.check_json if encoding is Encoding.JSON else compiled.check_binary
+    found: dict[Key, str] = {}
+    for key, data in messages.items():
+        try:
+            check(data)
+        except MessageError as error:
+            found[key] = str(error)
+    return found
+
+
+def error_info(schema_type: SchemaType, encoding: Encoding, reason: str) -> ErrorInfo:
+    """Pub/Sub: what programs are told about a message that does not follow a schema."""
+    language = "AVRO" if schema_type is SchemaType.AVRO else "PROTO"
+    return ErrorInfo(
+        f"INVALID_{encoding}_{language}_MESSAGE",
+        {"message": f"Message failed schema validation: {reason}"},
+    )
+
+
+# --- in a thread --------------------------------------------------------------------------------
+# The languages are imported when somebody needs one.
+
+
+def _checked(definition: Definition) -> Definition:
+    try:
+        if definition.type is SchemaType.PROTOCOL_BUFFER and not definition.compiled:
+            from ams_grpc.schemas.protobuf import compile_text  # noqa: PLC0415
+
+            if not definition.text.strip():
+                raise DefinitionError("it is empty")
+            result = compile_text(definition.text)
+            return Definition(definition.type, definition.text, result.descriptors, result.root)
+        _compile(definition)
+    except DefinitionError as error:
+        raise InvalidArgument(
+            f"Could not parse schema definition: {error}", field="schema.definition"
+        ) from None
+    return definition
+
+
+def _compile(definition: Definition) -> Compiled:
+    if definition.type is SchemaType.AVRO:
+        from ams_grpc.schemas.avro import AvroSchema  # noqa: PLC0415
+
+        return AvroSchema(definition.text)
+    from ams_grpc.schemas import protobuf  # noqa: PLC0415
+
+    return protobuf.ProtobufSchema(protobuf.Compiled(definition.compiled, definition.root))
+
+
+def _first_conflict(new: Definition, others: Sequence[Definition]) -> tuple[int, str] | None:
+    compiled = _compile(new)
+    for place, other in enumerate(others):
+        try:
+            compiled.check_compatible(_compile(other))
+        except IncompatibleError as error:
+            return place, str(error)
+    return None

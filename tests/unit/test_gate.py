@@ -1,0 +1,210 @@
+"""What stands between a publisher and a topic's log."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ams_grpc.broker.catalog import Topic, TopicConfig
+from ams_grpc.broker.errors import InvalidArgument, NotFound
+from ams_grpc.broker.names import SchemaName, TopicName
+from ams_grpc.broker.policies import Encoding, SchemaSettings
+from ams_grpc.broker.ports import Admitted
+from ams_grpc.broker.schemas import Definition, SchemaType
+from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
+from ams_grpc.services.definitions import CompiledDefinitions
+from ams_grpc.services.gate import SchemaGate, chain
+from ams_grpc.services.messages import bodies, payload_of
+
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""The machine may be busy: no example has to be quick."""
+
+TOPIC = Topic(1, TopicName("p", "orders"), 1, TopicConfig())
+
+
+# --- chains ---------------------------------------------------------------------------------------
+
+
+class Keep:
+    """Lets only some messages pass, by their position."""
+
+    def __init__(self, keeps: Sequence[bool]) -> None:
+        self.keeps = keeps
+        self.saw: list[bytes] = []
+
+    async def admit(self, topic: Topic, payload: bytes, count: int) -> Admitted:
+        assert topic is TOPIC
+        self.saw = bodies(payload, count)
+        places = [place for place in range(count) if self.keeps[place]]
+        if len(places) == count:
+            return Admitted(payload, count)
+        return Admitted(payload_of(self.saw[place] for place in places), len(places), places)
+
+
+keeps = st.lists(st.booleans(), min_size=5, max_size=5)
+
+
+@patient
+@given(st.lists(keeps, min_size=1, max_size=3))
+async def test_a_chain_names_the_messages_that_passed_by_their_place_in_the_request(
+    filters: list[list[bool]],
+) -> None:
+    request = [b"\x0a\x01%d" % number for number in range(5)]
+    left = list(range(5))
+    for kept in filters:
+        left = [number for place, number in enumerate(left) if kept[place]]
+
+    admitted = await chain(*map(Keep, filters)).admit(TOPIC, payload_of(request), 5)
+
+    assert admitted.count == len(left)
+    places = range(5) if admitted.places is None else admitted.places
+    assert list(places) == left
+    if left:
+        assert bodies(admitted.payload, admitted.count) == [request[number] for number in left]
+
+
+async def test_what_nothing_is_left_of_is_shown_to_nobody_else() -> None:
+    last = Keep([True])
+
+    admitted = await chain(Keep([False]), last).admit(TOPIC, payload_of([b"\x0a\x01x"]), 1)
+
+    assert (admitted.count, admitted.places) == (0, [])
+    assert last.saw == []
+
+
+# --- schemas --------------------------------------------------------------------------------------
+
+
+def record(*fields: str) -> Definition:
+    of_record = [{"name": name, "type": "int"} for name in fields]
+    text = json.dumps({"type": "record", "name": "R", "fields": of_record})
+    return Definition(SchemaType.AVRO, text)
+
+
+class MemorySchemas:
+    """What a gate reads of schemas, and how often it did."""
+
+    def __init__(self, **definitions: Definition) -> None:
+        self.definitions = dict(enumerate(definitions.values(), 1))
+        self.ids = dict(enumerate(definitions, 1))
+        self.reads: list[str] = []
+
+    async def revision_ids(self, schema_id: int) -> Sequence[tuple[int, str]]:
+        self.reads.append(f"revisions of {schema_id}")
+        return sorted(self.ids.items(), reverse=True)
+
+    async def definition(self, revision: int) -> Definition | None:
+        self.reads.append(f"definition of {revision}")
+        return self.definitions.get(revision)
+
+
+def topic(version: int = 1, **settings: object) -> Topic:
+    given: dict[str, object] = {
+        "schema": SchemaName("p", "order"),
+        "encoding": Encoding.JSON,
+        "schema_id": 7,
+        **settings,
+    }
+    config = TopicConfig(schema_settings=SchemaSettings(**given))  # type: ignore[arg-type]
+    return replace(TOPIC, version=version, config=config)
+
+
+def gate(schemas: MemorySchemas, cache_bytes: int = 1 << 20) -> SchemaGate:
+    return SchemaGate(schemas, CompiledDefinitions(cache_bytes))  # type: ignore[arg-type]
+
+
+async def admitted(to: SchemaGate, of: Topic, *data: bytes) -> list[str]:
+    """The revisions that messages follow."""
+    payload = pb.PublishRequest(messages=[pb.PubsubMessage(data=each) for each in data])
+    result = await to.admit(of, payload.SerializeToString(), len(data))
+    assert (result.count, result.places) == (len(data), None)
+    messages = pb.PublishRequest.FromString(result.payload).messages
+    assert [message.data for message in messages] == list(data)
+    return [message.attributes["googclient_schemarevisionid"] for message in messages]
+
+
+async def test_messages_of_one_request_may_follow_different_revisions() -> None:
+    schemas = MemorySchemas(old=record("a"), new=record("b"), newest=record("c"))
+
+    followed = await admitted(gate(schemas), topic(), b'{"a":1}', b'{"b":1}', b'{"a":1,"c":1}')
+
+    assert followed == ["old", "new", "newest"]
+
+
+async def test_the_first_message_that_follows_none_is_named_with_the_newest_revisions_reason() -> (
+    None
+):
+    schemas = MemorySchemas(old=record("a"), new=record("b"))
+
+    with pytest.raises(InvalidArgument) as refusal:
+        await admitted(gate(schemas), topic(), b'{"a":1}', b'{"b":1}', b"{}", b"[]")
+
+    assert refusal.value.info is not None
+    assert refusal.value.info.metadata["message"] == (
+        "Message failed schema validation: messages[2], revision new: "
+        "Field was not found in JSON object: b"
+    )
+
+
+async def test_only_revisions_in_range_count() -> None:
+    schemas = MemorySchemas(one=record("a"), two=record("a"), three=record("a"))
+    through = gate(schemas)
+
+    assert await admitted(through, topic(1, last_revision=2), b'{"a":1}') == ["two"]
+    assert await admitted(through, topic(2, first_revision=2), b'{"a":1}') == ["three"]
+    with pytest.raises(InvalidArgument):
+        await admitted(through, topic(3, first_revision=4), b'{"a":1}')
+
+
+async def test_for_the_same_version_of_a_topic_nothing_is_read_again() -> None:
+    schemas = MemorySchemas(only=record("a"))
+    through = gate(schemas)
+
+    for _ in range(3):
+        await admitted(through, topic(), b'{"a":1}')
+
+    assert schemas.reads == ["revisions of 7", "definition of 1"]
+
+
+async def test_for_another_version_the_revisions_are_read_again_and_no_known_definition() -> None:
+    schemas = MemorySchemas(first=record("a"))
+    through = gate(schemas)
+    await admitted(through, topic(), b'{"a":1}')
+    schemas.ids[2], schemas.definitions[2] = "second", record("a")
+
+    assert await admitted(through, topic(version=1), b'{"a":1}') == ["first"]
+    assert await admitted(through, topic(version=2), b'{"a":1}') == ["second"]
+    assert schemas.reads[2:] == ["revisions of 7", "definition of 2"]
+
+
+async def test_compiled_definitions_are_forgotten_when_there_are_too_many() -> None:
+    schemas = MemorySchemas(first=record("a"), second=record("b"))
+    through = gate(schemas, cache_bytes=1500)  # room for one
+
+    for _ in range(2):
+        await admitted(through, topic(), b'{"a":1}')
+
+    assert schemas.reads == ["revisions of 7", *["definition of 2", "definition of 1"] * 2]
+
+
+async def test_a_revision_that_went_away_meanwhile_is_passed_over() -> None:
+    schemas = MemorySchemas(first=record("a"), second=record("a"))
+    del schemas.definitions[2]
+
+    assert await admitted(gate(schemas), topic(), b'{"a":1}') == ["first"]
+
+
+async def test_without_its_schema_a_topic_takes_nothing() -> None:
+    with pytest.raises(NotFound, match=r"Schema associated with topic deleted\."):
+        await admitted(gate(MemorySchemas()), topic(schema=None), b"{}")
+
+
+async def test_a_topic_without_schema_takes_everything_as_it_is() -> None:
+    payload = payload_of([b"\x0a\x01x"])
+
+    assert await gate(MemorySchemas()).admit(TOPIC, payload, 1) == Admitted(payload, 1)
