@@ -15,10 +15,11 @@ from ams_grpc.auth.principals import Principal
 from ams_grpc.auth.records import Membership, Person, RegistrationStatus, User
 from ams_grpc.auth.users import UserChanges, seen_by
 from ams_grpc.broker import errors
-from ams_grpc.broker.catalog import SubscriptionConfig
+from ams_grpc.broker.catalog import SubscriptionConfig, TopicConfig
 from ams_grpc.broker.iam import Binding, Condition
-from ams_grpc.broker.names import SnapshotName, SubscriptionName, TopicName
-from ams_grpc.broker.policies import DeadLetterPolicy
+from ams_grpc.broker.names import SchemaName, SnapshotName, SubscriptionName, TopicName
+from ams_grpc.broker.policies import DeadLetterPolicy, SchemaSettings
+from ams_grpc.broker.schemas import Definition, SchemaType
 from ams_grpc.identity import Identity, first_admin, identity
 from ams_grpc.storage import Storage
 from ams_grpc.storage.tables import projects, users
@@ -407,8 +408,18 @@ async def test_a_project_is_renamed_with_all_that_is_in_it(
     pat = await make(known, "pat", "publisher")
     await known.access_lists.add(ROOT, ORDERS, "pat")
 
+    order = await storage.schemas.create_schema(
+        SchemaName("shop", "order"), Definition(SchemaType.AVRO, '"string"')
+    )
+    using = TopicConfig(schema_settings=SchemaSettings(order.name, schema_id=order.id))
+    invoices = await storage.catalog.create_topic(TopicName("other", "invoices"), using)
+
     await known.projects.update(ROOT, "shop", new_name="store")
 
+    renamed_schema = await storage.schemas.schema(SchemaName("store", "order"))
+    assert renamed_schema.id == order.id
+    settings = (await storage.catalog.topic(invoices.name)).config.schema_settings
+    assert settings == SchemaSettings(renamed_schema.name, schema_id=order.id)
     catalog = storage.catalog
     renamed = await catalog.topic(TopicName("store", "orders"))
     assert renamed.id == orders.id
@@ -453,8 +464,21 @@ async def test_a_project_goes_with_all_that_is_in_it(
     await snapshot(storage, billing, expire_us=clock.now_us() + DAY_US)
     await make(known, "pat", "publisher")
 
+    order = await storage.schemas.create_schema(
+        SchemaName("shop", "order"), Definition(SchemaType.AVRO, '"string"')
+    )
+    using = TopicConfig(schema_settings=SchemaSettings(order.name, schema_id=order.id))
+    invoices = await storage.catalog.create_topic(TopicName("other", "invoices"), using)
+
     await known.projects.delete(ROOT, "shop")
 
+    with pytest.raises(errors.NotFound):
+        await storage.schemas.schema(order.name)
+    settings = (await storage.catalog.topic(invoices.name)).config.schema_settings
+    assert settings is not None
+    assert settings.schema is None
+    with pytest.raises(errors.Aborted):  # its publishers must look again
+        await storage.commits.append(invoices, b"late", 1)
     assert await known.projects.list() == []
     for kind in ("topics", "subscriptions", "snapshots"):
         assert not await getattr(storage.catalog, kind)("shop", "", 10)
