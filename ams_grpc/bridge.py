@@ -12,7 +12,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 
 from ams_grpc.services.frame import Calls, Context, Guard, local_calls
 from ams_grpc.services.status import status_of
-from http_bridge.app import PEER, GoogleRest, serving
+from http_bridge.app import PEER, GoogleRest, is_loopback, serving
 from http_bridge.caller import RpcFailure
 
 
@@ -78,6 +78,8 @@ async def google_rest_server(
     methods: dict[str, Callable[[bytes, Context], Awaitable[bytes]]] = {}
     for service, servicer in services:
         methods |= local_calls(service, servicer, calls, guard)
-    rest = GoogleRest(LocalCaller(methods), [service for service, _ in services])
+    rest = GoogleRest(
+        LocalCaller(methods), [service for service, _ in services], on_loopback=is_loopback(host)
+    )
     async with serving(rest.application(), host, port) as taken:
         yield taken

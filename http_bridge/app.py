@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import ipaddress
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from ssl import SSLContext
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from aiohttp import web
 from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from http_bridge import errors
 from http_bridge.caller import Caller, Metadata, RpcFailure
-from http_bridge.routes import Route, Router, routes_of
+from http_bridge.routes import Match, Route, Router, routes_of
 from http_bridge.transcode import BadJson, dump, reply_json, request_of
 
 MAX_BODY_BYTES: Final = 20 * 1024 * 1024
@@ -25,14 +29,22 @@ PEER: Final = "x-peer"
 """Metadata that says which machine an HTTP request came from."""
 _CONTENT_TYPE: Final = "application/json; charset=UTF-8"
 _COMPRESSED_FROM: Final = 1024
+_LARGE_BODY_BYTES: Final = 64 * 1024
 _OVERRIDE: Final = "X-HTTP-Method-Override"
 
 
 class GoogleRest:
-    """Google's REST dialect of Pub/Sub v1, on whatever services it is given."""
+    """Google's REST dialect of Pub/Sub v1, on whatever services it is given.
 
-    def __init__(self, caller: Caller, services: Iterable[ServiceDescriptor]) -> None:
+    A browser may stand between: what a page of another site sends is refused, and ``on_loopback`` so is
+    what was sent to another name than this machine's own (such a name was bound to it to get here).
+    """
+
+    def __init__(
+        self, caller: Caller, services: Iterable[ServiceDescriptor], *, on_loopback: bool
+    ) -> None:
         self._caller = caller
+        self._on_loopback = on_loopback
         self._router = Router([*_policy_routes(services := list(services)), *routes_of(services)])
 
     def application(self) -> web.Application:
@@ -41,6 +53,8 @@ class GoogleRest:
         return app
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
+        if self._is_foreign(request):
+            return _json(*errors.foreign())
         if request.method == "GET" and request.path == "/":
             return web.Response(text="Ok\n")
         method = request.headers.get(_OVERRIDE, request.method)
@@ -49,7 +63,7 @@ class GoogleRest:
             return _json(*errors.no_route())
         try:
             body = await request.read()
-            message = request_of(match, request.query.items(), body)
+            message = await _read_request(match, list(request.query.items()), body)
             serialized = await self._caller(
                 match.route.path,
                 message.SerializeToString(),
@@ -72,6 +86,29 @@ class GoogleRest:
         if len(text) >= _COMPRESSED_FROM:
             response.enable_compression()
         return response
+
+    def _is_foreign(self, request: web.Request) -> bool:
+        origin = request.headers.get("Origin")
+        if origin is not None and urlsplit(origin).netloc != request.host:
+            return True
+        return self._on_loopback and not is_loopback(urlsplit(f"//{request.host}").hostname or "")
+
+
+async def _read_request(match: Match, query: list[tuple[str, str]], body: bytes) -> Message:
+    """Raises BadJson. A large body is read in a thread: others have their turn meanwhile."""
+    if len(body) < _LARGE_BODY_BYTES:
+        return request_of(match, query, body)
+    return await asyncio.to_thread(request_of, match, query, body)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host, by name or address, is this machine for itself only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 @asynccontextmanager

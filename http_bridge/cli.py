@@ -11,7 +11,7 @@ import grpc
 from google.iam.v1 import iam_policy_pb2  # type: ignore[import-untyped]
 
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2, schema_pb2
-from http_bridge.app import GoogleRest, serving
+from http_bridge.app import GoogleRest, is_loopback, serving
 from http_bridge.caller import ChannelCaller
 
 _SERVICES = [
@@ -49,7 +49,7 @@ async def _serve(target: str, ca: bytes | None, host: str, port: int) -> None:
         else grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(ca), options)
     )
     async with channel:
-        rest = GoogleRest(ChannelCaller(channel), _SERVICES)
+        rest = GoogleRest(ChannelCaller(channel), _SERVICES, on_loopback=is_loopback(host))
         async with serving(rest.application(), host, port) as taken:
             click.echo(f"ready google_rest={host}:{taken} target={target}")
             await stop.wait()

@@ -56,6 +56,12 @@ def no_route() -> tuple[int, dict[str, Any]]:
     return _body(404, "Not found.", _CODE.NOT_FOUND.name, [])
 
 
+def foreign() -> tuple[int, dict[str, Any]]:
+    """HTTP status and body for a call that a page of another site makes."""
+    text = "Calls from pages of other sites are not accepted."
+    return _body(403, text, _CODE.PERMISSION_DENIED.name, [])
+
+
 def too_large(limit: int) -> tuple[int, dict[str, Any]]:
     """HTTP status and body for a request of more than ``limit`` bytes."""
     text = f"Request payload size exceeds the limit: {limit} bytes."

@@ -79,6 +79,24 @@ def dump(values: Mapping[str, Any], *, pretty: bool = True) -> bytes:
     return orjson.dumps(values, option=options)
 
 
+_MOST_PARTS: Final = 20_000
+"""Objects and list entries in a body. A message of protobuf costs many times the two bytes of ``{}``."""
+
+
+def _check_parts(given: Any) -> None:
+    parts, left = 0, [given]
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            parts += 1
+            left += value.values()
+        elif isinstance(value, list):
+            parts += len(value)
+            left += value
+        if parts > _MOST_PARTS:
+            raise BadJson(f"Invalid JSON payload received. More than {_MOST_PARTS} parts.")
+
+
 def _read(body: bytes) -> dict[str, Any]:
     if not body.strip():
         return {}
@@ -88,6 +106,7 @@ def _read(body: bytes) -> dict[str, Any]:
         raise BadJson(f"Invalid JSON payload received. {error}") from None
     if not isinstance(given, dict):
         raise BadJson("Invalid JSON payload received. Root element must be a message.")
+    _check_parts(given)
     return given
 
 

@@ -32,7 +32,7 @@ class ExactAcks:
         answer = Confirmation()
         now = self._clock.monotonic()
         done: list[int] = []
-        settled = 0
+        settled: dict[int, list[int]] = {}
         for seq, grant, ack_id in self._in_order(ack_ids, answer):
             if places.leases.grant_of(seq) != grant:
                 known = self._accepted.has(grant, seq, now)
@@ -41,12 +41,13 @@ class ExactAcks:
                 answer.unordered.append(ack_id)
             else:
                 places.release(grant, (seq,))
-                self._accepted.add(grant, (seq,), now)
+                settled.setdefault(grant, []).append(seq)
                 answer.accepted.append(ack_id)
                 done += places.final((seq,))
-                settled += 1
+        for grant, seqs in settled.items():
+            self._accepted.add(grant, seqs, now)
         places.done(done)
-        return answer, settled
+        return answer, sum(map(len, settled.values()))
 
     def modify_ack_deadline(self, ack_ids: Iterable[str], seconds: int) -> tuple[Confirmation, int]:
         """What became of each id, and how many messages were handed back (``seconds`` 0)."""
@@ -65,6 +66,14 @@ class ExactAcks:
             else:
                 nacked += self._places.nack(grant, seqs)
         return answer, nacked
+
+    def next_time(self) -> float | None:
+        """When there is something to ``forget``."""
+        return self._accepted.next_time()
+
+    def forget(self, now: float) -> None:
+        """What is too old to be asked for again."""
+        self._accepted.forget(now)
 
     def clear(self) -> None:
         """A seek: no ack id of before counts any more."""

@@ -104,29 +104,41 @@ class Accepted:
 
     def __init__(self) -> None:
         self._seqs: dict[int, set[int]] = {}  # grant -> seqs
-        self._order: deque[tuple[float, int, int]] = deque()  # until, grant, seq
+        self._order: deque[tuple[float, int, tuple[int, ...]]] = deque()  # until, grant, seqs
+        self._number = 0
 
     def add(self, grant: int, seqs: Iterable[int], now: float) -> None:
         """Acks of ``grant`` were accepted at ``now`` (seconds, monotonic)."""
-        known = self._seqs.setdefault(grant, set())
-        for seq in seqs:
-            known.add(seq)
-            self._order.append((now + REMEMBERED_S, grant, seq))
-        while len(self._order) > _REMEMBERED_MESSAGES:
+        added = tuple(seqs)
+        self._seqs.setdefault(grant, set()).update(added)
+        self._order.append((now + REMEMBERED_S, grant, added))
+        self._number += len(added)
+        while self._number > _REMEMBERED_MESSAGES:
             self._forget_first()
+        self.forget(now)
 
     def has(self, grant: int, seq: int, now: float) -> bool:
+        self.forget(now)
+        return seq in self._seqs.get(grant, ())
+
+    def forget(self, now: float) -> None:
+        """What is older than ``REMEMBERED_S`` is not known any more."""
         while self._order and self._order[0][0] <= now:
             self._forget_first()
-        return seq in self._seqs.get(grant, ())
+
+    def next_time(self) -> float | None:
+        """When something is to be forgotten; None if nothing is known."""
+        return self._order[0][0] if self._order else None
 
     def clear(self) -> None:
         self._seqs.clear()
         self._order.clear()
+        self._number = 0
 
     def _forget_first(self) -> None:
-        _, grant, seq = self._order.popleft()
+        _, grant, seqs = self._order.popleft()
+        self._number -= len(seqs)
         known = self._seqs[grant]
-        known.discard(seq)
+        known.difference_update(seqs)
         if not known:
             del self._seqs[grant]

@@ -6,24 +6,31 @@ import asyncio
 import logging
 from collections.abc import Callable
 from functools import partial
+from itertools import islice
 from typing import Final
 
+from ams_grpc.broker.clock import Clock
 from ams_grpc.broker.dead_letters import Forwarding
 from ams_grpc.broker.errors import BrokerError, Unavailable
 from ams_grpc.broker.places import Places
 
 _AT_ONCE: Final = 100
 _RETRY_S: Final = 0.5
+_SILENCE_S: Final = 60.0  # between two lines of the log
 _logger = logging.getLogger(__name__)
 
 
 class Forwarder:
     """Works while messages are dying; ``changed`` is called when some are not any more."""
 
-    def __init__(self, places: Places, forwarding: Forwarding, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, places: Places, forwarding: Forwarding, clock: Clock, changed: Callable[[], None]
+    ) -> None:
         self._places = places
         self._forwarding = forwarding
+        self._clock = clock
         self._changed = changed
+        self._silent_until = 0.0
         self._work: asyncio.Task[None] | None = None
         self._closed = False
         self._refused = 0
@@ -43,7 +50,7 @@ class Forwarder:
         """Many at once: they share a commit."""
         try:
             while self._places.dying:
-                seqs = list(self._places.dying)[:_AT_ONCE]
+                seqs = list(islice(self._places.dying, _AT_ONCE))
                 epoch = self._places.cursor.epoch
                 work = [self._forward(seq, epoch) for seq in seqs]
                 answered = await asyncio.gather(*work)
@@ -84,8 +91,10 @@ class Forwarder:
         return True
 
     def _say_what_was_refused(self) -> None:
-        """One line for all: a topic that is missing refuses many."""
-        if self._refused:
+        """One line for all, and now and then: a topic that is missing refuses many."""
+        now = self._clock.monotonic()
+        if self._refused and now >= self._silent_until:
+            self._silent_until = now + _SILENCE_S
             _logger.warning(
                 "%s: the dead-letter topic did not take %d messages: %s",
                 self._places.subscription.name,

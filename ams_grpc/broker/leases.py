@@ -135,6 +135,15 @@ class Leases:
         self._heap.clear()
         self._ended = 0
 
+    def held(self) -> dict[int, tuple[float, list[int]]]:
+        """All that is leased: by grant, the latest deadline and the seqs."""
+        held: dict[int, tuple[float, list[int]]] = {}
+        for seq, (lease, _) in self._held.items():
+            deadline, seqs = held.get(lease.grant, (lease.deadline, []))
+            seqs.append(seq)
+            held[lease.grant] = max(deadline, lease.deadline), seqs
+        return held
+
     def next_deadline(self) -> float | None:
         """When the next lease ends; None if there is none."""
         heap = self._heap

@@ -50,7 +50,7 @@ class Keys:
         self._free: OrderedDict[Key, None] = OrderedDict()  # held back, nobody holds, not resting
         self._resting: list[tuple[float, int, Key]] = []
         self._tie = 0
-        self._held_by: dict[Consumer, dict[Key, None]] = {}  # of which some is held back
+        self._own: dict[Consumer, dict[Key, None]] = {}  # what each holder may get more of
         self.held_back = 0
         """Messages that were read, and cannot go out yet."""
         self.provisional = 0
@@ -102,15 +102,13 @@ class Keys:
 
     def next_for(self, consumer: Consumer) -> Key | None:
         """A key of which ``consumer`` may get what is held back."""
-        for key in self._held_by.get(consumer, ()):
-            if not (key.blocked_until or (consumer.one_per_key and key.outstanding)):
-                return key
-        return next(iter(self._free), None)
+        own = self._own.get(consumer)
+        return next(iter(own)) if own else next(iter(self._free), None)
 
     @property
     def ready(self) -> int:
         """At most so many messages can go out, to the right consumers."""
-        return self.held_back if self._free or self._held_by else 0
+        return self.held_back if self._free or self._own else 0
 
     # --- settling ----------------------------------------------------------------------------
 
@@ -191,7 +189,7 @@ class Keys:
     def clear(self) -> None:
         """A seek: nothing is outstanding or held back."""
         self._keys.clear()
-        self._held_by.clear()
+        self._own.clear()
         self._key_of.clear()
         self._free.clear()
         self._resting.clear()
@@ -234,12 +232,13 @@ class Keys:
         if key.holder is not None and not key.outstanding:
             self._let_go(key, key.holder)
             key.holder = None
+        may_go = bool(key.held_back) and not key.blocked_until
         if key.holder is not None:
-            if key.held_back:
-                self._held_by.setdefault(key.holder, {})[key] = None
+            if may_go and not key.holder.one_per_key:
+                self._own.setdefault(key.holder, {})[key] = None
             else:
                 self._let_go(key, key.holder)
-        if key.held_back and key.holder is None and not key.blocked_until:
+        if may_go and key.holder is None:
             self._free.setdefault(key)
         else:
             self._free.pop(key, None)
@@ -248,8 +247,8 @@ class Keys:
             key.blocked_until = 0.0
 
     def _let_go(self, key: Key, holder: Consumer) -> None:
-        held = self._held_by.get(holder)
-        if held is not None:
-            held.pop(key, None)
-            if not held:
-                del self._held_by[holder]
+        own = self._own.get(holder)
+        if own is not None:
+            own.pop(key, None)
+            if not own:
+                del self._own[holder]

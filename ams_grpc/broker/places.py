@@ -84,6 +84,21 @@ class Places:
         """Messages that take memory: all that were read and are not done."""
         return len(self.leases) + len(self.waiting) + self.held_back + self.provisional
 
+    def use(self, subscription: Subscription) -> None:
+        """Its configuration has changed: other things are to be stored from now on."""
+        before, config = self.subscription.config, subscription.config
+        self.subscription = subscription
+        if config.exactly_once and not before.exactly_once:
+            for grant, (deadline, seqs) in self.leases.held().items():
+                rest_us = int((deadline - self._clock.monotonic()) * SECOND_US)
+                self.book.grant(grant, self._clock.now_us() + rest_us, seqs)
+        elif before.exactly_once and not config.exactly_once:
+            self.book.clear()
+        if config.dead_letter is not None and before.dead_letter is None:
+            self.attempts.store_all()
+        if config != before:
+            self._save()
+
     # --- leasing -----------------------------------------------------------------------------
 
     def extend(self, grant: int, seqs: Iterable[int], seconds: float) -> None:

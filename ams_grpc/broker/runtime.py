@@ -86,7 +86,7 @@ class SubscriptionRuntime:
         self._places = Places(subscription, state, deliveries or Deliveries(), clock, self._save)
         self._ack_ids = AckIds(secret, subscription.id)
         self._exact_acks = ExactAcks(self._places, self._ack_ids, clock)
-        self._forwarder = Forwarder(self._places, forwarding, self.dispatch)
+        self._forwarder = Forwarder(self._places, forwarding, clock, self.dispatch)
         self._position = state.floor
         self._end = state.floor
         self._unsent: set[int] = set()  # deliveries that are being written before they are sent
@@ -98,7 +98,9 @@ class SubscriptionRuntime:
         self._clock = clock
         self._max_outstanding = max_outstanding
         # Grants of an earlier run of this process are all lower, if clocks do not go back.
-        self._first_grant = self._next_grant = clock.now_us()
+        now_us = clock.now_us()
+        stored = () if deliveries is None else deliveries.leases
+        self._first_grant = self._next_grant = max([now_us, *(grant + 1 for grant in stored)])
         self._alarm: Alarm | None = None
         self._alarm_at = 0.0
         self._loading: asyncio.Task[None] | None = None
@@ -312,14 +314,7 @@ class SubscriptionRuntime:
 
     def use(self, subscription: Subscription) -> None:
         """Its configuration has changed."""
-        counted = self.subscription.config.dead_letter is not None
-        self._places.subscription = subscription
-        if not subscription.config.exactly_once and self._places.book:
-            self._places.book.clear()
-            self._save()
-        if not counted and subscription.config.dead_letter is not None:
-            self._places.attempts.store_all()
-            self._save()
+        self._places.use(subscription)
         self.dispatch()
 
     def close(self, error: BrokerError) -> None:
@@ -648,8 +643,11 @@ class SubscriptionRuntime:
 
     def _set_alarm(self) -> None:
         """Be called when the next thing is due; an alarm that is early anyway stays."""
-        due = self._places.next_time()
-        if due is None or self._closed is not None:
+        if self._closed is not None:
+            return
+        moments = (self._places.next_time(), self._exact_acks.next_time())
+        due = min((moment for moment in moments if moment is not None), default=None)
+        if due is None:
             return
         if self._alarm is not None:
             if self._alarm_at <= due:
@@ -661,7 +659,9 @@ class SubscriptionRuntime:
     def _on_alarm(self) -> None:
         self._alarm = None
         self._expire()
-        self._places.wake(self._clock.monotonic())
+        now = self._clock.monotonic()
+        self._places.wake(now)
+        self._exact_acks.forget(now)
         self.dispatch()
 
     def _expire(self) -> None:

@@ -30,6 +30,8 @@ from ams_grpc.services.frame import Context, parse, receive
 from ams_grpc.services.messages import check_ack_request_size, received_messages
 
 _WAITING_DELIVERIES: Final = 2
+_MOST_OWED: Final = 1 << 20
+"""Bytes of ack ids whose confirmation is not sent yet; beyond, no further request is read."""
 
 
 @lru_cache
@@ -50,7 +52,9 @@ class PullStream:
         self._context = context
         self._outbox: deque[Delivery] = deque()
         self._answer = True  # the first response comes at once, and says what is to be known
-        self._confirmations: list[bytes] = []
+        self._confirmations: list[tuple[bytes, int]] = []  # with the bytes that they pay off
+        self._owed = 0
+        self._paid = asyncio.Event()
         self._wake = asyncio.Event()
         self._ended: Exception | None = None
         self._half_closed = False
@@ -101,30 +105,40 @@ class PullStream:
             await self._wake.wait()
             self._wake.clear()
             while self._ended is None and (self._outbox or self._answer):
-                response = self._response(runtime.subscription.config)
+                response, paid = self._response(runtime.subscription.config)
                 if not self._consumer.ready:
                     runtime.wake(self._consumer)
                 await self._context.write(response)
+                self._owed -= paid
+                self._paid.set()
             if self._ended is not None:
                 raise self._ended
             if self._half_closed:
                 return
 
-    def _response(self, config: SubscriptionConfig) -> bytes:
-        """As many waiting deliveries as make one response."""
+    def _response(self, config: SubscriptionConfig) -> tuple[bytes, int]:
+        """As many waiting deliveries as make one response, and how much it pays off."""
         self._answer = False
-        parts, self._confirmations = self._confirmations, []
+        confirmations, self._confirmations = self._confirmations, []
+        parts = [confirmation for confirmation, _ in confirmations]
         size = 0
         while self._outbox and size < MAX_DELIVERY_BYTES:
             part = received_messages(self._outbox.popleft())
             parts.append(part)
             size += len(part)
         parts.append(_properties(config.exactly_once, config.ordered))
-        return b"".join(parts)
+        return b"".join(parts), sum(paid for _, paid in confirmations)
+
+    async def _next_request(self) -> bytes | None:
+        """None after the last. A client that does not read what it is owed is not read, either."""
+        while self._owed > _MOST_OWED:
+            self._paid.clear()
+            await self._paid.wait()
+        return await receive(self._context)
 
     async def _read(self, runtime: SubscriptionRuntime) -> None:
         try:
-            while (serialized := await receive(self._context)) is not None:
+            while (serialized := await self._next_request()) is not None:
                 if not serialized:  # a heartbeat, which clients want to see answered
                     self._answer = True
                     self._wake.set()
@@ -173,11 +187,17 @@ class PullStream:
             answer = runtime.modify_ack_deadline_exactly(ids, seconds)
             deadlines.accepted += answer.accepted
             deadlines.invalid += answer.invalid
+        owed = sum(map(len, ack_ids)) + sum(len(i) for ids in by_deadline.values() for i in ids)
+        self._owed += owed
         written = asyncio.ensure_future(runtime.written())
-        written.add_done_callback(partial(self._confirm, acks, deadlines))
+        written.add_done_callback(partial(self._confirm, acks, deadlines, owed))
 
     def _confirm(
-        self, acks: Confirmation, deadlines: Confirmation, written: asyncio.Future[None]
+        self,
+        acks: Confirmation,
+        deadlines: Confirmation,
+        owed: int,
+        written: asyncio.Future[None],
     ) -> None:
         """The group commit has written what was accepted, or could not: then clients try again."""
         if written.cancelled():
@@ -195,7 +215,7 @@ class PullStream:
             moved.invalid_ack_ids[:] = deadlines.invalid
             accepted = moved.ack_ids if is_written else moved.temporary_failed_ack_ids
             accepted[:] = deadlines.accepted
-        self._confirmations.append(response.SerializeToString())
+        self._confirmations.append((response.SerializeToString(), owed))
         self._answer = True
         self._wake.set()
 

@@ -172,10 +172,14 @@ class SqlCatalog:
 
         def apply(connection: Connection) -> Subscription:
             _change_one(change, connection)
-            if not config.exactly_once:
-                connection.execute(
-                    delete(leases).where(leases.c.subscription_id == subscription.id)
-                )
+            for table, is_kept in (
+                (leases, config.exactly_once),
+                (failures, config.dead_letter is not None),
+            ):
+                if not is_kept:
+                    connection.execute(
+                        delete(table).where(table.c.subscription_id == subscription.id)
+                    )
             return _subscription(subscription.id, connection)
 
         return await self._commits.run(apply)

@@ -179,6 +179,32 @@ def test_an_error_names_the_field_at_fault(call: Call, project: str) -> None:
     assert detail["fieldViolations"][0]["field"] == "ack_deadline_seconds"
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://example.com"},
+        {"Origin": "null"},
+        {"Host": "rebound.example.com"},
+    ],
+)
+def test_a_page_of_another_site_is_refused(
+    call: Call, project: str, headers: dict[str, str]
+) -> None:
+    refused = call("PUT", f"/v1/{project}/topics/orders", headers=headers)
+
+    assert refused.status_code == 403
+    assert call("GET", f"/v1/{project}/topics").json() == {}
+
+
+def test_a_body_of_many_small_parts_is_refused(call: Call, project: str) -> None:
+    body = b'{"messages": [' + b"{}," * 300_000 + b"{}]}"
+
+    refused = call("POST", f"/v1/{project}/topics/orders:publish", data=body)
+
+    assert refused.status_code == 400
+    assert "parts" in refused.json()["error"]["message"]
+
+
 def test_the_root_answers_as_googles_emulator_does(call: Call) -> None:
     assert call("GET", "/").text == "Ok\n"
 

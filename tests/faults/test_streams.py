@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -76,6 +77,29 @@ async def test_readers_that_do_not_read_cost_little_and_hold_nobody_up(
 
     sys.stderr.write(f"{(largest - before) / MEBIBYTE=}\n")
     assert largest - before < 10 * MEBIBYTE * SLOW_READERS
+
+
+async def test_a_client_that_does_not_read_its_confirmations_is_not_read_any_more(
+    server: Server, client: Client
+) -> None:
+    """Under exactly-once delivery each ack id is owed an answer, however little it names."""
+    name = "projects/p/subscriptions/exact"
+    exact = await client.create_subscription(name, TOPIC, enable_exactly_once_delivery=True)
+    stream = await client.stream(exact)
+    await stream.response()  # and nothing after it
+    before = server.resident_bytes
+    ack_ids = [f"{number:0400d}" for number in range(1000)]
+
+    sent = 0
+    with suppress(TimeoutError):
+        while sent < 1000:
+            async with asyncio.timeout(5):
+                await stream.send(ack_ids=ack_ids)
+            sent += 1
+
+    assert sent < 1000  # 400 MB in all
+    assert server.resident_bytes - before < 64 * MEBIBYTE
+    stream.cancel()
 
 
 async def test_a_slow_reader_does_not_keep_messages_from_a_quick_one(client: Client) -> None:

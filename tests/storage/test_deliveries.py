@@ -14,6 +14,7 @@ from sqlalchemy import Connection, text
 from ams_grpc.broker.catalog import Subscription, Topic
 from ams_grpc.broker.cursor import CHUNK_SEQS, Cursor
 from ams_grpc.broker.errors import Aborted, StorageUnavailable
+from ams_grpc.broker.policies import DeadLetterPolicy
 from ams_grpc.broker.ports import (
     Appended,
     CursorChanges,
@@ -150,9 +151,9 @@ class TestDeliveries:
     async def test_leases_go_when_exactly_once_delivery_is_switched_off(
         self, storage: Storage
     ) -> None:
-        """Failures stay: a policy acts on the counters as they are."""
         orders = await topic(storage)
-        billing = await subscription(storage, orders, exactly_once=True)
+        policy = DeadLetterPolicy(orders.name)
+        billing = await subscription(storage, orders, exactly_once=True, dead_letter=policy)
         mine = await runtime(storage, billing)
         mine.failures, mine.leases = {1: 1}, {1: StoredLease(5, [1])}
         await write(storage, mine)
@@ -164,6 +165,19 @@ class TestDeliveries:
         billing = await storage.catalog.update_subscription(billing, config)
 
         assert await storage.catalog.deliveries(billing) == Deliveries({1: 1}, {})
+
+    async def test_failures_go_with_the_dead_letter_policy(self, storage: Storage) -> None:
+        """The process that counts them goes on; but nobody would ever store that they are over."""
+        orders = await topic(storage)
+        billing = await subscription(storage, orders, dead_letter=DeadLetterPolicy(orders.name))
+        mine = await runtime(storage, billing)
+        mine.failures = {1: 1}
+        await write(storage, mine)
+
+        config = replace(billing.config, dead_letter=None)
+        billing = await storage.catalog.update_subscription(billing, config)
+
+        assert await storage.catalog.deliveries(billing) == Deliveries({}, {})
 
     @given(st.lists(st.integers(0, 1 << 62) | st.integers(0, 20), unique=True))
     def test_the_seqs_of_a_lease_read_as_they_were_written(self, of_lease: list[int]) -> None:

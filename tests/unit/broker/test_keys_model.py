@@ -63,7 +63,7 @@ class KeysMachine(RuleBasedStateMachine):
         assert len(self.keys) == 0
         assert not self.keys._key_of
         assert not self.keys._free
-        assert not self.keys._held_by
+        assert not self.keys._own
         assert self.keys.held_back == self.keys.provisional == 0
         assert self.keys.next_time() is None
 

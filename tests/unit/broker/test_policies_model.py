@@ -822,7 +822,7 @@ class PoliciesMachine(RuleBasedStateMachine):
             elif not self.undone():
                 break
         assert not self.undone()
-        self.do(lambda: self.clock.advance(300))
+        self.do(lambda: self.clock.advance(700))  # by then, accepted acks are forgotten, too
         self.do(self.writer.commit)
         runtime = self.runtime
         assert not len(runtime._places.leases)
