@@ -163,12 +163,9 @@ def site(
         "create-user", "stranger", "--project", "other", "--role", "project_admin"
     )
     file = data / "admin-token"
-    arguments = ("--auth", "--admin-token-file", str(file), "--google-rest-address", REST)
+    arguments = ("--auth", "--admin-token-file", str(file), "--google-rest-address", "127.0.0.1:0")
     with Server(data, url, arguments=arguments) as server:
         yield Site(server, admin, tokens)
-
-
-REST: Final = f"127.0.0.1:{free_port()}"
 
 
 @pytest.fixture
@@ -259,7 +256,7 @@ def test_tokens_are_not_in_the_log(site: Site, orders: str) -> None:
 
 
 def test_the_rest_door_asks_too(site: Site, orders: str) -> None:
-    url = f"http://{REST}/v1/{orders}"
+    url = f"http://{site.server.ready['google_rest']}/v1/{orders}"
     assert requests.get(url, timeout=PATIENCE_S).status_code == 401
     for user, status in (("alice", 200), ("consumer", 403), ("stranger", 403)):
         headers = {"Authorization": f"Bearer {site.tokens[user]}"}
