@@ -10,9 +10,9 @@ from typing import cast
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 
-from ams_grpc.services.frame import Calls, Context, local_calls
+from ams_grpc.services.frame import Calls, Context, Guard, local_calls
 from ams_grpc.services.status import status_of
-from http_bridge.app import GoogleRest, is_loopback, serving
+from http_bridge.app import PEER, GoogleRest, is_loopback, serving
 from http_bridge.caller import RpcFailure
 
 
@@ -30,6 +30,10 @@ class LocalContext:
     def invocation_metadata(self) -> Sequence[tuple[str, str]]:
         """What came with the call."""
         return self._metadata
+
+    def peer(self) -> str:
+        """The other machine, in the form that gRPC gives it."""
+        return f"http:{dict(self._metadata).get(PEER, '')}:0"
 
 
 class LocalCaller:
@@ -63,13 +67,17 @@ class LocalCaller:
 
 @asynccontextmanager
 async def google_rest_server(
-    host: str, port: int, services: Iterable[tuple[ServiceDescriptor, object]], calls: Calls
+    host: str,
+    port: int,
+    services: Iterable[tuple[ServiceDescriptor, object]],
+    calls: Calls,
+    guard: Guard | None = None,
 ) -> AsyncIterator[int]:
     """Serve Google's REST dialect while the context lasts; gives the port. Raises OSError."""
     services = list(services)
     methods: dict[str, Callable[[bytes, Context], Awaitable[bytes]]] = {}
     for service, servicer in services:
-        methods |= local_calls(service, servicer, calls)
+        methods |= local_calls(service, servicer, calls, guard)
     rest = GoogleRest(
         LocalCaller(methods), [service for service, _ in services], on_loopback=is_loopback(host)
     )

@@ -14,6 +14,9 @@ from typing import Any, Final
 
 import click
 
+from ams_grpc.administration import admin
+from ams_grpc.options import load, make_folder
+
 _log = logging.getLogger(__name__)
 _EXAMPLE: Final = """
   Python, with Google's own client (pip install google-cloud-pubsub):
@@ -30,6 +33,13 @@ _EXAMPLE: Final = """
     print("received", received.message.data, dict(received.message.attributes))
     subscriber.acknowledge(subscription=subscription, ack_ids=[received.ack_id])
     END
+"""
+
+
+_FIRST_ADMIN: Final = """
+  There was no service_admin, so one was made: {name}. Its token, shown this once:
+
+    {token}
 """
 
 
@@ -66,6 +76,17 @@ def _settings(command: Any) -> Any:
                 default=None,
                 help="Listen on a public address without authentication.",
             ),
+            click.option(
+                "--auth",
+                is_flag=True,
+                default=None,
+                help="Callers need a token; without, everybody may do everything.",
+            ),
+            click.option(
+                "--admin-token-file",
+                type=click.Path(dir_okay=False, path_type=Path),
+                help="Where the first service_admin's token is written, when there is none yet.",
+            ),
             click.option("--log-format", type=click.Choice(["auto", "json", "console"])),
             click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"])),
         )
@@ -80,17 +101,17 @@ def serve(**flags: Any) -> None:
     """Run the service in the foreground until SIGTERM or SIGINT."""
     from ams_grpc import logs
     from ams_grpc.heap import keep_freed_memory
-    from ams_grpc.server import CannotListenError
+    from ams_grpc.server import CannotStartError
     from ams_grpc.storage.errors import DatabaseError
 
-    config = _load(flags)
+    config = load(flags)
     logs.set_up(config.log_format, config.log_level)
     # SQLite's calls hand the interpreter over; the writer waits this long to get it back.
     sys.setswitchinterval(0.0005)
     keep_freed_memory()
     try:
         _run(_serve(config))
-    except (DatabaseError, CannotListenError) as error:
+    except (DatabaseError, CannotStartError) as error:
         raise click.ClickException(str(error)) from None
 
 
@@ -102,9 +123,9 @@ def migrate(**flags: Any) -> None:
     from ams_grpc.storage.migrate import current
     from ams_grpc.storage.migrate import migrate as upgrade
 
-    url = _load(flags).effective_database_url.get_secret_value()
+    url = load(flags).effective_database_url.get_secret_value()
     try:
-        _make_folder(url)
+        make_folder(url)
         upgrade(url)
         click.echo(f"The database is at revision {current(url)}.")
     except DatabaseError as error:
@@ -121,7 +142,7 @@ def backup(folder: Path, **flags: Any) -> None:
     from ams_grpc.storage.backup import back_up
     from ams_grpc.storage.errors import DatabaseError
 
-    url = _load(flags).effective_database_url.get_secret_value()
+    url = load(flags).effective_database_url.get_secret_value()
     try:
         back_up(url, folder)
     except (DatabaseError, OSError, sqlite3.Error) as error:
@@ -133,7 +154,7 @@ def backup(folder: Path, **flags: Any) -> None:
 @_settings
 def show_config(**flags: Any) -> None:
     """Print the effective settings as TOML, secrets masked."""
-    config = _load(flags)
+    config = load(flags)
     for name, value in sorted(config.shown().items()):
         about = type(config).model_fields[name].description
         if about:
@@ -151,26 +172,8 @@ def _toml(value: Any) -> str:
     return json.dumps(value)
 
 
-def _load(flags: dict[str, Any]) -> Any:
-    """The effective settings. Exits with a message when they are wrong."""
-    from pydantic import ValidationError
-
-    from ams_grpc.config import CONFIG_FILE_VARIABLE, Config
-
-    file = flags.pop("config")
-    if file is not None:
-        os.environ[CONFIG_FILE_VARIABLE] = str(file)
-    try:
-        return Config(**{name: value for name, value in flags.items() if value is not None})
-    except ValidationError as error:
-        problems = [
-            f"{'.'.join(map(str, problem['loc']))}: "
-            f"{problem['msg'].removeprefix('Value error, ')}".removeprefix(": ")
-            for problem in error.errors(include_url=False, include_input=False)
-        ]
-        raise click.ClickException("; ".join(problems)) from None
-    except (OSError, ValueError) as error:
-        raise click.ClickException(str(error)) from None
+def _show_first_admin(name: str, token: str) -> None:
+    click.echo(_FIRST_ADMIN.format(name=name, token=token), err=True)
 
 
 async def _serve(config: Any) -> None:
@@ -181,15 +184,17 @@ async def _serve(config: Any) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    _make_folder(config.effective_database_url.get_secret_value())
-    async with running(config) as addresses:
+    make_folder(config.effective_database_url.get_secret_value())
+    async with running(config, show_first_admin=_show_first_admin) as addresses:
         # What is loaded stays; looking through it for garbage again and again costs a tenth of a
         # publish.
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
-        admin = f" admin={addresses.admin}" if addresses.admin else ""
+        operators = f" admin={addresses.admin}" if addresses.admin else ""
         rest = f" google_rest={addresses.google_rest}" if addresses.google_rest else ""
-        click.echo(f"ready grpc={addresses.grpc}{admin}{rest} profile={config.effective_profile}")
+        click.echo(
+            f"ready grpc={addresses.grpc}{operators}{rest} profile={config.effective_profile}"
+        )
         _log.info(
             "ams-grpc %s serves %s with profile %s on %s",
             version("ams-grpc"),
@@ -206,17 +211,7 @@ async def _serve(config: Any) -> None:
     os._exit(0)
 
 
-def _make_folder(url: str) -> None:
-    """SQLite makes the file, but not the folder it is to be in."""
-    from sqlalchemy import make_url
-
-    parsed = make_url(url)
-    if parsed.get_backend_name() == "sqlite" and parsed.database:
-        folder = Path(parsed.database).parent
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise click.ClickException(f"cannot make {folder}: {error.strerror}") from None
+main.add_command(admin)
 
 
 def _run(main_task: Any) -> None:

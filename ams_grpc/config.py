@@ -28,6 +28,7 @@ from ams_grpc.broker.profiles import PROFILES
 
 CONFIG_FILE_VARIABLE: Final = "AMS_CONFIG"
 _MIB: Final = 1024 * 1024
+_SHORTEST_TOKEN: Final = 32
 
 
 _BUCKET: Final = "{bucket}"
@@ -70,6 +71,17 @@ class Config(BaseSettings):
     )
     profile: Literal["strict", "emulator"] | None = Field(
         None, description="Unset: emulator on a loopback address without authentication, or strict"
+    )
+    auth: bool = Field(
+        False, description="Callers need a token, and may do what their roles allow; off: open mode"
+    )
+    admin_token_file: Path | None = Field(
+        None, description="Where the first service_admin's token is written, when there is none yet"
+    )
+    admin_token: SecretStr | None = Field(
+        None,
+        description="The first service_admin's token, when there is none yet; 32 or more"
+        " characters",
     )
     insecure: bool = Field(
         False, description="Listen on a public address although callers are not authenticated"
@@ -166,12 +178,18 @@ class Config(BaseSettings):
                 ssl.create_default_context(cafile=self.push_ca_file)
             except OSError:
                 raise ValueError(f"{self.push_ca_file} has no certificates to read") from None
+        authenticated = (self.grpc_address, self.google_rest_address) if self.auth else ()
         for address in (self.grpc_address, self.admin_address, self.google_rest_address):
-            if address is not None and not (is_loopback(address) or self.insecure):
+            if address is None or address in authenticated:
+                continue
+            if not (is_loopback(address) or self.insecure):
                 raise ValueError(
                     f"{address} can be reached from other machines, and callers are not "
-                    "authenticated; listen on 127.0.0.1, or say --insecure to do it all the same"
+                    "authenticated; listen on 127.0.0.1, say --auth, or say --insecure to do it "
+                    "all the same"
                 )
+        if self.admin_token is not None:
+            _check_token(self.admin_token.get_secret_value())
         return self
 
     @property
@@ -186,7 +204,8 @@ class Config(BaseSettings):
         """The profile that applies."""
         if self.profile is not None:
             return self.profile
-        return "emulator" if is_loopback(self.grpc_address) else "strict"
+        is_open = not self.auth and is_loopback(self.grpc_address)
+        return "emulator" if is_open else "strict"
 
     @property
     def effective_push_issuer(self) -> str:
@@ -230,6 +249,16 @@ class Config(BaseSettings):
         values["profile"] = self.effective_profile
         values["export_root"] = str(self.effective_export_root)
         return values
+
+
+def _check_token(token: str) -> None:
+    if len(token) < _SHORTEST_TOKEN or not (token.isascii() and token.isprintable()):
+        raise ValueError(
+            f"admin_token has at least {_SHORTEST_TOKEN} visible ASCII characters; "
+            "64 random hexadecimal ones are good"
+        )
+    if " " in token:
+        raise ValueError("admin_token has no blanks")
 
 
 def _checked_bucket_url(url: str) -> str:

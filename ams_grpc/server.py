@@ -21,14 +21,12 @@ from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from ams_grpc.broker.access import Policies
 from ams_grpc.broker.broker import Broker, BrokerSettings
 from ams_grpc.broker.catalog import Subscription
 from ams_grpc.broker.clock import Clock, SystemClock
 from ams_grpc.broker.errors import StorageUnavailable
 from ams_grpc.broker.filters import parse_filter
 from ams_grpc.broker.log import Log
-from ams_grpc.broker.names import SchemaName, SnapshotName, SubscriptionName, TopicName
 from ams_grpc.broker.profiles import PROFILES
 from ams_grpc.broker.schemas import Schemas
 from ams_grpc.broker.views import FilteredView, PlainView, View
@@ -37,12 +35,14 @@ from ams_grpc.config import Config, revealed, split_address
 from ams_grpc.exports.destinations import Destinations, Place
 from ams_grpc.exports.topic_schemas import schema_of_topic
 from ams_grpc.exports.worker import ExportWorker
+from ams_grpc.identity import Identity, first_admin, identity
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2, schema_pb2
 from ams_grpc.push.documents import CERTIFICATES, DISCOVERY
 from ams_grpc.push.push import PushRoom, PushSettings
 from ams_grpc.services.definitions import CompiledDefinitions
-from ams_grpc.services.frame import Calls, handlers
+from ams_grpc.services.frame import Calls, Guard, handlers
 from ams_grpc.services.gate import SchemaGate, chain
+from ams_grpc.services.guard import TokenGuard
 from ams_grpc.services.iam import IamPolicy
 from ams_grpc.services.messages import annotated, attributes_of, decode, ordering_key
 from ams_grpc.services.publisher import Publisher
@@ -88,15 +88,23 @@ class Addresses:
     google_rest: str | None = None
 
 
-class CannotListenError(Exception):
+class CannotStartError(Exception):
+    """Something that the server needs is not to be had. The text says what."""
+
+
+class CannotListenError(CannotStartError):
     """An address that the server was to listen on is not to be had."""
 
 
 @asynccontextmanager
-async def running(config: Config) -> AsyncIterator[Addresses]:
+async def running(
+    config: Config, show_first_admin: Callable[[str, str], None] | None = None
+) -> AsyncIterator[Addresses]:
     """A server that takes calls while the context lasts, and is drained at its end.
 
-    Raises CannotListenError, storage.errors.DatabaseError.
+    ``show_first_admin`` gets the name and the token of a service_admin whom nobody knows yet.
+
+    Raises CannotStartError, storage.errors.DatabaseError.
     """
     async with AsyncExitStack() as parts:
         clock = SystemClock()
@@ -139,6 +147,11 @@ async def running(config: Config) -> AsyncIterator[Addresses]:
         storage.commits.on_appended = broker.appended
         storage.commits.on_uncertain = broker.uncertain
         await parts.enter_async_context(broker)
+        known = identity(storage, clock, broker)
+        guard = None
+        if config.auth:
+            guard = TokenGuard(known.authenticator, known.authorizer)
+            await _make_first_admin(config, known, show_first_admin)
         pushes = await parts.enter_async_context(
             PushRoom(_push_settings(config), rules, broker.subscriptions, storage.secret, clock)
         )
@@ -150,15 +163,6 @@ async def running(config: Config) -> AsyncIterator[Addresses]:
             )
         )
         broker.subscriptions.workers = workers
-        policies = Policies(
-            storage.policies,
-            {
-                TopicName: storage.catalog.topic,
-                SubscriptionName: storage.catalog.subscription,
-                SnapshotName: storage.catalog.snapshot,
-                SchemaName: storage.schemas.schema,
-            },
-        )
         services = (
             (pubsub_pb2.DESCRIPTOR.services_by_name["Publisher"], Publisher(broker)),
             (pubsub_pb2.DESCRIPTOR.services_by_name["Subscriber"], Subscriber(broker)),
@@ -166,17 +170,20 @@ async def running(config: Config) -> AsyncIterator[Addresses]:
                 schema_pb2.DESCRIPTOR.services_by_name["SchemaService"],
                 SchemaService(Schemas(storage.schemas, definitions)),
             ),
-            (iam_policy_pb2.DESCRIPTOR.services_by_name["IAMPolicy"], IamPolicy(policies)),
+            (
+                iam_policy_pb2.DESCRIPTOR.services_by_name["IAMPolicy"],
+                IamPolicy(known.policies, None if guard is None else guard.allowed),
+            ),
         )
         calls = Calls()
         health_servicer = health.aio.HealthServicer()
         grpc_address = await parts.enter_async_context(
-            _grpc_server(config, services, calls, health_servicer)
+            _grpc_server(config, services, calls, health_servicer, guard)
         )
         google_rest_address = None
         if config.google_rest_address is not None:
             google_rest_address = await parts.enter_async_context(
-                _google_rest_server(config.google_rest_address, services, calls)
+                _google_rest_server(config.google_rest_address, services, calls, guard)
             )
         draining = asyncio.Event()
         admin_address = None
@@ -248,12 +255,31 @@ def exporter(
     return worker
 
 
+async def _make_first_admin(
+    config: Config, known: Identity, show: Callable[[str, str], None] | None
+) -> None:
+    given = config.admin_token
+    try:
+        made = await first_admin(
+            known,
+            token="" if given is None else given.get_secret_value(),
+            file=config.admin_token_file,
+        )
+    except OSError as error:
+        raise CannotStartError(
+            f"cannot write the token to {config.admin_token_file}: {error.strerror}"
+        ) from None
+    if made is not None and made.token and show is not None:
+        show(made.name, made.token)
+
+
 @asynccontextmanager
 async def _grpc_server(
     config: Config,
     services: Iterable[tuple[ServiceDescriptor, object]],
     calls: Calls,
     health_servicer: health.aio.HealthServicer,
+    guard: Guard | None,
 ) -> AsyncIterator[str]:
     """Serve gRPC, with a servicer for each service; gives the address.
 
@@ -262,7 +288,7 @@ async def _grpc_server(
     server = grpc.aio.server(options=_OPTIONS)
     names = [health.SERVICE_NAME, reflection.SERVICE_NAME]
     for service, servicer in services:
-        server.add_generic_rpc_handlers((handlers(service, servicer, calls),))
+        server.add_generic_rpc_handlers((handlers(service, servicer, calls, guard),))
         names.append(service.full_name)
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     reflection.enable_server_reflection(names, server)
@@ -306,14 +332,17 @@ def _listen(server: grpc.aio.Server, config: Config, host: str, port: int) -> in
 
 @asynccontextmanager
 async def _google_rest_server(
-    address: str, services: Iterable[tuple[ServiceDescriptor, object]], calls: Calls
+    address: str,
+    services: Iterable[tuple[ServiceDescriptor, object]],
+    calls: Calls,
+    guard: Guard | None,
 ) -> AsyncIterator[str]:
     # Imported late: without it nobody pays for it.
     from ams_grpc.bridge import google_rest_server  # noqa: PLC0415
 
     host, port = split_address(address)
     try:
-        async with google_rest_server(host, port, services, calls) as port:
+        async with google_rest_server(host, port, services, calls, guard) as port:
             yield f"{host}:{port}"
     except OSError as error:
         raise CannotListenError(f"cannot listen on {address}: {error.strerror}") from None

@@ -25,6 +25,8 @@ MAX_BODY_BYTES: Final = 20 * 1024 * 1024
 
 _CALL_TIMEOUT_S: Final = 60.0
 _FORWARDED_HEADERS: Final = ("authorization", "x-api-key", "x-goog-user-project")
+PEER: Final = "x-peer"
+"""Metadata that says which machine an HTTP request came from."""
 _CONTENT_TYPE: Final = "application/json; charset=UTF-8"
 _COMPRESSED_FROM: Final = 1024
 _LARGE_BODY_BYTES: Final = 64 * 1024
@@ -135,7 +137,8 @@ def _policy_routes(services: Iterable[ServiceDescriptor]) -> list[Route]:
 def _metadata(request: web.Request) -> Metadata:
     """Who calls, for the method to find out."""
     headers = request.headers
-    return [(name, headers[name]) for name in _FORWARDED_HEADERS if name in headers]
+    given = [(name, headers[name]) for name in _FORWARDED_HEADERS if name in headers]
+    return [*given, (PEER, request.remote or "")]
 
 
 def _json(status: int, body: dict[str, Any]) -> web.Response:

@@ -1,8 +1,8 @@
 """Access to resources: setting, reading and asking for IAM policies.
 
 A policy is kept for a resource's id, not its name: one that is deleted and created again starts
-without. Policies are kept and shown; as long as the service does not know who calls, everybody may
-do everything.
+without. Policies are kept and shown here; whether they let a caller in is decided elsewhere
+(``auth.authorization``), and only where callers are known.
 
 Callers read, change and write back with the etag that they read; when somebody else was faster the
 write is refused, and they begin again.
@@ -89,7 +89,7 @@ class Policies:
             raise Aborted(_CONCURRENT) from None
 
     async def test(self, name: ResourceName, permissions: Sequence[str]) -> Sequence[str]:
-        """Those of ``permissions`` that the caller has: all that there are for such a resource.
+        """Those of ``permissions`` that an unknown caller has: all there are for such a resource.
 
         Raises InvalidArgument. Pub/Sub: on a missing resource nobody has any.
         """

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Self
@@ -148,6 +148,16 @@ class Broker:
     def uncertain(self, topic_ids: Collection[int]) -> None:
         """The group commit does not know whether batches of these topics were committed."""
         self._start(self._catch_up(set(topic_ids)))
+
+    async def moved(self, old: str, new: str, subscription_ids: Sequence[int]) -> None:
+        """A project was renamed, with all that is in it."""
+        await self.removed(old, subscription_ids)
+        await self.subscriptions.project_came(new)
+
+    async def removed(self, project: str, subscription_ids: Sequence[int]) -> None:
+        """A project was deleted, with all that was in it; ``subscription_ids`` are those it had."""
+        self.topics.project_gone(project)
+        await self.subscriptions.project_gone(project, subscription_ids)
 
     async def _catch_up(self, topic_ids: set[int]) -> None:
         while True:

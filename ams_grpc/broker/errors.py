@@ -68,6 +68,22 @@ class AlreadyExists(BrokerError):
     """A resource of that name exists already."""
 
 
+class Conflict(AlreadyExists):
+    """What is to be added is there already (AMS tells this apart from a second creation)."""
+
+
+class Unauthenticated(BrokerError):
+    """Nobody knows who calls."""
+
+
+class PermissionDenied(BrokerError):
+    """The caller is known, and may not do this."""
+
+
+class TooManyAttempts(BrokerError):
+    """One peer has guessed too often."""
+
+
 class FailedPrecondition(BrokerError):
     """The request is right, but not in the present state."""
 
@@ -98,6 +114,11 @@ class ShuttingDown(Unavailable):
 
 UNABLE = "The service was unable to fulfill your request. Please try again."
 """Pub/Sub: text of transient failures."""
+
+
+def not_authorized() -> PermissionDenied:
+    """Pub/Sub: error for what the caller may not do, or may not even know of."""
+    return PermissionDenied("User not authorized to perform this action.")
 
 
 def invalid_name(name: str) -> InvalidArgument:

@@ -104,9 +104,11 @@ ROLES: Final = frozenset(
 """Pub/Sub: the roles that can be given."""
 
 _EMAIL: Final = r"[^\s@:/]+@[^\s@:/?]+"
+_USER: Final = re.compile(r"user:([A-Za-z0-9_-]+)")
 _MEMBER: Final = re.compile(
     rf"""
     allUsers | allAuthenticatedUsers
+    | {_USER.pattern}  # of this service
     | (?:user|group|serviceAccount):{_EMAIL}
     | serviceAccount:[^\s@:\[\]]+\[[^\s/\[\]]+/[^\s/\[\]]+\]  # of Kubernetes
     | domain:[^\s@:/]+
@@ -121,6 +123,17 @@ MAX_MEMBERS: Final = 1500
 """IAM: in all bindings of a policy together, each as often as it is named."""
 MAX_TEXT: Final = 250_000
 """Characters of all texts of a policy together."""
+
+
+def user_member(name: str) -> str:
+    """A user of this service as a member; those of Google have an ``@``."""
+    return f"user:{name}"
+
+
+def user_name(member: str) -> str | None:
+    """The name of a user of this service; None for other members."""
+    match = _USER.fullmatch(member)
+    return None if match is None else match[1]
 
 
 def check_permission(permission: str) -> None:

@@ -365,6 +365,26 @@ class Subscriptions:
             except NotFound:
                 continue  # deleted meanwhile
 
+    async def project_gone(self, project: str, subscription_ids: Iterable[int]) -> None:
+        """A project was renamed or deleted: nothing is there under its name any more.
+
+        ``subscription_ids`` are those it had. What others have of it is looked at again.
+        """
+        for name in list(self._runtimes):
+            if name.project == project:
+                self._close(name, not_found(name))
+        for subscription_id in subscription_ids:
+            if self.workers is not None:
+                self.workers.gone(subscription_id)
+        for topic_id in list(self._of_topic):
+            await self.topic_changed(topic_id)
+
+    async def project_came(self, project: str) -> None:
+        """A project has this name now, and its subscriptions with it: workers must know."""
+        for subscription in await self._catalog.worked():
+            if subscription.name.project == project:
+                self._tell_workers(subscription)
+
     async def snapshots_changed(self, topic_id: int) -> None:
         """Snapshots of a topic came or went: what they hold does not expire."""
         kept_from: int | None = 0  # until it is known, nothing does

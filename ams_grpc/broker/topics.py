@@ -146,6 +146,11 @@ class Topics:
 
         return await until_unchanged(name, attempt)
 
+    def project_gone(self, project: str) -> None:
+        """A project was renamed or deleted: its topics are not known by these names any more."""
+        for name in [name for name in self._known if name.project == project]:
+            del self._known[name]
+
     async def _raise_if_stale(self, topic: Topic) -> None:
         """Raises Aborted if a topic has changed: a refusal that rests on the old one is none."""
         current = await self._catalog.topic(topic.name)

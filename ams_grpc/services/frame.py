@@ -1,9 +1,12 @@
 """The frame around every RPC: bytes in, bytes out, errors rendered in one place.
 
 Servicers are plain classes whose methods carry the names of the RPCs. A method takes a parsed
-request and returns a message; one marked ``raw`` takes and returns bytes, where parsing or
-building by hand pays. A streaming method takes the call's context. None of them answers errors:
-they raise, and the frame translates (``status``).
+request and returns a message; one marked ``raw`` takes what a reader of its own makes of the bytes,
+and returns bytes, where parsing or building by hand pays. A streaming method takes the call's
+context. None of them answers errors: they raise, and the frame translates (``status``).
+
+With a ``Guard``, each call is asked first who makes it, and then whether they may; it is the frame
+that asks, so no servicer can forget to.
 """
 
 from __future__ import annotations
@@ -12,7 +15,8 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from typing import Any, Final, TypeAlias, TypeVar
+from functools import partial
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
@@ -26,9 +30,31 @@ Context: TypeAlias = grpc.aio.ServicerContext[bytes, bytes]
 Method = TypeVar("Method", bound=Callable[..., Any])
 Unary: TypeAlias = Callable[[bytes, Context], Awaitable[bytes]]
 
-_RAW: Final = "_takes_bytes"
+Reader: TypeAlias = Callable[[bytes], Any]
+
+_READER: Final = "_reader"
 _CANCELLED: Final = "CANCELLED"
 _log = logging.getLogger(__name__)
+
+
+class Guard(Protocol):
+    """Lets calls in. Handed to the frame when callers are to be known."""
+
+    async def identify(self, context: Context) -> Any:
+        """Who calls. Raises Unauthenticated, TooManyAttempts."""
+        ...
+
+    async def admit(self, caller: Any, method: MethodDescriptor, request: Any) -> Settle | None:
+        """Raises PermissionDenied and InvalidArgument; what is returned is called in the end."""
+        ...
+
+    def stream(self, method: MethodDescriptor, context: Context) -> Context:
+        """The context of a streaming call, which asks when its first request comes."""
+        ...
+
+
+Settle: TypeAlias = Callable[[bool], None]
+"""Told of a call whether it has succeeded."""
 
 
 class Calls:
@@ -78,10 +104,14 @@ class Calls:
             task.exception()  # whoever is still there gets it; it counts as seen
 
 
-def raw(method: Method) -> Method:
-    """Mark a servicer's method: it takes the serialized request and returns a serialized reply."""
-    setattr(method, _RAW, True)
-    return method
+def raw(reader: Reader) -> Callable[[Method], Method]:
+    """Mark a servicer's method: it takes what ``reader`` makes of the bytes, and returns bytes."""
+
+    def mark(method: Method) -> Method:
+        setattr(method, _READER, reader)
+        return method
+
+    return mark
 
 
 def parse(message_class: type[Message], serialized: bytes) -> Any:
@@ -99,7 +129,9 @@ async def receive(context: Context) -> bytes | None:
     return message if isinstance(message, bytes) else None
 
 
-def handlers(service: ServiceDescriptor, servicer: object, calls: Calls) -> grpc.GenericRpcHandler:
+def handlers(
+    service: ServiceDescriptor, servicer: object, calls: Calls, guard: Guard | None = None
+) -> grpc.GenericRpcHandler:
     """What a server needs to route a service's calls; RPCs without a method are UNIMPLEMENTED."""
     methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
     for method in service.methods:
@@ -108,17 +140,18 @@ def handlers(service: ServiceDescriptor, servicer: object, calls: Calls) -> grpc
             continue
         label = f"{service.name}/{method.name}"
         if method.client_streaming or method.server_streaming:
+            stream = implementation if guard is None else _guarded(method, implementation, guard)
             methods[method.name] = grpc.stream_stream_rpc_method_handler(
-                _streaming(label, implementation, calls)
+                _streaming(label, stream, calls)
             )
         else:
-            call = _on_bytes(method, implementation, calls)
+            call = _on_bytes(method, implementation, calls, guard)
             methods[method.name] = grpc.unary_unary_rpc_method_handler(_unary(label, call, calls))
     return grpc.method_handlers_generic_handler(service.full_name, methods)
 
 
 def local_calls(
-    service: ServiceDescriptor, servicer: object, calls: Calls
+    service: ServiceDescriptor, servicer: object, calls: Calls, guard: Guard | None = None
 ) -> dict[str, Callable[[bytes, Context], Awaitable[bytes]]]:
     """A service's unary methods by path, for callers in this process: they raise what happens."""
     methods: dict[str, Callable[[bytes, Context], Awaitable[bytes]]] = {}
@@ -127,7 +160,7 @@ def local_calls(
         if implementation is None or method.client_streaming or method.server_streaming:
             continue
         label = f"{service.name}/{method.name}"
-        call = _on_bytes(method, implementation, calls)
+        call = _on_bytes(method, implementation, calls, guard)
         methods[f"/{service.full_name}/{method.name}"] = _local(label, call, calls)
     return methods
 
@@ -150,17 +183,74 @@ def _local(label: str, call: Unary, calls: Calls) -> Unary:
     return counted
 
 
-def _on_bytes(method: MethodDescriptor, implementation: Callable[..., Any], calls: Calls) -> Unary:
-    if getattr(implementation, _RAW, False):
-        return implementation
-    request_class = GetMessageClass(method.input_type)
+def _on_bytes(
+    method: MethodDescriptor,
+    implementation: Callable[..., Any],
+    calls: Calls,
+    guard: Guard | None = None,
+) -> Unary:
+    reader: Reader | None = getattr(implementation, _READER, None)
+    answer: Callable[..., Awaitable[bytes]] = implementation
+    if reader is None:
+        reader = partial(parse, GetMessageClass(method.input_type))
+        answer = _to_the_end(implementation, calls)
+    return _open(reader, answer) if guard is None else _asking(reader, answer, method, guard)
 
-    async def on_bytes(serialized: bytes, context: Context) -> bytes:
-        request = parse(request_class, serialized)
-        reply = await calls.complete(implementation(request, context))
-        return reply.SerializeToString()
 
-    return on_bytes
+def _to_the_end(
+    implementation: Callable[..., Any], calls: Calls
+) -> Callable[..., Awaitable[bytes]]:
+    async def answer(request: Any, context: Context, settle: Settle | None = None) -> bytes:
+        work = implementation(request, context)
+        reply = await calls.complete(work if settle is None else _settled(work, settle))
+        serialized: bytes = reply.SerializeToString()
+        return serialized
+
+    return answer
+
+
+async def _settled(work: Awaitable[Message], settle: Settle) -> Message:
+    try:
+        reply = await work
+    except BaseException:
+        settle(False)
+        raise
+    settle(True)
+    return reply
+
+
+def _open(reader: Reader, answer: Callable[..., Awaitable[bytes]]) -> Unary:
+    def call(serialized: bytes, context: Context) -> Awaitable[bytes]:
+        return answer(reader(serialized), context)
+
+    return call
+
+
+def _asking(
+    reader: Reader,
+    answer: Callable[..., Awaitable[bytes]],
+    method: MethodDescriptor,
+    guard: Guard,
+) -> Unary:
+    async def call(serialized: bytes, context: Context) -> bytes:
+        caller = await guard.identify(context)  # first: strangers get nothing parsed
+        request = reader(serialized)
+        settle = await guard.admit(caller, method, request)
+        if settle is None:
+            return await answer(request, context)
+        return await answer(request, context, settle)
+
+    return call
+
+
+def _guarded(
+    method: MethodDescriptor, call: Callable[[Context], Awaitable[None]], guard: Guard
+) -> Callable[[Context], Awaitable[None]]:
+    async def guarded(context: Context) -> None:
+        await guard.identify(context)
+        await call(guard.stream(method, context))
+
+    return guarded
 
 
 def _unary(label: str, call: Unary, calls: Calls) -> Callable[[bytes, Context], Awaitable[bytes]]:

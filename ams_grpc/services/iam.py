@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from google.iam.v1 import iam_policy_pb2 as pb  # type: ignore[import-untyped]
@@ -11,8 +12,11 @@ from google.type import expr_pb2  # type: ignore[import-untyped]
 from ams_grpc.broker.access import Policies
 from ams_grpc.broker.errors import invalid_argument
 from ams_grpc.broker.iam import Binding, Condition, Policy
-from ams_grpc.broker.names import parse_resource
+from ams_grpc.broker.names import ResourceName, parse_resource
 from ams_grpc.services.frame import Context
+
+Allowed = Callable[[Context, ResourceName, Sequence[str]], Awaitable[Sequence[str]]]
+"""Those of some permissions on a resource that the caller has."""
 
 _MASKABLE: Final = {"bindings", "etag", "version"}
 
@@ -20,8 +24,10 @@ _MASKABLE: Final = {"bindings", "etag", "version"}
 class IamPolicy:
     """Policies of topics, subscriptions, snapshots and schemas."""
 
-    def __init__(self, policies: Policies) -> None:
+    def __init__(self, policies: Policies, allowed: Allowed | None = None) -> None:
+        """``allowed`` knows what the caller may do; without it, everybody may do everything."""
         self._policies = policies
+        self._allowed = allowed
 
     async def SetIamPolicy(
         self, request: pb.SetIamPolicyRequest, _context: Context
@@ -47,12 +53,14 @@ class IamPolicy:
         return _policy_pb(await self._policies.get(name, version))
 
     async def TestIamPermissions(
-        self, request: pb.TestIamPermissionsRequest, _context: Context
+        self, request: pb.TestIamPermissionsRequest, context: Context
     ) -> pb.TestIamPermissionsResponse:
         name = parse_resource(request.resource)
-        return pb.TestIamPermissionsResponse(
-            permissions=await self._policies.test(name, request.permissions)
-        )
+        if self._allowed is None:
+            permissions = await self._policies.test(name, request.permissions)
+        else:
+            permissions = await self._allowed(context, name, request.permissions)
+        return pb.TestIamPermissionsResponse(permissions=permissions)
 
 
 def _binding(binding: policy_pb2.Binding) -> Binding:

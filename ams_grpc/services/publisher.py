@@ -10,7 +10,7 @@ from ams_grpc.broker.names import SubscriptionName, TopicName, parse_project
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
 from ams_grpc.services import convert, masks
 from ams_grpc.services.frame import Context, raw
-from ams_grpc.services.messages import publish_response, read_publish
+from ams_grpc.services.messages import Published, publish_response, read_publish
 from ams_grpc.services.pages import Page
 
 
@@ -21,9 +21,8 @@ class Publisher:
         self._topics = broker.topics
         self._subscriptions = broker.subscriptions
 
-    @raw
-    async def Publish(self, serialized: bytes, _context: Context) -> bytes:
-        read = read_publish(serialized)
+    @raw(read_publish)
+    async def Publish(self, read: Published, _context: Context) -> bytes:
         appended = await self._topics.publish(read.topic, read.payload, read.count)
         return publish_response(appended, read.count)
 

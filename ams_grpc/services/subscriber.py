@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import Message
 
 from ams_grpc.broker.broker import Broker
 from ams_grpc.broker.catalog import Snapshot, Subscription, SubscriptionConfig
@@ -22,6 +24,11 @@ _LONGEST_WAIT_S: Final = 90.0
 _ANSWER_EARLY_S: Final = 5.0
 
 
+def _parse_acks(message_class: type[Message], serialized: bytes) -> Any:
+    check_ack_request_size(serialized)
+    return parse(message_class, serialized)
+
+
 class Subscriber:
     """Subscriptions, their messages, and snapshots."""
 
@@ -31,9 +38,8 @@ class Subscriber:
 
     # --- messages ----------------------------------------------------------------------------
 
-    @raw
-    async def Pull(self, serialized: bytes, context: Context) -> bytes:
-        request: pb.PullRequest = parse(pb.PullRequest, serialized)
+    @raw(partial(parse, pb.PullRequest))
+    async def Pull(self, request: pb.PullRequest, context: Context) -> bytes:
         name = SubscriptionName.parse(request.subscription)
         wait_s = 0.0 if request.return_immediately else _wait_s(context.time_remaining())
         delivery = await self._subscriptions.pull(name, request.max_messages, wait_s)
@@ -42,18 +48,16 @@ class Subscriber:
     async def StreamingPull(self, context: Context) -> None:
         await PullStream(self._subscriptions, context).run()
 
-    @raw
-    async def Acknowledge(self, serialized: bytes, _context: Context) -> bytes:
-        check_ack_request_size(serialized)
-        request: pb.AcknowledgeRequest = parse(pb.AcknowledgeRequest, serialized)
+    @raw(partial(_parse_acks, pb.AcknowledgeRequest))
+    async def Acknowledge(self, request: pb.AcknowledgeRequest, _context: Context) -> bytes:
         name = SubscriptionName.parse(request.subscription)
         await self._subscriptions.acknowledge(name, request.ack_ids)
         return b""
 
-    @raw
-    async def ModifyAckDeadline(self, serialized: bytes, _context: Context) -> bytes:
-        check_ack_request_size(serialized)
-        request: pb.ModifyAckDeadlineRequest = parse(pb.ModifyAckDeadlineRequest, serialized)
+    @raw(partial(_parse_acks, pb.ModifyAckDeadlineRequest))
+    async def ModifyAckDeadline(
+        self, request: pb.ModifyAckDeadlineRequest, _context: Context
+    ) -> bytes:
         name = SubscriptionName.parse(request.subscription)
         await self._subscriptions.modify_ack_deadline(
             name, request.ack_ids, request.ack_deadline_seconds

@@ -43,7 +43,7 @@ class SqlPolicies:
         row = await self._readers.run(lambda connection: connection.execute(query).one_or_none())
         if row is None:
             return Policy()
-        return Policy(_BINDINGS.validate_json(row.bindings), bytes(row.etag))
+        return Policy(bindings(row.bindings), bytes(row.etag))
 
     async def set_policy(
         self, kind: str, resource_id: int, policy: Policy, *, instead_of: bytes
@@ -67,6 +67,11 @@ class SqlPolicies:
                 raise _changed()
 
         await self._commits.run(apply)
+
+
+def bindings(text: str) -> tuple[Binding, ...]:
+    """Bindings as they are stored."""
+    return _BINDINGS.validate_json(text)
 
 
 def _changed() -> Aborted:

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from ams_grpc.broker.errors import AlreadyExists
+from ams_grpc.storage.accounts import SqlAccounts
 from ams_grpc.storage.catalog import SqlCatalog
 from ams_grpc.storage.clock import WallClock
 from ams_grpc.storage.commit import GroupCommit
@@ -38,6 +39,7 @@ class Storage:
     catalog: SqlCatalog
     policies: SqlPolicies
     schemas: SqlSchemas
+    accounts: SqlAccounts
     log: SqlLogReader
     upkeep: Upkeep
     server_secret: bytes = field(repr=False)
@@ -87,6 +89,7 @@ async def open_storage(address: str, clock: WallClock, **options: Any) -> AsyncI
             schemas=SqlSchemas(readers, commits, clock),
             log=SqlLogReader(readers, clock, database.segments),
             upkeep=Upkeep(readers, commits, database.segments),
+            accounts=SqlAccounts(readers, commits),
             server_secret=await readers.run(_server_secret),
             readers=readers,
         )

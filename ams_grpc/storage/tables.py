@@ -256,3 +256,70 @@ topic_policies: Final = _policies_of(topics)
 subscription_policies: Final = _policies_of(subscriptions)
 snapshot_policies: Final = _policies_of(snapshots)
 schema_policies: Final = _policies_of(schemas)
+
+# --- accounts ------------------------------------------------------------------------------------
+# Who did something is kept as a uuid, which may be that of a user who is gone.
+
+
+def _texts(*names: str) -> list[Column[str]]:
+    return [Column(name, Text, nullable=False) for name in names]
+
+
+_PERSON: Final = ("email", "first_name", "last_name", "organization", "description")
+
+users: Final = Table(
+    "users",
+    metadata,
+    _id(),
+    Column("uuid", NAME, nullable=False, unique=True),
+    Column("name", NAME, nullable=False, unique=True),
+    *_texts(*_PERSON),
+    Column("service_roles", Text, nullable=False),  # JSON
+    Column("token_digest", LargeBinary, nullable=False, unique=True),  # keyed; see auth.tokens
+    Column("sealed_token", LargeBinary, nullable=False),
+    _number("created_us"),
+    _number("modified_us"),
+    Column("created_by", NAME, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+projects: Final = Table(
+    "projects",
+    metadata,
+    _id(),
+    Column("uuid", NAME, nullable=False, unique=True),
+    Column("name", NAME, nullable=False, unique=True),
+    *_texts("description"),
+    _number("created_us"),
+    _number("modified_us"),
+    Column("created_by", NAME, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+memberships: Final = Table(
+    "memberships",
+    metadata,
+    _number("user_id", ForeignKey("users.id", ondelete="CASCADE"), primary_key=True),
+    _number(
+        "project_id", ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True, index=True
+    ),
+    _number("place"),  # among those of the user
+    Column("roles", Text, nullable=False),  # JSON
+)
+
+registrations: Final = Table(
+    "registrations",
+    metadata,
+    _id(),
+    Column("uuid", NAME, nullable=False, unique=True),
+    Column("name", NAME, nullable=False),
+    *_texts(*_PERSON),
+    Column("status", NAME, nullable=False),
+    Column("activation_digest", LargeBinary),
+    Column("sealed_activation_token", LargeBinary),
+    *_texts("decline_comment"),
+    _number("registered_us"),
+    _number("modified_us"),
+    Column("modified_by", NAME, nullable=False),
+    sqlite_autoincrement=True,
+)

@@ -59,6 +59,7 @@ def test_unknown_roles_are_refused(role: str) -> None:
     [
         "allUsers",
         "allAuthenticatedUsers",
+        "user:ada",
         "user:ada@example.com",
         "group:cloud-logs@google.com",
         "serviceAccount:app@my-project.iam.gserviceaccount.com",
@@ -86,7 +87,6 @@ def test_whoever_can_be_named_can_be_a_member(member: str) -> None:
         "ada@example.com",
         "allusers",
         "user:",
-        "user:ada",
         "user:@example.com",
         "user:ada@",
         "user:ada@example.com\n",

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from ams_grpc.broker.catalog import SubscriptionConfig, TopicConfig
+from ams_grpc.broker.catalog import Subscription, SubscriptionConfig, TopicConfig
 from ams_grpc.broker.errors import (
     Aborted,
     AlreadyExists,
@@ -18,7 +18,7 @@ from ams_grpc.broker.errors import (
     StorageUnavailable,
 )
 from ams_grpc.broker.names import SubscriptionName, TopicName
-from ams_grpc.broker.policies import DAY_US, DeadLetterPolicy
+from ams_grpc.broker.policies import DAY_US, DeadLetterPolicy, PushConfig
 from tests.unit.broker.fakes import ManualClock, Stored, encode
 from tests.unit.broker.world import ORDERS, TOPIC, Stream, World, begun, eventually
 
@@ -400,3 +400,49 @@ async def test_a_new_subscription_ends_what_is_left_of_an_old_one_of_its_name(
     assert isinstance(stream.error, NotFound)
     await world.publish(b"new")
     assert await world.pull_data() == [b"new"]
+
+
+# --- projects that move or go ---------------------------------------------------------------------
+
+
+class Workforce:
+    """Remembers what workers are told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, int]] = []
+
+    def changed(self, subscription: Subscription) -> None:
+        self.told.append(("changed", subscription.id))
+
+    def gone(self, subscription_id: int) -> None:
+        self.told.append(("gone", subscription_id))
+
+
+@pytest.mark.parametrize("move", [True, False])
+async def test_streams_of_a_project_that_moved_or_went_end_and_workers_know(
+    world: World, move: bool
+) -> None:
+    stream = await world.stream()
+    await world.publish(b"known by its old name")
+    subscription = await world.catalog.subscription(ORDERS)
+    workforce = world.subscriptions.workers = Workforce()
+    del world.stored.subscriptions[ORDERS]
+    del world.stored.topics[TOPIC]
+
+    told = [("gone", subscription.id)]
+
+    if move:
+        name = SubscriptionName("new", ORDERS.id)
+        config = replace(subscription.config, push=PushConfig("https://example.org"))
+        world.stored.subscriptions[name] = replace(subscription, name=name, config=config)
+        await world.broker.moved(TOPIC.project, "new", [subscription.id])
+        told.append(("changed", subscription.id))
+    else:
+        await world.broker.removed(TOPIC.project, [subscription.id])
+
+    assert isinstance(stream.error, NotFound)
+    assert workforce.told == told
+    with pytest.raises(NotFound):
+        await world.publish(b"late")
+    with pytest.raises(NotFound):
+        await world.pull()

@@ -1,0 +1,99 @@
+"""AMS's access lists: the bindings of one role in a resource's IAM policy, seen as names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ams_grpc.auth import audit
+from ams_grpc.auth.permissions import LIST_ROLES
+from ams_grpc.auth.ports import Accounts
+from ams_grpc.auth.principals import Principal
+from ams_grpc.broker import iam
+from ams_grpc.broker.access import Policies
+from ams_grpc.broker.errors import NotFound
+from ams_grpc.broker.iam import Binding, Policy
+from ams_grpc.broker.names import ResourceName, SubscriptionName, TopicName
+from ams_grpc.broker.updates import until_unchanged
+
+
+class AccessLists:
+    """Of topics and subscriptions. ``policies`` has users by name; ``changed`` as for ``Users``."""
+
+    def __init__(self, policies: Policies, accounts: Accounts, changed: Callable[[], None]) -> None:
+        self._policies = policies
+        self._accounts = accounts
+        self._changed = changed
+
+    async def get(self, name: TopicName | SubscriptionName) -> Sequence[str]:
+        """Names of users, in the order of the last change. Raises NotFound."""
+        policy = await self._policies.get(name, version=3)
+        return [user for each in policy.bindings for user in _listed(each, name)]
+
+    async def replace(
+        self, caller: Principal, name: TopicName | SubscriptionName, users: Sequence[str]
+    ) -> None:
+        """Exactly these users. Raises NotFound for them, if not members, and for the resource."""
+        missing = [each for each in users if not await self._is_member(each, name.project)]
+        if missing:
+            raise NotFound(f"User(s): {', '.join(missing)} do not exist")
+        await self._write(caller, name, lambda _old: users)
+
+    async def add(self, caller: Principal, name: TopicName | SubscriptionName, user: str) -> None:
+        """This user, too. Raises NotFound as ``replace``."""
+        if not await self._is_member(user, name.project):
+            raise NotFound(f"User(s): {user} do not exist")
+        await self._write(caller, name, lambda old: old if user in old else [*old, user])
+
+    async def remove(
+        self, caller: Principal, name: TopicName | SubscriptionName, user: str
+    ) -> None:
+        """Not this user any more. Raises NotFound for the resource."""
+        await self._write(caller, name, lambda old: [each for each in old if each != user])
+
+    async def _write(
+        self,
+        caller: Principal,
+        name: TopicName | SubscriptionName,
+        change: Callable[[Sequence[str]], Sequence[str]],
+    ) -> None:
+        async def attempt() -> Policy:
+            policy = await self._policies.get(name, version=3)
+            old = [user for each in policy.bindings for user in _listed(each, name)]
+            bindings = _with_list(policy.bindings, name, change(old))
+            return await self._policies.set(name, bindings, version=3, etag=policy.etag)
+
+        try:
+            await until_unchanged(name, attempt)
+        finally:
+            self._changed()
+        audit.record(caller, f"{name.kind}:modifyAcl", name)
+
+    async def _is_member(self, user: str, project: str) -> bool:
+        found = await self._accounts.user(user)
+        return found is not None and found.membership(project) is not None
+
+
+def _is_list(binding: Binding, name: ResourceName) -> bool:
+    return binding.role == LIST_ROLES[name.kind] and binding.condition is None
+
+
+def _listed(binding: Binding, name: ResourceName) -> list[str]:
+    if not _is_list(binding, name):
+        return []
+    return [user for member in binding.members if (user := iam.user_name(member)) is not None]
+
+
+def _with_list(
+    bindings: Sequence[Binding], name: ResourceName, users: Sequence[str]
+) -> list[Binding]:
+    """These bindings with these users for the list; its other members stay."""
+    others = [each for each in bindings if not _is_list(each, name)]
+    kept = [
+        member
+        for each in bindings
+        if _is_list(each, name)
+        for member in each.members
+        if iam.user_name(member) is None
+    ]
+    members = (*kept, *map(iam.user_member, users))
+    return [*others, Binding(LIST_ROLES[name.kind], members)] if members else others

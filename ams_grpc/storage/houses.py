@@ -1,0 +1,92 @@
+"""What is named by a project: renamed and removed together with it, in its transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from sqlalchemy import Connection, Table, delete, func, literal, select, update
+
+from ams_grpc.broker.names import SchemaName, TopicName
+from ams_grpc.storage import records
+from ams_grpc.storage.tables import schemas, snapshots, subscriptions, topics
+
+_NAMED: Final = (topics, subscriptions, snapshots, schemas)
+
+
+def move(old: str, new: str, connection: Connection) -> Sequence[int]:
+    """Rename all in a project, and what refers to it. Returns the ids of its subscriptions.
+
+    Raises IntegrityError when there is something under the new name already.
+    """
+    ids = _subscription_ids(old, connection)
+    for table in _NAMED:
+        tail = func.substr(table.c.name, len(f"projects/{old}") + 1)
+        values: dict[str, Any] = {
+            "project": new,
+            # NULL, the name of a deleted topic, stays NULL.
+            "name": literal(f"projects/{new}").concat(tail),
+        }
+        if "version" in table.c:
+            values["version"] = table.c.version + 1  # so that nobody works with the old name
+        connection.execute(update(table).where(table.c.project == old).values(values))
+    _refer_anew(old, new, connection)
+    return ids
+
+
+def clear(project: str, connection: Connection) -> Sequence[int]:
+    """Delete all in a project. Returns the ids of its subscriptions, which are gone."""
+    ids = _subscription_ids(project, connection)
+    connection.execute(delete(subscriptions).where(subscriptions.c.project == project))
+    connection.execute(delete(snapshots).where(snapshots.c.project == project))
+    gone = select(schemas.c.id).where(schemas.c.project == project)
+    connection.execute(  # as the deletion of a single schema: topics that use it may be elsewhere
+        update(topics)
+        .where(topics.c.schema_id.in_(gone))
+        .values(schema_id=None, version=topics.c.version + 1)
+    )
+    connection.execute(delete(schemas).where(schemas.c.project == project))
+    connection.execute(
+        # As the deletion of a single topic: the rest is left to upkeep.
+        update(topics)
+        .where(topics.c.project == project, topics.c.name.is_not(None))
+        .values(name=None, version=topics.c.version + 1)
+    )
+    return ids
+
+
+def _subscription_ids(project: str, connection: Connection) -> Sequence[int]:
+    query = select(subscriptions.c.id).where(subscriptions.c.project == project)
+    return list(connection.scalars(query))
+
+
+def _refer_anew(old: str, new: str, connection: Connection) -> None:
+    """Dead letters go to a topic by its name, and topics name their schema."""
+    for row in _mentioning(subscriptions, old, connection):
+        config = records.subscription_config(row.config)
+        letters = config.dead_letter
+        if letters is not None and letters.topic.project == old:
+            topic = TopicName(new, letters.topic.id)
+            changed = replace(config, dead_letter=replace(letters, topic=topic))
+            _write(subscriptions, row.id, records.subscription_config_text(changed), connection)
+    for row in _mentioning(topics, old, connection):
+        topic_config = records.topic_config(row.config)
+        settings = topic_config.schema_settings
+        schema: SchemaName | None = None if settings is None else settings.schema
+        if settings is not None and schema is not None and schema.project == old:
+            schema = SchemaName(new, schema.id)
+            renamed = replace(topic_config, schema_settings=replace(settings, schema=schema))
+            _write(topics, row.id, records.topic_config_text(renamed), connection)
+
+
+def _mentioning(table: Table, project: str, connection: Connection) -> Sequence[Any]:
+    mention = f'"project":"{project}"'
+    query = select(table.c.id, table.c.config).where(table.c.config.contains(mention))
+    return connection.execute(query).all()
+
+
+def _write(table: Table, row_id: int, config: str, connection: Connection) -> None:
+    connection.execute(
+        update(table).where(table.c.id == row_id).values(config=config, version=table.c.version + 1)
+    )
