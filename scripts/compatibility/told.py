@@ -38,6 +38,8 @@ EFFECTIVE: Final = frozenset(
         "Snapshot",
         "Schema",
         "PubsubMessage",
+        "Policy.bindings",  # with --auth
+        "Policy.version",
     }
 )
 
@@ -46,8 +48,6 @@ STORED_ONLY: Final = {
     "Topic.message_storage_policy": "messages rest in the one database that the service has",
     "Topic.message_transforms.enabled": "deprecated; `disabled` says it",
     "Subscription.message_transforms.enabled": "deprecated; `disabled` says it",
-    "Policy.bindings": "policies are not enforced, as callers are not known",
-    "Policy.version": "policies are not enforced, as callers are not known",
     "Subscription.cloud_storage_config.service_account_email": "the service uses credentials of its own",
 }
 
