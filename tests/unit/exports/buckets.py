@@ -32,9 +32,9 @@ class MemoryBucket:
 
     async def create(self, name: str) -> MemoryObject:
         self.visit()
+        await asyncio.sleep(0)
         opened = MemoryObject(self, name)
         self.open.append(opened)
-        await asyncio.sleep(0)
         return opened
 
     def visit(self) -> None:
