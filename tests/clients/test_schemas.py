@@ -193,6 +193,34 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
         "compiled_proto_schema is for Protocol Buffers",
     ),
     (
+        "a root beside Avro",
+        {
+            "type_": AVRO,
+            "definition": avro_record("a"),
+            "compiled_proto_schema": types.CompiledProtoSchema(root_message="A"),
+        },
+        "compiled_proto_schema is for Protocol Buffers",
+    ),
+    (
+        "a root beside text",
+        {
+            "type_": PROTO,
+            "definition": proto("A"),
+            "compiled_proto_schema": types.CompiledProtoSchema(root_message="A"),
+        },
+        "mutually exclusive",
+    ),
+    (
+        "a long root",
+        {
+            "type_": PROTO,
+            "compiled_proto_schema": types.CompiledProtoSchema(
+                root_message="A" * 1_025, compiled_bytes=b"\x0a\x00"
+            ),
+        },
+        "The value for root_message is too large. You passed 1025 in the request",
+    ),
+    (
         "no root",
         {"type_": PROTO, "compiled_proto_schema": compiled("shop.Nothing", 0)},
         "the root message is not in the definition",
