@@ -42,6 +42,14 @@ class AvroSchema:
             raise MessageError(f"not JSON: {error}") from None
         self._json(value, 0)
 
+    def binary_work(self, size: int) -> int:
+        """What ``size`` bytes may cost, as that of so many bytes of plain data."""
+        return size
+
+    def json_work(self, size: int) -> int:
+        """The same of JSON."""
+        return size
+
     def check_compatible(self, other: AvroSchema) -> None:
         """Raises IncompatibleError unless each of two definitions reads what the other writes."""
         check_readable(reader=self.type, writer=other.type)

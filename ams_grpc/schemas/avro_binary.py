@@ -58,8 +58,8 @@ class BinaryCompiler:
         self._records: dict[Record, Binary] = {}
 
     def compile(self, avro_type: AvroType) -> Binary:
-        if values := empty_values(avro_type):
-            return _nothing if values == 1 else self._nothings(values)
+        if empty := empty_values(avro_type):
+            return _nothing if empty == 1 else self._nothings(empty)
         match avro_type:
             case Primitive(name):
                 return _BINARY_PRIMITIVES[name]
@@ -67,8 +67,8 @@ class BinaryCompiler:
                 return _skip(size)
             case Enum(symbols=symbols):
                 return _enum(len(symbols))
-            case Array(items) if values := empty_values(items):
-                return self._blocks_of_nothing(values)
+            case Array(items) if empty := empty_values(items):
+                return self._blocks_of_nothing(empty)
             case Array(items):
                 return _blocks(self.compile(items), has_keys=False)
             case Map(values):
@@ -91,7 +91,10 @@ class BinaryCompiler:
             for each in record.fields
             if not empty_values(each.type)
         ]
-        empty, count_empty = sum(empty_values(each.type) for each in record.fields), self._empty.count
+        empty, count_empty = (
+            sum(empty_values(each.type) for each in record.fields),
+            self._empty.count,
+        )
 
         def check(data: bytes, at: int, depth: int) -> int:
             if depth > MAX_DEPTH:

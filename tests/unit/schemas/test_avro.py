@@ -467,17 +467,16 @@ def test_many_arrays_of_nothing_are_counted_together() -> None:
 
 @pytest.mark.parametrize("beside", [[], [{"name": "n", "type": "int"}]], ids=["only", "beside"])
 def test_records_of_nothing_count_with_all_that_is_in_them(beside: list[Any]) -> None:
-    doubling: Any = record(name="R0")
-    for n in range(1, 60):
-        fields = [{"name": "f", "type": doubling}, {"name": "g", "type": f"R{n - 1}"}]
-        doubling = record(*fields, name=f"R{n}")
-        if n == 15:
-            few = json.dumps(record({"name": "r", "type": doubling}, *beside))
-    many = json.dumps([record({"name": "r", "type": doubling}, *beside)])
+    def doubled(times: int) -> AvroSchema:
+        nothings: Any = record(name="R0")
+        for n in range(1, times + 1):
+            fields = [{"name": "f", "type": nothings}, {"name": "g", "type": f"R{n - 1}"}]
+            nothings = record(*fields, name=f"R{n}")
+        return AvroSchema(json.dumps(record({"name": "r", "type": nothings}, *beside)))
 
-    AvroSchema(few).check_binary(b"\x02")
+    doubled(15).check_binary(b"\x02")
     with pytest.raises(MessageError, match="too many values that take no bytes"):
-        AvroSchema(many).check_binary(b"\x00\x02")
+        doubled(59).check_binary(b"\x02")
 
 
 def test_records_that_double_and_double_take_no_time() -> None:
