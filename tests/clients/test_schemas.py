@@ -550,7 +550,9 @@ def test_hostile_messages_are_refused_and_harm_nobody(
         (PROTO, proto_tree, "BINARY", b"\x0a\x00" * 2_500_000),
         (PROTO, proto_tree, "BINARY", b"\x0b" * 5_000_000),
         (PROTO, proto_tree, "JSON", b'{"a":[' * 800_000),
+        (PROTO, proto_tree, "JSON", b'{"a":[%s]}' % b",".join([b"{}"] * 1_600_000)),
         (AVRO, '"string"', "BINARY", b"\xff" * 5_000_000),
+        (AVRO, '{"type": "array", "items": "null"}', "BINARY", b"\xfe\xff\xff\xff\x0f\x00"),
         (AVRO, '"string"', "JSON", b" " * 10_000_001),
     ):
         with pytest.raises(exceptions.InvalidArgument):
