@@ -37,10 +37,11 @@ def check_json_weight(value: object, size: int, shape: Shape, find: Find) -> Non
             continue
         weight += _weight_of_names(node, shape)
         _check(weight, most)
-        for inside, inner in _inside(node, shape, find):
-            weight += len(inside) * inner.weight
+        for inside, inner, each in _inside(node, shape, find):
+            weight += len(inside) * each
             _check(weight, most)
-            waiting.append((iter(inside), inner))
+            if inner is not None:
+                waiting.append((iter(inside), inner))
 
 
 def _check(weight: int, most: int) -> None:
@@ -50,25 +51,23 @@ def _check(weight: int, most: int) -> None:
 
 def _weight_of_names(node: object, shape: Shape) -> int:
     """Each name in a message is looked for among those before it, one by one."""
-    if not isinstance(node, dict) or shape.is_dynamic or shape.is_map_entry:
+    if not isinstance(node, dict) or shape.is_dynamic:
         return 0
     return len(node) ** 2 // 8
 
 
-def _inside(node: object, shape: Shape, find: Find) -> Iterator[tuple[Collection[object], Shape]]:
-    """The values in a value that are messages, and of which shape.
+def _inside(
+    node: object, shape: Shape, find: Find
+) -> Iterator[tuple[Collection[object], Shape | None, int]]:
+    """The values in a value that are messages, of which shape, and what each weighs.
 
-    Those of a map are its values, under the shape of its entries.
+    No shape: there are no messages in them.
     """
     if shape.is_dynamic:
         if isinstance(node, dict):
-            yield node.values(), shape
+            yield node.values(), shape, shape.weight
         elif isinstance(node, list):
-            yield node, shape
-        return
-    if shape.is_map_entry:
-        if _MAP_VALUE in shape.fields:
-            yield [node], shape.fields[_MAP_VALUE]
+            yield node, shape, shape.weight
         return
     if not isinstance(node, dict):
         return
@@ -78,7 +77,7 @@ def _inside(node: object, shape: Shape, find: Find) -> Iterator[tuple[Collection
             return
         # Its fields are beside its type, except for types with a JSON of their own.
         own = named.is_dynamic or named.is_any
-        yield ([node.get("value")] if own else [node]), named
+        yield [node.get("value") if own else node], named, named.weight
         return
     for name, value in node.items():
         inner = shape.names.get(name)
@@ -87,8 +86,10 @@ def _inside(node: object, shape: Shape, find: Find) -> Iterator[tuple[Collection
         if inner is None:
             continue
         if inner.is_map_entry and isinstance(value, dict):
-            yield value.values(), inner
+            in_entry = inner.fields.get(_MAP_VALUE)
+            each = inner.weight + (0 if in_entry is None else in_entry.weight)
+            yield value.values(), in_entry, each
         elif isinstance(value, list):
-            yield value, inner
+            yield value, inner, inner.weight
         else:
-            yield [value], inner
+            yield [value], inner, inner.weight

@@ -117,11 +117,11 @@ class SchemaGate:
         left = {place: data_of(body) for place, body in enumerate(serialized)}
         reasons: dict[int, str] = {}  # of the newest revision
         of_type = SchemaType.UNSPECIFIED
-        for revision in revisions:
+        for tried, revision in enumerate(revisions, 1):
             known = await self._definitions.revision(revision.number, self._catalog.definition)
             if known is None:  # deleted just now, as the commit will find out
                 continue
-            failed = await self._misfits(topic, known.compiled, settings.encoding, left)
+            failed = await self._misfits(topic, known.compiled, settings.encoding, left, tried)
             for place in left.keys() - failed.keys():
                 stamps[place] = revision.stamp
             if not failed:
@@ -136,12 +136,20 @@ class SchemaGate:
         raise _refusal(settings, of_type, place, reasons.get(place, "no revision is in range"))
 
     async def _misfits(
-        self, topic: Topic, compiled: Compiled, encoding: Encoding, messages: Mapping[int, bytes]
+        self,
+        topic: Topic,
+        compiled: Compiled,
+        encoding: Encoding,
+        messages: Mapping[int, bytes],
+        tried: int,
     ) -> Mapping[int, str]:
-        """Those that do not follow one revision, with the reason."""
+        """Those that do not follow one revision, with the reason.
+
+        ``tried`` is how many they are held against with this one.
+        """
         found: dict[int, str] = {}
         parts = list(_parts(compiled, encoding, messages))
-        if len(parts) == 1 and parts[0].work <= INLINE_BYTES:
+        if len(parts) == 1 and parts[0].work * tried <= INLINE_BYTES:
             return misfits(compiled, encoding, messages)
         for part in parts:
             async with self._turns.of(topic.id):

@@ -275,6 +275,15 @@ async def test_what_may_cost_much_is_checked_in_a_thread_and_all_else_where_it_i
     assert [name.startswith("validation") for name in slow.by] == [False, True, True]
 
 
+async def test_what_has_to_be_tried_with_many_revisions_goes_on_in_a_thread(slow: Slow) -> None:
+    through = gate(MemorySchemas(**{f"r{n}": record("a") for n in range(5)}))
+
+    with pytest.raises(InvalidArgument):
+        await admitted(through, topic(), b"x" * (INLINE_BYTES // 3) + b"bad")
+
+    assert [name.startswith("validation") for name in slow.by] == [False, False, True, True, True]
+
+
 async def test_a_busy_topic_takes_one_thread_and_leaves_the_others(slow: Slow) -> None:
     through = gate(MemorySchemas(only=record("a")))
     other = replace(topic(), id=2)

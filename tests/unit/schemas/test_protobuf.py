@@ -584,6 +584,17 @@ def test_values_of_googles_own_types_count_in_json() -> None:
             schema.check_json(data)
 
 
+def test_the_entry_of_a_map_counts_in_json_where_it_is_a_message_like_others() -> None:
+    text = """syntax = "proto3";
+    message A { message H { %s } message B { repeated H h = 1; } map<string, B> m = 1; }"""
+    made = compile_text(text % " ".join(f"int32 f{n} = {n};" for n in range(1, 1000)))
+    entry = ProtobufSchema(Compiled(made.descriptors, "A.MEntry"))
+
+    entry.check_json(b'{"key": "x", "value": {"h": [{}, {}]}}')
+    with pytest.raises(MessageError, match="too many messages inside"):
+        entry.check_json(b'{"key": "x", "value": {"h": [%s]}}' % b",".join([b"{}"] * 1000))
+
+
 def test_extensions_count_in_json_by_any_of_their_names() -> None:
     numbers = " ".join(f"optional int64 f{n} = {n};" for n in range(1, 1000))
     schema = ProtobufSchema(
