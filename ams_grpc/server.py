@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -119,11 +119,12 @@ async def running(
         )
         lanes = Lanes()
         parts.callback(lanes.close)
-        definitions = CompiledDefinitions()
+        definitions = parts.enter_context(closing(CompiledDefinitions()))
+        schema_gate = parts.enter_context(closing(SchemaGate(storage.schemas, definitions)))
         broker = Broker(
             catalog=storage.catalog,
             schemas=storage.schemas,
-            gate=chain(TransformGate(lanes, clock), SchemaGate(storage.schemas, definitions)),
+            gate=chain(TransformGate(lanes, clock), schema_gate),
             reader=storage.log,
             commits=storage.commits,
             upkeep=storage.upkeep,

@@ -31,6 +31,7 @@ from ams_grpc.broker.updates import until_unchanged
 
 MAX_REVISIONS: Final = 20
 MAX_DEFINITION_BYTES: Final = 307_200
+MAX_ROOT_BYTES: Final = 1_024
 MAX_MESSAGE_BYTES: Final = 10_000_000
 
 
@@ -240,14 +241,18 @@ class Schemas:
         size = max(len(definition.text.encode()), len(definition.compiled))
         if size > MAX_DEFINITION_BYTES:
             raise too_large("definition", size, MAX_DEFINITION_BYTES)
-        if definition.text and definition.compiled:
-            raise invalid_argument(
-                "definition and compiled_proto_schema are mutually exclusive",
-                field="schema.compiled_proto_schema",
-            )
-        if definition.compiled and definition.type is not SchemaType.PROTOCOL_BUFFER:
+        size = len(definition.root.encode())
+        if size > MAX_ROOT_BYTES:
+            raise too_large("root_message", size, MAX_ROOT_BYTES)
+        is_compiled = bool(definition.compiled or definition.root)
+        if is_compiled and definition.type is not SchemaType.PROTOCOL_BUFFER:
             raise invalid_argument(
                 "compiled_proto_schema is for Protocol Buffers",
+                field="schema.compiled_proto_schema",
+            )
+        if definition.text and is_compiled:
+            raise invalid_argument(
+                "definition and compiled_proto_schema are mutually exclusive",
                 field="schema.compiled_proto_schema",
             )
         return await self._definitions.check(definition)

@@ -1,12 +1,14 @@
 """Avro's binary encoding: a function per type that finds where a value ends, or that it is none.
 
 Values of empty types take no bytes and are passed over, so that the work for a message is bounded
-by its size, whatever counts it names; records, arrays and maps count their depth. Source of the
-rules: the Avro specification, "Binary Encoding".
+by its size, whatever counts it names. They are counted, since whoever reads the message makes each
+of them; records, arrays and maps count their depth. Source of the rules: the Avro specification,
+"Binary Encoding".
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
@@ -20,24 +22,44 @@ from ams_grpc.schemas.avro_types import (
     Primitive,
     Record,
     Union,
-    is_empty,
+    empty_values,
 )
 from ams_grpc.schemas.errors import MAX_DEPTH, MessageError
 
 # The position behind a value that begins at a position. IndexError: the data ends before it does.
 Binary: TypeAlias = Callable[[bytes, int, int], int]
 
+MAX_EMPTY_VALUES: Final = 1_000_000
+"""Values that take no bytes, in one message, beside one for each byte of its data."""
+
 TOO_SHORT: Final = "the data ends too early"
 _TOO_DEEP: Final = f"values are nested deeper than {MAX_DEPTH}"
 
 
-class BinaryCompiler:
+class EmptyValues(threading.local):
+    """How many values that take no bytes the message may have that a thread is at."""
+
     def __init__(self) -> None:
+        self._left = 0
+
+    def allow_for(self, data: bytes) -> None:
+        self._left = MAX_EMPTY_VALUES + len(data)
+
+    def count(self, values: int) -> None:
+        """Raises MessageError when there are too many."""
+        self._left -= values
+        if self._left < 0:
+            raise MessageError("it has too many values that take no bytes")
+
+
+class BinaryCompiler:
+    def __init__(self, empty: EmptyValues) -> None:
+        self._empty = empty
         self._records: dict[Record, Binary] = {}
 
     def compile(self, avro_type: AvroType) -> Binary:
-        if is_empty(avro_type):
-            return _nothing
+        if empty := empty_values(avro_type):
+            return _nothing if empty == 1 else self._nothings(empty)
         match avro_type:
             case Primitive(name):
                 return _BINARY_PRIMITIVES[name]
@@ -45,6 +67,8 @@ class BinaryCompiler:
                 return _skip(size)
             case Enum(symbols=symbols):
                 return _enum(len(symbols))
+            case Array(items) if empty := empty_values(items):
+                return self._blocks_of_nothing(empty)
             case Array(items):
                 return _blocks(self.compile(items), has_keys=False)
             case Map(values):
@@ -65,12 +89,18 @@ class BinaryCompiler:
         fields = [
             (each.name, self.compile(each.type))
             for each in record.fields
-            if not is_empty(each.type)
+            if not empty_values(each.type)
         ]
+        empty, count_empty = (
+            sum(empty_values(each.type) for each in record.fields),
+            self._empty.count,
+        )
 
         def check(data: bytes, at: int, depth: int) -> int:
             if depth > MAX_DEPTH:
                 raise MessageError(_TOO_DEEP)
+            if empty:
+                count_empty(empty)
             name = ""
             try:
                 for name, field in fields:  # noqa: B007  # it is for the errors
@@ -85,6 +115,30 @@ class BinaryCompiler:
             return at
 
         self._records[record] = check
+        return check
+
+    def _nothings(self, values: int) -> Binary:
+        count_empty = self._empty.count
+
+        def check(_data: bytes, at: int, _depth: int) -> int:
+            count_empty(values)
+            return at
+
+        return check
+
+    def _blocks_of_nothing(self, values: int) -> Binary:
+        """An array whose items take no bytes; each is so many values."""
+        count_empty = self._empty.count
+
+        def check(data: bytes, at: int, depth: int) -> int:
+            if depth > MAX_DEPTH:
+                raise MessageError(_TOO_DEEP)
+            while True:
+                count, at = _read_block(data, at)
+                if count == 0:
+                    return at
+                count_empty(count * values)
+
         return check
 
 
@@ -194,22 +248,24 @@ def _union(branches: list[Binary]) -> Binary:
     return check
 
 
+def _read_block(data: bytes, at: int) -> tuple[int, int]:
+    """How many items come now, and where."""
+    count, at = _read_long(data, at)
+    if count < 0:  # then the size of the block in bytes comes next
+        return -count, _long(data, at, 0)
+    return count, at
+
+
 def _blocks(item: Binary, *, has_keys: bool) -> Binary:
     """An array or a map: blocks of items, each with its count, the last with the count 0."""
-    is_nothing = item is _nothing and not has_keys
 
     def check(data: bytes, at: int, depth: int) -> int:
         if depth > MAX_DEPTH:
             raise MessageError(_TOO_DEEP)
         while True:
-            count, at = _read_long(data, at)
+            count, at = _read_block(data, at)
             if count == 0:
                 return at
-            if count < 0:  # then the size of the block in bytes comes next
-                count = -count
-                at = _long(data, at, depth)
-            if is_nothing:
-                continue
             for _ in range(count):
                 if has_keys:
                     at = _string(data, at, depth)

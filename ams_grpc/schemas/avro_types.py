@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, TypeGuard
 
 import orjson
@@ -29,6 +29,7 @@ LONG_MAX: Final = 2**63 - 1
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _FULL_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 _ABSENT: Final = object()
+_MOST_VALUES: Final = 2**63  # a bound for numbers that double and double
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,23 +85,27 @@ class Record:
     aliases: frozenset[str]
     fields: tuple[Field, ...] = ()
     is_complete: bool = False
-    is_empty: bool = field(default=False)
+    empty_values: int = 0
+    """How many values one is, itself and all inside it, if they all take no byte; 0 if not."""
 
 
 AvroType: TypeAlias = Primitive | Fixed | Enum | Array | Map | Union | Record
 
 
-def is_empty(avro_type: AvroType) -> bool:
-    """True if all values of a type take no byte at all. For other types, all take at least one."""
+def empty_values(avro_type: AvroType) -> int:
+    """How many values a value of a type is, itself and all inside it, if they all take no byte.
+
+    0 for other types, whose values all take at least one byte. At most ``_MOST_VALUES``.
+    """
     match avro_type:
         case Primitive(name):
-            return name == "null"
+            return int(name == "null")
         case Fixed(size=size):
-            return size == 0
+            return int(size == 0)
         case Record():
-            return avro_type.is_empty
+            return avro_type.empty_values
         case _:
-            return False
+            return 0
 
 
 def label(avro_type: AvroType) -> str:
@@ -238,7 +243,9 @@ class _Parser:
             seen.add(of_field.name)
             fields.append(of_field)
         record.fields = tuple(fields)
-        record.is_empty = all(is_empty(each.type) for each in fields)
+        inside = [empty_values(each.type) for each in fields]
+        if all(inside):
+            record.empty_values = min(1 + sum(inside), _MOST_VALUES)
         record.is_complete = True
         return record
 

@@ -22,12 +22,15 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from ams_grpc.schemas.errors import MAX_DEPTH, DefinitionError, MessageError
+from ams_grpc.schemas.json_weight import check_json_weight
 from ams_grpc.schemas.protobuf_compatibility import check_same
 from ams_grpc.schemas.protoc import MAX_COMPILED_BYTES, compile_proto
-from ams_grpc.schemas.wire import Shapes, check_weight
+from ams_grpc.schemas.shapes import MAX_WEIGHT, Shape, Shapes
+from ams_grpc.schemas.wire import check_weight
 
 WELL_KNOWN: Final = "google.protobuf"
 MAX_FILES: Final = 500
+_MAX_REASON_CHARS: Final = 1_000  # it may list all fields of a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,9 @@ class ProtobufSchema:
         """Raises DefinitionError."""
         self._pool = _pool(_read_files(compiled.descriptors))
         self.descriptor = _find(self._pool, compiled.root)
-        self._shape = Shapes().of(self.descriptor)
+        self._shapes = Shapes()
+        self._shape = self._shapes.of(self.descriptor)
+        self._heaviest = MAX_WEIGHT if self._shapes.has_any else self._shape.heaviest
         # Methods are called on the class: a field of the definition may have a method's name.
         try:
             self._class = GetMessageClass(self.descriptor)
@@ -93,15 +98,24 @@ class ProtobufSchema:
             raise MessageError(f"not JSON: {error}") from None
         if not isinstance(value, dict):
             raise MessageError("no JSON object")
+        check_json_weight(value, len(data), self._shape, self._named)
         message = self._class()
         try:
             ParseDict(value, message, descriptor_pool=self._pool, max_recursion_depth=MAX_DEPTH)
         except ParseError as error:
-            raise MessageError(str(error)) from None
+            raise MessageError(str(error)[:_MAX_REASON_CHARS]) from None
         except (AttributeError, LookupError, TypeError, ValueError, RecursionError):
             # Its author did not think of everything, such as fields named like methods.
             raise MessageError("the JSON does not fit") from None
         self._check_required(message)
+
+    def binary_work(self, size: int) -> int:
+        """What ``size`` bytes may cost, as that of so many bytes of plain data."""
+        return size * (1 + self._shape.heaviest // 512)
+
+    def json_work(self, size: int) -> int:
+        """The same of JSON: three characters may begin the heaviest message there is."""
+        return self._shape.weight // 8 + size * (4 + self._heaviest // 16)
 
     def check_compatible(self, other: ProtobufSchema) -> None:
         """Raises IncompatibleError unless messages of each definition can be read with the other."""
@@ -110,6 +124,16 @@ class ProtobufSchema:
     def _check_required(self, message: Message) -> None:
         if not self._class.IsInitialized(message):
             raise MessageError("a required field is missing")
+
+    def _named(self, type_url: object) -> Shape | None:
+        """The shape of the message type that an Any names."""
+        if not isinstance(type_url, str):
+            return None
+        try:
+            named = self._pool.FindMessageTypeByName(type_url.rpartition("/")[2])
+        except KeyError:
+            return None
+        return self._shapes.of(named)
 
 
 # --- descriptors --------------------------------------------------------------------------------

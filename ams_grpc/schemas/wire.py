@@ -1,64 +1,13 @@
-"""How much memory a protobuf message will take, before it is parsed.
+"""How much memory a protobuf message will take, before it is parsed: see ``shapes``.
 
-Two bytes can begin a message, and in memory it has a place for each of its fields: ten megabytes of
-the wrong bytes would become gigabytes. A message that cannot become large is not looked at; any
-other is walked over on the wire, which parses nothing.
+A message that cannot become large is not looked at; any other is walked over on the wire, which
+parses nothing.
 """
 
 from __future__ import annotations
 
-from typing import Final
-
-from google.protobuf.descriptor import Descriptor
-
 from ams_grpc.schemas.errors import MAX_DEPTH, MessageError
-
-MAX_WEIGHT: Final = 64 * 1024 * 1024
-"""Bytes of memory that a message may take beside its data."""
-
-_MESSAGE_BYTES: Final = 48
-_FIELD_BYTES: Final = 16
-
-
-class Shape:
-    """Of a message type: what one takes in memory, and which of its fields are messages."""
-
-    __slots__ = ("fields", "heaviest", "weight")
-
-    def __init__(self, weight: int) -> None:
-        self.weight = weight
-        self.heaviest = 0
-        """The largest weight among the messages inside it, at any depth."""
-        self.fields: dict[int, Shape] = {}
-
-
-class Shapes:
-    def __init__(self) -> None:
-        self._known: dict[str, Shape] = {}
-
-    def of(self, root: Descriptor) -> Shape:
-        """The shape of a message type and of all that are in it."""
-        shape = self._shape(root)
-        waiting = [root]
-        seen = {root.full_name}
-        while waiting:
-            message = waiting.pop()
-            for field in [*message.fields, *message.file.pool.FindAllExtensions(message)]:
-                inner = field.message_type
-                if inner is None:
-                    continue
-                self._shape(message).fields[field.number] = self._shape(inner)
-                shape.heaviest = max(shape.heaviest, self._shape(inner).weight)
-                if inner.full_name not in seen:
-                    seen.add(inner.full_name)
-                    waiting.append(inner)
-        return shape
-
-    def _shape(self, message: Descriptor) -> Shape:
-        if message.full_name not in self._known:
-            weight = _MESSAGE_BYTES + _FIELD_BYTES * len(message.fields)
-            self._known[message.full_name] = Shape(weight)
-        return self._known[message.full_name]
+from ams_grpc.schemas.shapes import MAX_WEIGHT, Shape
 
 
 def check_weight(data: bytes, shape: Shape) -> None:

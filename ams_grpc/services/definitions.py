@@ -1,15 +1,15 @@
 """Definitions of schemas, between the broker and the languages: implements ``broker.schemas.Definitions``.
 
-Compiling is work for threads: two, so that whoever sends difficult definitions holds up others like
-him, and nobody else. What was compiled is kept, up to a number of bytes of definitions.
+Compiling is work for threads. Those who administer schemas share two, where a difficult definition
+may take seconds; publishers never wait for these. What publishers need was checked before, and is
+compiled in two threads of their own, each revision once, however many wait for it. What was
+compiled is kept, up to a number of bytes of definitions.
 """
 
 from __future__ import annotations
 
-from asyncio import get_running_loop
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, Protocol, Self, TypeVar
 
@@ -17,8 +17,8 @@ from ams_grpc.broker.errors import ErrorInfo, InvalidArgument
 from ams_grpc.broker.policies import Encoding
 from ams_grpc.broker.schemas import Definition, SchemaType
 from ams_grpc.schemas.errors import DefinitionError, IncompatibleError, MessageError
+from ams_grpc.services.threads import Threads, Turns
 
-T = TypeVar("T")
 Key = TypeVar("Key")
 
 THREADS: Final = 2
@@ -36,6 +36,10 @@ class Compiled(Protocol):
 
     def check_json(self, data: bytes) -> None: ...
 
+    def binary_work(self, size: int) -> int: ...
+
+    def json_work(self, size: int) -> int: ...
+
     def check_compatible(self, other: Self) -> None: ...
 
 
@@ -52,24 +56,31 @@ class CompiledDefinitions:
     """The definitions in use, those of revisions by their number."""
 
     def __init__(self, cache_bytes: int = CACHE_BYTES) -> None:
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="definitions")
+        self._checks = Threads("definitions", THREADS)
+        self._loads = Threads("revisions", THREADS)
+        self._turns: Turns[int] = Turns()
         self._cache_bytes = cache_bytes
         self._cached: OrderedDict[int, KnownRevision] = OrderedDict()
         self._cached_bytes = 0
 
+    def close(self) -> None:
+        """What waits raises ShuttingDown, as does what is asked later. Waits for nothing."""
+        self._checks.close()
+        self._loads.close()
+
     async def check(self, definition: Definition) -> Definition:
         """See ``broker.schemas.Definitions``."""
-        return await self._in_thread(lambda: _checked(definition))
+        return await self._checks.run(lambda: _checked(definition))
 
     async def first_conflict(
         self, new: Definition, others: Sequence[Definition]
     ) -> tuple[int, str] | None:
         """See ``broker.schemas.Definitions``."""
-        return await self._in_thread(lambda: _first_conflict(new, others))
+        return await self._checks.run(lambda: _first_conflict(new, others))
 
     async def check_message(self, definition: Definition, encoding: Encoding, data: bytes) -> None:
         """See ``broker.schemas.Definitions``."""
-        found = await self._in_thread(
+        found = await self._checks.run(
             lambda: misfits(_compile(definition), encoding, {"message": data})
         )
         for reason in found.values():
@@ -84,32 +95,36 @@ class CompiledDefinitions:
         self, number: int, load: Callable[[int], Awaitable[Definition | None]]
     ) -> KnownRevision | None:
         """A revision, loaded if it is not known; None if there is no such any more."""
+        known = self._known(number)
+        if known is not None:
+            return known
+        async with self._turns.of(number):
+            known = self._known(number)  # somebody else loaded it meanwhile
+            if known is not None:
+                return known
+            definition = await load(number)
+            if definition is None:
+                return None
+            known = KnownRevision(
+                definition.type,
+                await self._loads.run(lambda: _compile(definition)),
+                len(definition.text) + len(definition.compiled) + _OVERHEAD_BYTES,
+            )
+            self._keep(number, known)
+            return known
+
+    def _known(self, number: int) -> KnownRevision | None:
         known = self._cached.get(number)
         if known is not None:
             self._cached.move_to_end(number)
-            return known
-        definition = await load(number)
-        if definition is None:
-            return None
-        known = KnownRevision(
-            definition.type,
-            await self._in_thread(lambda: _compile(definition)),
-            len(definition.text) + len(definition.compiled) + _OVERHEAD_BYTES,
-        )
-        self._keep(number, known)
         return known
 
     def _keep(self, number: int, known: KnownRevision) -> None:
-        if number in self._cached:  # somebody else loaded it, too
-            return
         self._cached[number] = known
         self._cached_bytes += known.byte_size
         while self._cached_bytes > self._cache_bytes:
             _, oldest = self._cached.popitem(last=False)
             self._cached_bytes -= oldest.byte_size
-
-    async def _in_thread(self, call: Callable[[], T]) -> T:
-        return await get_running_loop().run_in_executor(self._threads, call)
 
 
 def misfits(
@@ -124,6 +139,11 @@ def misfits(
         except MessageError as error:
             found[key] = str(error)
     return found
+
+
+def work(compiled: Compiled, encoding: Encoding, size: int) -> int:
+    """What checking a message of ``size`` bytes may cost, as that of so many bytes of plain data."""
+    return compiled.json_work(size) if encoding is Encoding.JSON else compiled.binary_work(size)
 
 
 def error_info(schema_type: SchemaType, encoding: Encoding, reason: str) -> ErrorInfo:

@@ -10,25 +10,36 @@ number of their revision: neither can be out of date (see ``broker.schemas``).
 
 from __future__ import annotations
 
-from asyncio import get_running_loop
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 from ams_grpc.broker.catalog import Topic
 from ams_grpc.broker.errors import InvalidArgument, NotFound
-from ams_grpc.broker.policies import SchemaSettings
+from ams_grpc.broker.policies import Encoding, SchemaSettings
 from ams_grpc.broker.ports import Admitted, Gate
 from ams_grpc.broker.schemas import SchemaCatalog, SchemaType
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
-from ams_grpc.services.definitions import Compiled, CompiledDefinitions, error_info, misfits
+from ams_grpc.services.definitions import (
+    Compiled,
+    CompiledDefinitions,
+    error_info,
+    misfits,
+    work,
+)
 from ams_grpc.services.messages import bodies, data_of, payload_of
+from ams_grpc.services.threads import Threads, Turns
 
 INLINE_BYTES: Final = 32 * 1024
-"""Larger requests are checked in a thread, one after the other, and hold up nobody else."""
+"""Requests that may cost more than so many bytes of plain data are checked in threads."""
+
+PART_BYTES: Final = 256 * 1024
+"""How much of a request is checked at a time. A topic has one part at most among those that wait:
+others wait for one of each topic that is busy, however much their publishers send."""
+
+THREADS: Final = 2
 
 _MESSAGE_BYTES: Final = 64  # what a message costs beside its data
 _KNOWN_TOPICS: Final = 4096
@@ -72,8 +83,13 @@ class SchemaGate:
     def __init__(self, catalog: SchemaCatalog, definitions: CompiledDefinitions) -> None:
         self._catalog = catalog
         self._definitions = definitions
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="validation")
+        self._threads = Threads("validation", THREADS)
+        self._turns: Turns[int] = Turns()
         self._ranges: OrderedDict[int, tuple[int, Sequence[_Revision]]] = OrderedDict()
+
+    def close(self) -> None:
+        """Messages that wait to be checked raise ShuttingDown. Waits for nothing."""
+        self._threads.close()
 
     async def admit(self, topic: Topic, payload: bytes, count: int) -> Admitted:
         """See ``broker.ports.Gate``. Raises NotFound when the schema is gone."""
@@ -82,12 +98,16 @@ class SchemaGate:
             return Admitted(payload, count)
         serialized = bodies(payload, count)
         revisions = await self._revisions(topic, settings)
-        stamps = await self._match(settings, revisions, serialized)
+        stamps = await self._match(topic, settings, revisions, serialized)
         stamped = [body + stamp for body, stamp in zip(serialized, stamps, strict=True)]
         return Admitted(payload_of(stamped), count)
 
     async def _match(
-        self, settings: SchemaSettings, revisions: Sequence[_Revision], serialized: Sequence[bytes]
+        self,
+        topic: Topic,
+        settings: SchemaSettings,
+        revisions: Sequence[_Revision],
+        serialized: Sequence[bytes],
     ) -> Sequence[bytes]:
         """The stamp of each message: that of the newest revision it follows.
 
@@ -97,11 +117,11 @@ class SchemaGate:
         left = {place: data_of(body) for place, body in enumerate(serialized)}
         reasons: dict[int, str] = {}  # of the newest revision
         of_type = SchemaType.UNSPECIFIED
-        for revision in revisions:
+        for tried, revision in enumerate(revisions, 1):
             known = await self._definitions.revision(revision.number, self._catalog.definition)
             if known is None:  # deleted just now, as the commit will find out
                 continue
-            failed = await self._misfits(known.compiled, settings, left)
+            failed = await self._misfits(topic, known.compiled, settings.encoding, left, tried)
             for place in left.keys() - failed.keys():
                 stamps[place] = revision.stamp
             if not failed:
@@ -116,14 +136,26 @@ class SchemaGate:
         raise _refusal(settings, of_type, place, reasons.get(place, "no revision is in range"))
 
     async def _misfits(
-        self, compiled: Compiled, settings: SchemaSettings, messages: Mapping[int, bytes]
+        self,
+        topic: Topic,
+        compiled: Compiled,
+        encoding: Encoding,
+        messages: Mapping[int, bytes],
+        tried: int,
     ) -> Mapping[int, str]:
-        """Those that do not follow one revision, with the reason."""
-        check = partial(misfits, compiled, settings.encoding, messages)
-        work = sum(map(len, messages.values())) + len(messages) * _MESSAGE_BYTES
-        if work <= INLINE_BYTES:
-            return check()
-        return await get_running_loop().run_in_executor(self._thread, check)
+        """Those that do not follow one revision, with the reason.
+
+        ``tried`` is how many they are held against with this one.
+        """
+        found: dict[int, str] = {}
+        parts = list(_parts(compiled, encoding, messages))
+        if len(parts) == 1 and parts[0].work * tried <= INLINE_BYTES:
+            return misfits(compiled, encoding, messages)
+        for part in parts:
+            async with self._turns.of(topic.id):
+                check = partial(misfits, compiled, encoding, part.messages)
+                found |= await self._threads.run(check)
+        return found
 
     async def _revisions(self, topic: Topic, settings: SchemaSettings) -> Sequence[_Revision]:
         """The revisions that messages may follow, newest first. Raises NotFound."""
@@ -141,6 +173,28 @@ class SchemaGate:
             while len(self._ranges) > _KNOWN_TOPICS:
                 self._ranges.popitem(last=False)
         return revisions
+
+
+@dataclass(slots=True)
+class _Part:
+    """Some messages of a request, and what it may cost to check them."""
+
+    messages: dict[int, bytes]
+    work: int
+
+
+def _parts(
+    compiled: Compiled, encoding: Encoding, messages: Mapping[int, bytes]
+) -> Iterator[_Part]:
+    part = _Part({}, 0)
+    for place, data in messages.items():
+        of_message = _MESSAGE_BYTES + work(compiled, encoding, len(data))
+        if part.messages and part.work + of_message > PART_BYTES:
+            yield part
+            part = _Part({}, 0)
+        part.messages[place] = data
+        part.work += of_message
+    yield part
 
 
 def _stamp(settings: SchemaSettings, revision_id: str) -> bytes:

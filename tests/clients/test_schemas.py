@@ -193,6 +193,34 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
         "compiled_proto_schema is for Protocol Buffers",
     ),
     (
+        "a root beside Avro",
+        {
+            "type_": AVRO,
+            "definition": avro_record("a"),
+            "compiled_proto_schema": types.CompiledProtoSchema(root_message="A"),
+        },
+        "compiled_proto_schema is for Protocol Buffers",
+    ),
+    (
+        "a root beside text",
+        {
+            "type_": PROTO,
+            "definition": proto("A"),
+            "compiled_proto_schema": types.CompiledProtoSchema(root_message="A"),
+        },
+        "mutually exclusive",
+    ),
+    (
+        "a long root",
+        {
+            "type_": PROTO,
+            "compiled_proto_schema": types.CompiledProtoSchema(
+                root_message="A" * 1_025, compiled_bytes=b"\x0a\x00"
+            ),
+        },
+        "The value for root_message is too large. You passed 1025 in the request",
+    ),
+    (
         "no root",
         {"type_": PROTO, "compiled_proto_schema": compiled("shop.Nothing", 0)},
         "the root message is not in the definition",
@@ -522,7 +550,9 @@ def test_hostile_messages_are_refused_and_harm_nobody(
         (PROTO, proto_tree, "BINARY", b"\x0a\x00" * 2_500_000),
         (PROTO, proto_tree, "BINARY", b"\x0b" * 5_000_000),
         (PROTO, proto_tree, "JSON", b'{"a":[' * 800_000),
+        (PROTO, proto_tree, "JSON", b'{"a":[%s]}' % b",".join([b"{}"] * 1_600_000)),
         (AVRO, '"string"', "BINARY", b"\xff" * 5_000_000),
+        (AVRO, '{"type": "array", "items": "null"}', "BINARY", b"\xfe\xff\xff\xff\x0f\x00"),
         (AVRO, '"string"', "JSON", b" " * 10_000_001),
     ):
         with pytest.raises(exceptions.InvalidArgument):

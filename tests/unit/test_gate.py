@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Final
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,8 +20,10 @@ from ams_grpc.broker.policies import Encoding, SchemaSettings
 from ams_grpc.broker.ports import Admitted
 from ams_grpc.broker.schemas import Definition, SchemaType
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
+from ams_grpc.schemas.errors import MessageError
+from ams_grpc.services import definitions
 from ams_grpc.services.definitions import CompiledDefinitions
-from ams_grpc.services.gate import SchemaGate, chain
+from ams_grpc.services.gate import INLINE_BYTES, PART_BYTES, THREADS, SchemaGate, chain
 from ams_grpc.services.messages import bodies, payload_of
 
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -208,3 +213,149 @@ async def test_a_topic_without_schema_takes_everything_as_it_is() -> None:
     payload = payload_of([b"\x0a\x01x"])
 
     assert await gate(MemorySchemas()).admit(TOPIC, payload, 1) == Admitted(payload, 1)
+
+
+# --- who waits for whom ---------------------------------------------------------------------------
+
+PATIENCE_S: Final = 30.0
+LARGE: Final = b"x" * (INLINE_BYTES + 1)
+
+
+class Slow:
+    """A definition that takes messages, but those with an "s" at the end not before it is told."""
+
+    def __init__(self) -> None:
+        self.begun: list[bytes] = []
+        self.by: list[str] = []
+        self.go_on = threading.Event()
+
+    def check_json(self, data: bytes) -> None:
+        self.begun.append(data[-1:])
+        self.by.append(threading.current_thread().name)
+        if data.endswith(b"s"):
+            assert self.go_on.wait(PATIENCE_S)
+        if data.endswith(b"bad"):
+            raise MessageError("bad")
+
+    check_binary = check_json
+
+    def check_compatible(self, other: Slow) -> None:
+        raise NotImplementedError
+
+    def json_work(self, size: int) -> int:
+        return size
+
+    def binary_work(self, size: int) -> int:
+        return size * 1000
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> Slow:
+    slow = Slow()
+    monkeypatch.setattr(definitions, "_compile", lambda _definition: slow)
+    return slow
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition():  # noqa: ASYNC110  # other threads make it true
+            await asyncio.sleep(0.001)
+
+
+async def test_what_may_cost_much_is_checked_in_a_thread_and_all_else_where_it_is(
+    slow: Slow,
+) -> None:
+    through = gate(MemorySchemas(only=record("a")))
+    binary = topic(2, encoding=Encoding.BINARY)
+
+    await admitted(through, topic(), b"x" * 100)
+    await admitted(through, topic(), LARGE)
+    await admitted(through, binary, b"x" * 100)  # it says so itself
+
+    assert [name.startswith("validation") for name in slow.by] == [False, True, True]
+
+
+async def test_what_has_to_be_tried_with_many_revisions_goes_on_in_a_thread(slow: Slow) -> None:
+    through = gate(MemorySchemas(**{f"r{n}": record("a") for n in range(5)}))
+
+    with pytest.raises(InvalidArgument):
+        await admitted(through, topic(), b"x" * (INLINE_BYTES // 3) + b"bad")
+
+    assert [name.startswith("validation") for name in slow.by] == [False, False, True, True, True]
+
+
+async def test_a_busy_topic_takes_one_thread_and_leaves_the_others(slow: Slow) -> None:
+    through = gate(MemorySchemas(only=record("a")))
+    other = replace(topic(), id=2)
+
+    async with asyncio.TaskGroup() as publishers:
+        for _ in range(10 * THREADS):
+            publishers.create_task(admitted(through, topic(), LARGE + b"s"))
+        await until(lambda: slow.begun == [b"s"])
+        async with asyncio.timeout(PATIENCE_S):
+            await admitted(through, other, LARGE)
+        assert slow.begun == [b"s", b"x"]
+        slow.go_on.set()
+
+
+async def test_a_large_request_is_checked_part_by_part(slow: Slow) -> None:
+    """So that others have their turn, and no more is done for a publisher who is gone."""
+    through = gate(MemorySchemas(only=record("a")))
+    part = b"x" * PART_BYTES
+    publish = asyncio.create_task(admitted(through, topic(), part + b"s", part + b"2", part + b"3"))
+    await until(lambda: slow.begun == [b"s"])
+
+    publish.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await publish
+    slow.go_on.set()
+    await admitted(through, topic(), part + b"4")
+
+    assert slow.begun == [b"s", b"4"]
+
+
+async def test_messages_are_named_by_their_place_in_the_request_whatever_part_they_are_in(
+    slow: Slow,
+) -> None:
+    through = gate(MemorySchemas(only=record("a")))
+    part = b"x" * PART_BYTES
+
+    with pytest.raises(InvalidArgument) as refusal:
+        await admitted(through, topic(), part, part, part + b"bad", b"x")
+
+    assert refusal.value.field == "messages[2].data"
+
+
+async def test_publishers_do_not_wait_for_definitions_that_are_checked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    go_on, begun = threading.Event(), threading.Semaphore(0)
+
+    def checked(definition: Definition) -> Definition:
+        begun.release()
+        assert go_on.wait(PATIENCE_S)
+        return definition
+
+    monkeypatch.setattr(definitions, "_checked", checked)
+    known = CompiledDefinitions()
+    through = SchemaGate(MemorySchemas(only=record("a")), known)  # type: ignore[arg-type]
+
+    async with asyncio.TaskGroup() as administrators:
+        for _ in range(10 * definitions.THREADS):
+            administrators.create_task(known.check(record("a")))
+        for _ in range(definitions.THREADS):
+            await until(lambda: begun.acquire(blocking=False))
+        async with asyncio.timeout(PATIENCE_S):
+            assert await admitted(through, topic(), b'{"a":1}') == ["only"]
+        go_on.set()
+
+
+async def test_a_revision_is_loaded_once_however_many_publishers_wait_for_it() -> None:
+    schemas = MemorySchemas(only=record("a"))
+    through = gate(schemas)
+
+    async with asyncio.TaskGroup() as publishers:
+        for _ in range(20):
+            publishers.create_task(admitted(through, topic(), b'{"a":1}'))
+
+    assert schemas.reads.count("definition of 1") == 1

@@ -444,23 +444,49 @@ def test_nested_arrays_are_checked_with_the_same_bound() -> None:
     ],
     ids=["null", "fixed", "empty record", "record of nothing"],
 )
-def test_an_array_of_quintillions_of_nothing_takes_no_time(items: Any) -> None:
+def test_an_array_of_quintillions_of_nothing_is_refused(items: Any) -> None:
+    """Whoever reads it would make each of them."""
     schema = AvroSchema(json.dumps({"type": "array", "items": items}))
 
-    schema.check_binary(b"\xfe" + b"\xff" * 8 + b"\x01\x00")
+    schema.check_binary(b"\xc0\x9a\x0c\x00")  # 100,000
+    for count in (b"\xfe" + b"\xff" * 8 + b"\x01", b"\xff" * 9 + b"\x01\x00"):
+        with pytest.raises(MessageError, match="too many values that take no bytes"):
+            schema.check_binary(count + b"\x00")
+
+
+def test_many_arrays_of_nothing_are_counted_together() -> None:
+    nothings = {"type": "array", "items": {"type": "array", "items": "null"}}
+    schema = AvroSchema(json.dumps(nothings))
+    some = b"\xc0\x84\x3d\x00"  # 500,000
+
+    for _ in range(3):  # each message by itself
+        schema.check_binary(b"\x04" + some * 2 + b"\x00")
+    with pytest.raises(MessageError, match="too many values that take no bytes"):
+        schema.check_binary(b"\x06" + some * 3 + b"\x00")
+
+
+@pytest.mark.parametrize("beside", [[], [{"name": "n", "type": "int"}]], ids=["only", "beside"])
+def test_records_of_nothing_count_with_all_that_is_in_them(beside: list[Any]) -> None:
+    def doubled(times: int) -> AvroSchema:
+        nothings: Any = record(name="R0")
+        for n in range(1, times + 1):
+            fields = [{"name": "f", "type": nothings}, {"name": "g", "type": f"R{n - 1}"}]
+            nothings = record(*fields, name=f"R{n}")
+        return AvroSchema(json.dumps(record({"name": "r", "type": nothings}, *beside)))
+
+    doubled(15).check_binary(b"\x02")
+    with pytest.raises(MessageError, match="too many values that take no bytes"):
+        doubled(59).check_binary(b"\x02")
 
 
 def test_records_that_double_and_double_take_no_time() -> None:
-    chain: list[Any] = [record(name="R0")]
+    chain: list[Any] = [record({"name": "f", "type": "int"}, name="R0")]
     chain += [
         record({"name": "f", "type": f"R{n - 1}"}, {"name": "g", "type": f"R{n - 1}"}, name=f"R{n}")
         for n in range(1, 60)
     ]
-    AvroSchema(json.dumps(chain)).check_binary(b"\x76")  # the branch 59
-
-    chain[0] = record({"name": "f", "type": "int"}, name="R0")
     with pytest.raises(MessageError, match="too early"):
-        AvroSchema(json.dumps(chain)).check_binary(b"\x76\x02")
+        AvroSchema(json.dumps(chain)).check_binary(b"\x76\x02")  # the branch 59
 
 
 def test_a_default_that_has_to_be_tried_with_every_branch_at_every_depth_is_refused() -> None:

@@ -7,7 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from google.protobuf import timestamp_pb2
+from google.protobuf import (
+    any_pb2,  # noqa: F401  # they are looked for in the pool
+    descriptor_pool,
+    struct_pb2,  # noqa: F401
+    timestamp_pb2,
+)
 from google.protobuf.descriptor_pb2 import (
     FieldDescriptorProto,
     FileDescriptorProto,
@@ -466,3 +471,151 @@ def test_a_large_message_that_is_harmless_is_taken() -> None:
 def test_large_messages_of_wrong_bytes_are_refused(data: bytes) -> None:
     with pytest.raises(MessageError):
         bomb().check_binary(data * 1_000_000)
+
+
+def nested(fields: str, inner: int = 1000) -> ProtobufSchema:
+    """A message with ``fields``, which may be of the type B, that has so many fields."""
+    numbers = " ".join(f"int32 f{n} = {n};" for n in range(1, inner + 1))
+    text = f'syntax = "proto3"; message A {{ message B {{ {numbers} }} {fields} }}'
+    return ProtobufSchema(compile_text(text))
+
+
+HEAVY_JSON: list[tuple[str, str, bytes]] = [
+    ("in a list", "repeated B b = 1;", b'{"b": [%s]}' % b",".join([b"{}"] * 10_000)),
+    (
+        "by its other name",
+        'repeated B b = 1 [json_name = "other"];',
+        b'{"other": [%s]}' % b",".join([b"{}"] * 10_000),
+    ),
+    (
+        "in a map",
+        "map<string, B> b = 1;",
+        b'{"b": {%s}}' % b",".join(b'"%d": {}' % n for n in range(1000)),
+    ),
+    (
+        "at a depth",
+        "repeated A a = 1; B b = 2;",
+        b'{"a": [%s]}' % b",".join([b'{"a": [{"b": {}}]}'] * 1000),
+    ),
+    (
+        "of a map's entries",
+        "repeated M m = 1; message M { map<string, B> b = 1; }",
+        b'{"m": [%s]}' % b",".join([b'{"b": {"x": {}}}'] * 1000),
+    ),
+]
+
+
+@pytest.mark.parametrize("fields, data", [pytest.param(*c[1:], id=c[0]) for c in HEAVY_JSON])
+def test_json_that_would_explode_is_refused_before_it_is_parsed(fields: str, data: bytes) -> None:
+    with pytest.raises(MessageError, match="too many messages inside"):
+        nested(fields).check_json(data)
+
+
+def test_ten_megabytes_of_json_that_would_explode_are_refused() -> None:
+    data = b'{"b": [%s]}' % b",".join([b"{}"] * 3_300_000)
+
+    for inner in (1, 1000):
+        with pytest.raises(MessageError, match="too many messages inside"):
+            nested("repeated B b = 1;", inner).check_json(data)
+
+
+@pytest.mark.parametrize(
+    "fields, data",
+    [
+        ("repeated B b = 1;", b'{"b": [%s]}' % b",".join([b"{}"] * 200)),
+        ("map<string, B> b = 1;", b'{"b": {%s}}' % b",".join(b'"%d": {}' % n for n in range(200))),
+        (
+            "repeated M m = 1; message M { string name = 1; double price = 2; }",
+            b'{"m": [%s]}' % b",".join([b'{"name": "x", "price": 1}'] * 50_000),
+        ),
+        ("repeated int32 n = 1; B b = 2;", b'{"n": [%s], "b": {}}' % b",".join([b"1"] * 50_000)),
+        (
+            "map<string, int32> n = 1;",
+            b'{"n": {%s}}' % b",".join(b'"%d":1' % n for n in range(9999)),
+        ),
+    ],
+    ids=["heavy ones", "in a map", "light ones", "numbers", "a map of numbers"],
+)
+def test_large_json_that_is_harmless_is_taken(fields: str, data: bytes) -> None:
+    nested(fields).check_json(data)
+
+
+def test_json_with_all_of_many_fields_is_taken_unless_looking_for_them_takes_long() -> None:
+    def every(inner: int) -> bytes:
+        return b'{"b": {%s}}' % b",".join(b'"f%d": 1' % n for n in range(1, inner + 1))
+
+    nested("B b = 1;", 2000).check_json(every(2000))
+    with pytest.raises(MessageError, match="or fields"):
+        nested("B b = 1;", 9000).check_json(every(9000))
+
+
+def test_values_of_googles_own_types_count_in_json() -> None:
+    given = ("any", "struct", "timestamp")
+    known = [descriptor_pool.Default().FindFileByName(f"google/protobuf/{n}.proto") for n in given]
+    copies = [FileDescriptorProto.FromString(each.serialized_pb) for each in known]
+    parts = [
+        field("any", 1, MESSAGE, ".google.protobuf.Any"),
+        field("value", 2, MESSAGE, ".google.protobuf.Value"),
+        field("at", 3, MESSAGE, ".google.protobuf.Timestamp"),
+        field("b", 4, MESSAGE, ".B"),
+    ]
+    parts[3].label = FieldDescriptorProto.LABEL_REPEATED
+    main = file("a", *(each.name for each in copies), fields=parts)
+    heavy = main.message_type.add(name="B")
+    heavy.field.extend(field(f"f{n}", n) for n in range(1, 1000))
+    schema = ProtobufSchema(compiled(*copies, main))
+
+    def any_of(name: str, inside: str) -> bytes:
+        return b'{"any": {"@type": "x.com/%s", %s}}' % (name.encode(), inside.encode())
+
+    schema.check_json(b'{"value": [1, {"a": null}, "x"], "at": "2026-01-01T00:00:00Z"}')
+    schema.check_json(any_of("A", '"b": [{}, {}], "at": "2026-01-01T00:00:00Z"'))
+    schema.check_json(any_of("google.protobuf.Value", '"value": [1, 2]'))
+    schema.check_json(any_of("google.protobuf.Any", '"value": {"@type": "x.com/B", "f1": 1}'))
+    empty = ",".join(["{}"] * 1000)
+    for data in (
+        b'{"value": [%s]}' % b",".join([b"1"] * 50_000),
+        b'{"value": {"x": [%s]}}' % b",".join([b"{}"] * 50_000),
+        any_of("A", f'"b": [{empty}]'),
+        any_of("google.protobuf.Any", f'"value": {{"@type": "x.com/A", "b": [{empty}]}}'),
+        any_of("google.protobuf.Value", f'"value": [{",".join(["1"] * 50_000)}]'),
+    ):
+        with pytest.raises(MessageError, match="too many messages inside"):
+            schema.check_json(data)
+
+
+def test_the_entry_of_a_map_counts_in_json_where_it_is_a_message_like_others() -> None:
+    text = """syntax = "proto3";
+    message A { message H { %s } message B { repeated H h = 1; } map<string, B> m = 1; }"""
+    made = compile_text(text % " ".join(f"int32 f{n} = {n};" for n in range(1, 1000)))
+    entry = ProtobufSchema(Compiled(made.descriptors, "A.MEntry"))
+
+    entry.check_json(b'{"key": "x", "value": {"h": [{}, {}]}}')
+    with pytest.raises(MessageError, match="too many messages inside"):
+        entry.check_json(b'{"key": "x", "value": {"h": [%s]}}' % b",".join([b"{}"] * 1000))
+
+
+def test_extensions_count_in_json_by_any_of_their_names() -> None:
+    numbers = " ".join(f"optional int64 f{n} = {n};" for n in range(1, 1000))
+    schema = ProtobufSchema(
+        compile_text(
+            f'syntax = "proto2"; message A {{ message B {{ {numbers} }} extensions 100 to 200; '
+            "extend A { repeated B ext = 100; optional int64 n = 101; } }"
+        )
+    )
+
+    schema.check_json(b'{"[A.ext]": [{}, {}], "[A.n]": 1}')
+    schema.check_json(b'{"[A.ext.x]": [{"f1": 1}]}')
+    for name in (b"[A.ext]", b"[A.ext.x]"):
+        with pytest.raises(MessageError, match="too many messages inside"):
+            schema.check_json(b'{"%s": [%s]}' % (name, b",".join([b"{}"] * 10_000)))
+    with pytest.raises(MessageError, match="or fields"):
+        schema.check_json(b"{%s}" % b",".join(b'"[A.n.x%d]": 1' % n for n in range(20_000)))
+
+
+def test_a_reason_does_not_list_all_of_many_fields() -> None:
+    with pytest.raises(MessageError) as refusal:
+        nested("B b = 1;").check_json(b'{"b": {"nothing": 1}}')
+
+    assert 'no field named "nothing"' in str(refusal.value)
+    assert len(str(refusal.value)) <= 1000
