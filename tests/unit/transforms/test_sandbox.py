@@ -340,6 +340,31 @@ def test_the_process_has_neither_environment_nor_files(worker: Worker) -> None:
     assert sorted(entry.name for entry in (process / "fd").iterdir()) == ["0", "1", "2"]
 
 
+def test_the_process_has_bounds(worker: Worker) -> None:
+    run(worker, "return message", text("a"))
+    assert worker._process is not None
+    limits = Path(f"/proc/{worker._process.pid}/limits")
+    if not limits.exists():
+        pytest.skip("no /proc")
+
+    [line] = [line for line in limits.read_text().splitlines() if "address space" in line]
+    assert line.split()[3:5] == [str(512 << 20)] * 2
+
+
+def test_the_longest_message_fits_however_it_is_written(worker: Worker) -> None:
+    """In JSON a control character is six times as long."""
+    [[data, _]] = run(worker, "return message", text("\0" * 9_900_000))
+
+    assert data == "\0" * 9_900_000
+
+
+def test_without_memory_for_an_error_the_reason_is_memory(worker: Worker) -> None:
+    body = "return {data: message.data.split('').reverse().join('')}"
+
+    assert run(worker, body, text("\0" * 9_900_000)) == ["it needs too much memory"]
+    assert run(worker, "return message", text("a")) == [["a", []]]
+
+
 def test_the_process_ends_with_its_service() -> None:
     worker = Worker()
     worker.run("f", "function f() {}", ())
