@@ -156,3 +156,4 @@ def test_whoever_can_go_on_has_been_told(requests: int, steps: list[tuple[int, b
         if running < requests:
             idle = [each for each in askers if not each.running and each.left]
             assert not {each.go for each in idle} & budget._waiting.keys()
+        assert not any(budget._room(waiting) for waiting in budget._waiting)
