@@ -70,7 +70,7 @@ class Config(BaseSettings):
         None, description="SQLAlchemy URL (sqlite or postgresql+psycopg); unset: SQLite in `data`"
     )
     profile: Literal["strict", "emulator"] | None = Field(
-        None, description="Unset: emulator on a loopback address without authentication, or strict"
+        None, description="Unset: emulator if only this machine reaches the service, or strict"
     )
     auth: bool = Field(
         False, description="Callers need a token, and may do what their roles allow; off: open mode"
@@ -136,6 +136,11 @@ class Config(BaseSettings):
         description="URL that receivers verify push tokens by; the service answers below it, on its "
         "admin address. Unset: http:// and that address",
     )
+    push_token_accounts: tuple[str, ...] = Field(
+        (),
+        description="Service accounts that push tokens may name: addresses, or *@ and a domain; "
+        "empty: any",
+    )
     drain_notice_s: float = Field(
         0.5, ge=0, description="Seconds that health says NOT_SERVING before streams and calls end"
     )
@@ -170,7 +175,7 @@ class Config(BaseSettings):
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("tls_cert and tls_key go together")
         mask_url(self.effective_database_url.get_secret_value())
-        EndpointRules(allowed=self.push_allowed_hosts)
+        EndpointRules(allowed=self.push_allowed_hosts, accounts=self.push_token_accounts)
         if self.push_issuer is not None and not re.match("https?://[^/]", self.push_issuer):
             raise ValueError("push_issuer is no http:// or https:// URL")
         if self.push_ca_file is not None:
@@ -204,8 +209,14 @@ class Config(BaseSettings):
         """The profile that applies."""
         if self.profile is not None:
             return self.profile
-        is_open = not self.auth and is_loopback(self.grpc_address)
+        is_open = not self.auth and self._is_for_this_machine
         return "emulator" if is_open else "strict"
+
+    @property
+    def _is_for_this_machine(self) -> bool:
+        """True if no other machine reaches any of the addresses."""
+        addresses = (self.grpc_address, self.google_rest_address, self.admin_address)
+        return all(address is None or is_loopback(address) for address in addresses)
 
     @property
     def effective_push_issuer(self) -> str:
@@ -218,8 +229,9 @@ class Config(BaseSettings):
         profile = PROFILES[self.effective_profile]
         return EndpointRules(
             http=profile.push_over_http if self.push_http is None else self.push_http,
-            loopback=profile.push_to_loopback and is_loopback(self.grpc_address),
+            loopback=profile.push_to_loopback and self._is_for_this_machine,
             allowed=self.push_allowed_hosts,
+            accounts=self.push_token_accounts,
         )
 
     @property

@@ -1,9 +1,11 @@
-"""Where the service may push to.
+"""Where the service may push to, and in whose name.
 
 Whoever may create a subscription names an address, and the service connects to it: without rules it
 could be made to call what only it can reach (its own ports, the private network, a cloud's metadata
 service). So by default only public addresses will do. A name is checked by the address that is
 connected to, at the moment of connecting; what a name meant earlier does not count.
+
+They also name the account that their tokens speak for. Where receivers go by that, only some will do.
 """
 
 from __future__ import annotations
@@ -40,11 +42,17 @@ class EndpointRules:
 
     ``http``: https is not required. ``loopback``: this machine will do. ``allowed``: networks
     (``10.0.0.0/8``), addresses and host names (``hooks.internal``, ``*.internal``) that will do
-    although they are not public. Raises ValueError for what is none of these.
+    although they are not public. ``accounts``: whose tokens may be asked for, as addresses or
+    ``*@domain``; empty: anybody's. Raises ValueError for what is none of these.
     """
 
     def __init__(
-        self, *, http: bool = False, loopback: bool = False, allowed: Iterable[str] = ()
+        self,
+        *,
+        http: bool = False,
+        loopback: bool = False,
+        allowed: Iterable[str] = (),
+        accounts: Iterable[str] = (),
     ) -> None:
         self._schemes = frozenset({"https", "http"} if http else {"https"})
         self._loopback = loopback
@@ -53,6 +61,7 @@ class EndpointRules:
         self._suffixes: list[str] = []
         for entry in allowed:
             self._allow(entry)
+        self._accounts = frozenset(map(_account, accounts))
 
     def check(self, endpoint: str) -> None:
         """Raises InvalidArgument unless it is a URL that the service may push to.
@@ -81,6 +90,13 @@ class EndpointRules:
         """True if this host is allowed by its name, whatever its address."""
         host = host.lower().rstrip(".")
         return host in self._names or any(map(host.endswith, self._suffixes))
+
+    def lends(self, email: str) -> bool:
+        """True if tokens may be signed for this account."""
+        _, at, domain = email.lower().rpartition("@")
+        return not self._accounts or not self._accounts.isdisjoint(
+            (email.lower(), f"*{at}{domain}")
+        )
 
     def _allow(self, entry: str) -> None:
         try:
@@ -118,6 +134,13 @@ class EndpointRules:
         if host == "localhost" or host.endswith(".localhost"):
             return self._loopback or self.trusts(host)
         return True
+
+
+def _account(entry: str) -> str:
+    name, at, domain = entry.lower().rpartition("@")
+    if not at or not name or not _is_host_name(domain) or ("*" in name and name != "*"):
+        raise ValueError(f"{entry!r} is neither the address of an account nor *@ and a domain")
+    return entry.lower()
 
 
 def _is_host_name(host: str) -> bool:

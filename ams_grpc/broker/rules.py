@@ -31,6 +31,7 @@ from ams_grpc.broker.policies import (
     DeadLetterPolicy,
     JavaScriptTransform,
     MessageStoragePolicy,
+    OidcToken,
     PushConfig,
     RetryPolicy,
     StorageExport,
@@ -50,6 +51,12 @@ MAX_DELIVERY_ATTEMPTS: Final = 100
 PUSH_VERSION: Final = "x-goog-version"
 PUSH_VERSIONS: Final = ("v1", "v1beta2", "v1beta1")
 """Pub/Sub: values of that attribute of a push config; all mean the same form here."""
+MAX_PUSH_ATTRIBUTES: Final = 100
+MAX_PUSH_ATTRIBUTE_KEY_BYTES: Final = 256
+MAX_PUSH_ATTRIBUTE_VALUE_BYTES: Final = 1024
+MAX_AUDIENCE_BYTES: Final = 2048
+MAX_EMAIL_BYTES: Final = 320
+"""As long as an address can be: 64 bytes, @ and 255."""
 
 MAX_LABELS: Final = 64
 MAX_LABEL_LENGTH: Final = 63
@@ -96,17 +103,43 @@ def check_subscription(config: SubscriptionConfig, profile: Profile) -> None:
 def check_push(push: PushConfig, endpoints: EndpointRules) -> None:
     """Raises InvalidArgument unless messages may be pushed so."""
     endpoints.check(push.endpoint)
+    _check_push_attributes(push.attributes)
     version = push.attributes.get(PUSH_VERSION, PUSH_VERSIONS[0])
     if version not in PUSH_VERSIONS:
         raise InvalidArgument(
             f"Invalid push endpoint version given in push config (version={version}).",
             field="push_config.attributes",
         )
-    if push.oidc_token is not None and not push.oidc_token.service_account_email:
-        raise invalid_argument(
-            "PushConfig::oidc_token::service_account_email",
-            field="push_config.oidc_token.service_account_email",
-        )
+    if push.oidc_token is not None:
+        _check_oidc_token(push.oidc_token, endpoints)
+
+
+def _check_push_attributes(attributes: Mapping[str, str]) -> None:
+    """The limits of messages' attributes. Pub/Sub: one of them has a meaning, and is looked at after."""
+    path = "push_config.attributes"
+    if len(attributes) > MAX_PUSH_ATTRIBUTES:
+        raise too_large(path, len(attributes), MAX_PUSH_ATTRIBUTES)
+    for key, value in attributes.items():
+        _check_size(f"{path}: a key", key, MAX_PUSH_ATTRIBUTE_KEY_BYTES, path)
+        _check_size(f"{path}: a value", value, MAX_PUSH_ATTRIBUTE_VALUE_BYTES, path)
+
+
+def _check_oidc_token(token: OidcToken, endpoints: EndpointRules) -> None:
+    """Pub/Sub: an identity is needed, an audience is not."""
+    path, email = "push_config.oidc_token.service_account_email", token.service_account_email
+    if not email:
+        raise invalid_argument("PushConfig::oidc_token::service_account_email", field=path)
+    _check_size(path, email, MAX_EMAIL_BYTES)
+    if not endpoints.lends(email):
+        raise invalid_argument(f"{path}: tokens are not signed for {email}", field=path)
+    _check_size("push_config.oidc_token.audience", token.audience, MAX_AUDIENCE_BYTES)
+
+
+def _check_size(what: str, text: str, maximum: int, path: str = "") -> None:
+    size = len(text.encode())
+    if size > maximum:
+        detail = f"{what} has {size} bytes; the maximum is {maximum}"
+        raise invalid_argument(detail, field=path or what)
 
 
 def default_retention_us(expiration_ttl_us: int | None) -> int:
@@ -272,6 +305,8 @@ def _check_export(export: StorageExport, ack_deadline_s: int, profile: Profile) 
     """Pub/Sub: CloudStorageConfig."""
     _check_bucket(export.bucket)
     check_object_names(export)
+    path = "cloud_storage_config.service_account_email"
+    _check_size(path, export.service_account_email, MAX_EMAIL_BYTES)
     _check_export_duration(export.max_duration_us, ack_deadline_s, profile)
     path = "cloud_storage_config.max_bytes"
     if export.max_bytes and not MIN_EXPORT_BYTES <= export.max_bytes <= MAX_EXPORT_BYTES:

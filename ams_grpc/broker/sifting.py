@@ -9,17 +9,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
-from ams_grpc.broker.errors import FailedPrecondition, NotFound, Unavailable
-from ams_grpc.broker.filters import AttributesOf, parse_filter
-from ams_grpc.broker.ports import Decoder, LogReader, Upkeep
+from ams_grpc.broker.errors import FailedPrecondition, NotFound, ShuttingDown, Unavailable
+from ams_grpc.broker.filters import AttributesOf, Filter, parse_filter
+from ams_grpc.broker.names import SubscriptionName
+from ams_grpc.broker.ports import Decoder, LogReader, StoredBatch, Upkeep
 from ams_grpc.broker.runtime import SubscriptionRuntime
 from ams_grpc.broker.subscriptions import Subscriptions
 
 _STEP_BYTES: Final = 1 << 20
 _REST_S: Final = 0.02  # between steps, so that deliveries do not have to wait for all of them
+_SLICE: Final = 10_000  # messages that are looked at in one step
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """All of a subscription below ``seq`` has been looked at, in this epoch of it."""
+
+    subscription_id: int
+    epoch: int
+    seq: int
 
 
 class Sifting:
@@ -41,8 +54,7 @@ class Sifting:
         self._decode = decode
         self._attributes_of = attributes_of
         self._interval_s = interval_s
-        self._sifted: dict[int, tuple[int, int]] = {}
-        """By subscription id: in which epoch all below which seq has been looked at."""
+        self._done: dict[SubscriptionName, _Done] = {}
 
     async def run(self) -> None:
         while True:
@@ -55,38 +67,55 @@ class Sifting:
                 _log.exception("sifting failed")
 
     async def run_once(self) -> None:
-        """One pass. Raises StorageUnavailable, ShuttingDown."""
-        sifted = self._sifted
-        self._sifted = {}
-        for name in await self._upkeep.filtered_backlogs():
+        """One pass. What goes wrong with one subscription is no reason to leave out others.
+
+        Raises StorageUnavailable, ShuttingDown.
+        """
+        names = await self._upkeep.filtered_backlogs()
+        self._done = {name: self._done[name] for name in names if name in self._done}
+        for name in names:
             try:
                 runtime = await self._subscriptions.runtime(name, use=False)
+                await self._sift(name, runtime)
             except (NotFound, FailedPrecondition):
-                continue  # deleted or detached meanwhile
-            number = runtime.subscription.id
-            self._sifted[number] = await self._sift(runtime, sifted.get(number))
+                pass  # deleted or detached meanwhile
+            except ShuttingDown:
+                raise
+            except Unavailable:
+                _log.info("sifting of %s put off: the database does not answer", name)
+            except Exception:  # noqa: BLE001 - see above
+                _log.exception("sifting of %s failed", name)
 
-    async def _sift(
-        self, runtime: SubscriptionRuntime, sifted: tuple[int, int] | None
-    ) -> tuple[int, int]:
+    async def _sift(self, name: SubscriptionName, runtime: SubscriptionRuntime) -> None:
         """Look at what the subscription has not read, as far as that was not done already."""
         subscription, epoch, unread = runtime.subscription, runtime.epoch, runtime.unread
         selected = parse_filter(subscription.config.filter)
-        seq = unread.start
-        if sifted is not None and sifted[0] == epoch:
-            seq = max(seq, sifted[1])
+        seq, done = unread.start, self._done.get(name)
+        if done is not None and (done.subscription_id, done.epoch) == (subscription.id, epoch):
+            seq = max(seq, done.seq)
         while seq < unread.stop and runtime.epoch == epoch:
             batches = await self._reader.read(subscription.topic_id, seq, _STEP_BYTES)
-            if not batches:
-                return epoch, unread.stop
+            seq = unread.stop if not batches else seq
             for batch in batches:
-                messages = self._decode(
-                    batch.payload, batch.first_seq, batch.count, batch.publish_time_us
-                )
-                shown = selected.select(messages, self._attributes_of)
-                runtime.pass_over(
-                    [batch.first_seq + i for i, message in enumerate(shown) if message is None]
-                )
+                await self._sift_batch(runtime, selected, batch)
                 seq = batch.first_seq + batch.count
+            self._done[name] = _Done(subscription.id, epoch, seq)
             await asyncio.sleep(_REST_S)
-        return epoch, seq
+
+    async def _sift_batch(
+        self, runtime: SubscriptionRuntime, selected: Filter, batch: StoredBatch
+    ) -> None:
+        """Slice by slice, so that a batch of very many messages does not hold up the event loop."""
+        messages = await self._taken_apart(batch)
+        for at in range(0, batch.count, _SLICE):
+            if at > 0:
+                await asyncio.sleep(0)
+            shown = selected.select(messages[at : at + _SLICE], self._attributes_of)
+            first_seq = batch.first_seq + at
+            runtime.pass_over([first_seq + i for i, message in enumerate(shown) if message is None])
+
+    async def _taken_apart(self, batch: StoredBatch) -> Sequence[bytes]:
+        of = (batch.payload, batch.first_seq, batch.count, batch.publish_time_us)
+        if batch.count <= _SLICE:
+            return self._decode(*of)
+        return await asyncio.to_thread(self._decode, *of)

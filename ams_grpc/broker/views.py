@@ -6,6 +6,7 @@ of the same log. The runtime reads windows, and asks no more than what is in the
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -124,7 +125,10 @@ class Recent:
 
 
 class FilteredView:
-    """The messages whose attributes match a filter, as they are stored."""
+    """The messages whose attributes match a filter, as they are stored.
+
+    Batches of very many messages are taken apart beside the event loop and shown in parts, by ``load``.
+    """
 
     def __init__(
         self, log: Log, topic_id: int, selected: Filter, attributes_of: AttributesOf
@@ -140,21 +144,37 @@ class FilteredView:
         window = self._recent.find(seq)
         if window is None and self._allowance > 0:
             batch = self._log.find(self._topic_id, seq)
-            if batch is not None:
-                window = self._sifted(batch)
+            if batch is not None and not _is_long(batch):
+                self._allowance -= batch.end_seq - batch.first_seq
+                window = self._sifted(batch, batch.first_seq, batch.messages)
                 self._recent.add(window)
         return window
 
     async def load(self, seq: int) -> int | None:
         first: int | None = seq
-        if self._log.find(self._topic_id, seq) is None:
+        batch = self._log.find(self._topic_id, seq)
+        if batch is None:
             first = await self._log.load(self._topic_id, seq)
+            batch = self._log.find(self._topic_id, seq)
+        if batch is not None and _is_long(batch):
+            messages = await asyncio.to_thread(_messages_of, batch)
+            at = seq - batch.first_seq
+            self._recent.add(self._sifted(batch, seq, messages[at : at + _SIFTED_AT_ONCE]))
         self._allowance = _SIFTED_AT_ONCE
         return first
 
-    def _sifted(self, batch: Batch) -> Window:
-        self._allowance -= batch.end_seq - batch.first_seq
-        selected = self._filter.select(batch.messages, self._attributes_of)
-        if None not in selected:
+    def _sifted(self, batch: Batch, first_seq: int, messages: Sequence[bytes]) -> Window:
+        """A batch, or a part of a long one."""
+        selected = self._filter.select(messages, self._attributes_of)
+        if None not in selected and messages is batch.messages:
             return batch
-        return Stretch(batch.first_seq, batch.publish_time_us, selected)
+        return Stretch(first_seq, batch.publish_time_us, selected)
+
+
+def _is_long(batch: Batch) -> bool:
+    """True if it takes too long to take it apart and look at it in one step."""
+    return batch.end_seq - batch.first_seq > _SIFTED_AT_ONCE
+
+
+def _messages_of(batch: Batch) -> list[bytes]:
+    return batch.messages

@@ -18,6 +18,7 @@ from ams_grpc.broker.errors import StorageUnavailable
 from ams_grpc.broker.ports import Catalog
 
 _RETRY_S: Final = 0.5
+_MAX_RETRY_S: Final = 60.0
 _logger = logging.getLogger(__name__)
 
 
@@ -45,6 +46,14 @@ class _Position:
     subscription: Subscription
 
 
+@dataclass(frozen=True, slots=True)
+class _Vacancy:
+    """A subscription whose worker could not start, and when that is tried again."""
+
+    retry: asyncio.TimerHandle
+    subscription: Subscription
+
+
 class Supervisor:
     """Implements ``ports.Workers``. ``kinds``: how to make a worker of each kind.
 
@@ -62,6 +71,7 @@ class Supervisor:
         self._kinds = kinds
         self._drain_s = drain_s
         self._positions: dict[int, _Position] = {}
+        self._vacancies: dict[int, _Vacancy] = {}
         self._gone: set[int] | None = set()
         """Gone while the stored subscriptions are being read; None afterwards."""
         self._beginning: asyncio.Task[None] | None = None
@@ -95,18 +105,22 @@ class Supervisor:
         self._drain_until = asyncio.get_running_loop().time() + self._drain_s
         if self._beginning is not None:
             self._beginning.cancel()
-        for subscription_id in list(self._positions):
+        for subscription_id in [*self._positions, *self._vacancies]:
             self._dismiss(subscription_id)
 
     # --- implements ports.Workers ------------------------------------------------------------
 
     def changed(self, subscription: Subscription) -> None:
-        position = self._positions.get(subscription.id)
+        position = self._positions.get(subscription.id) or self._vacancies.get(subscription.id)
         if position is not None:
             known = position.subscription
             if subscription.version < known.version:
                 return  # this is not the news any more
-            if subscription.config.worker == known.config.worker and not subscription.detached:
+            if (
+                isinstance(position, _Position)
+                and subscription.config.worker == known.config.worker
+                and not subscription.detached
+            ):
                 position.subscription = subscription
                 position.worker.changed(subscription)
                 return
@@ -139,7 +153,9 @@ class Supervisor:
                 _logger.exception("cannot read which subscriptions need workers")
             await asyncio.sleep(_RETRY_S)
 
-    def _employ(self, subscription: Subscription, kind: str) -> None:
+    def _employ(self, subscription: Subscription, kind: str, retry_s: float = _RETRY_S) -> None:
+        """Start a worker; if that fails, again in ``retry_s`` seconds, and then less and less often."""
+        self._vacancies.pop(subscription.id, None)
         if self._drain_until is not None:
             return
         try:
@@ -147,10 +163,17 @@ class Supervisor:
             worker.start()
         except Exception:
             _logger.exception("cannot start a worker for %s", subscription.name)
+            retry = asyncio.get_running_loop().call_later(
+                retry_s, self._employ, subscription, kind, min(2 * retry_s, _MAX_RETRY_S)
+            )
+            self._vacancies[subscription.id] = _Vacancy(retry, subscription)
         else:
             self._positions[subscription.id] = _Position(worker, subscription)
 
     def _dismiss(self, subscription_id: int) -> None:
+        vacancy = self._vacancies.pop(subscription_id, None)
+        if vacancy is not None:
+            vacancy.retry.cancel()
         position = self._positions.pop(subscription_id, None)
         if position is not None:
             task = asyncio.get_running_loop().create_task(self._close(position))

@@ -101,8 +101,11 @@ class PushRoom:
     async def _push(
         self, subscription: Subscription, config: PushConfig, message: bytes, attempt: int | None
     ) -> Outcome:
+        identity = config.oidc_token
+        if identity is not None and not self._rules.lends(identity.service_account_email):
+            return Outcome(False, "refused", "tokens are not signed for its account any more")
         try:
-            token = None if config.oidc_token is None else await self.tokens().token(config)
+            token = None if identity is None else await self.tokens().token(config)
         except StorageUnavailable:
             return Outcome(False, "internal", "the key that signs tokens cannot be read")
         request = push_request(config, subscription.name, message, attempt)

@@ -25,6 +25,7 @@ from yarl import URL
 from ams_grpc.broker.endpoints import EndpointRules
 from ams_grpc.push.outcome import Outcome
 from ams_grpc.push.requests import Request
+from ams_grpc.push.resolver import Resolver
 
 ACCEPTED: Final = frozenset({102, 200, 201, 202, 204})
 """Pub/Sub: with these statuses a message is acknowledged, with all others it is not."""
@@ -45,8 +46,9 @@ class Sender:
         """Raises OSError (ssl.SSLError) for a file without certificates."""
         self._rules = rules
         tls = _tls(ca_file) if verify_tls else False
-        self._checked = _session(tls, self._socket)
-        self._trusted = _session(tls, None)
+        self._resolver = Resolver()
+        self._checked = _session(tls, self._resolver, self._socket)
+        self._trusted = _session(tls, self._resolver, None)
 
     async def __aenter__(self) -> Self:
         return self
@@ -59,6 +61,7 @@ class Sender:
     ) -> None:
         await self._checked.close()
         await self._trusted.close()
+        await self._resolver.close()
 
     async def send(
         self, endpoint: str, request: Request, token: str | None, timeout_s: float
@@ -102,10 +105,13 @@ def _url(endpoint: str) -> URL:
     return URL(endpoint, encoded=endpoint.isascii())
 
 
-def _session(tls: ssl.SSLContext | bool, socket_factory: Any) -> aiohttp.ClientSession:
+def _session(
+    tls: ssl.SSLContext | bool, resolver: Resolver, socket_factory: Any
+) -> aiohttp.ClientSession:
     connector = aiohttp.TCPConnector(
         limit=0,  # the budget of push requests is the limit
         ssl=tls,
+        resolver=resolver,
         keepalive_timeout=_KEEPALIVE_S,
         socket_factory=socket_factory,
     )
@@ -158,6 +164,9 @@ class _Response(aiohttp.ClientResponse):
 
     HTTP: 102 says that an answer will follow, and aiohttp waits for that. Pub/Sub: receivers may
     end with it all the same; then it has what no interim answer has, a length or a last connection.
+
+    This goes into parts of aiohttp that are its own: pyproject.toml bounds it to the versions in which
+    they are as here, and a test of the sender says if they are not.
     """
 
     async def start(self, connection: Connection) -> aiohttp.ClientResponse:

@@ -135,6 +135,11 @@ class PushWorker:
             return 0
         return min(free, self._tools.budget.ask(self._go_on))
 
+    @property
+    def free_bytes(self) -> int:
+        """How long their messages may be together."""
+        return self._tools.budget.free_bytes(self._go_on)
+
     async def _run(self) -> None:
         """Consume, until the subscription is not to be pushed any more."""
         while (runtime := await self._open()) is not None:
@@ -187,7 +192,7 @@ class PushWorker:
                 self._request(runtime, consumer, delivery.grant, seq, message, attempt)
             )
             self._running += 1
-            self._tools.budget.take(len(message))
+            self._tools.budget.take(self._go_on, len(message))
             self._requests.add(request)
             request.add_done_callback(self._requests.discard)
 
@@ -213,7 +218,7 @@ class PushWorker:
             outcome = Outcome(False, "internal", "internal error")
         finally:
             self._running -= 1
-            self._tools.budget.give(len(message))
+            self._tools.budget.give(self._go_on, len(message))
         self._note(outcome, pace, begun_at)
         consumer.stand_in_line()  # also if its lease was ended meanwhile, by a seek
         if outcome.accepted:
@@ -291,6 +296,10 @@ class _Slots(Consumer):
     @property
     def free_messages(self) -> int:
         return self._worker.free_slots
+
+    @property
+    def free_bytes(self) -> int:
+        return self._worker.free_bytes
 
 
 def _push_config(subscription: Subscription) -> PushConfig:

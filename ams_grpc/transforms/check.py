@@ -21,7 +21,7 @@ class TransformCheck:
                 await self._check(transform.function_name, transform.code)
 
     async def _check(self, name: str, code: str) -> None:
-        answers = await self._lanes.run(("check", name, code), lambda w: w.run(name, code, ()))
+        answers = await self._lanes.check(lambda worker: worker.run(name, code, ()))
         for _, reason in answers:
             raise invalid_argument(
                 f"message_transforms: function {name}: {reason}",

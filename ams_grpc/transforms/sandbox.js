@@ -10,12 +10,18 @@
   const { ownKeys, getPrototypeOf, getOwnPropertyDescriptor, defineProperty, deleteProperty } = Reflect;
   const { freeze, keys } = Object;
   const { isArray } = Array;
+  const sourceOf = Function.prototype.call.bind(Function.prototype.toString);
   const { InternalError } = globalThis; // tells the sandbox to throw the context away
   const isObject = (value) => (typeof value === "object" && value !== null) || typeof value === "function";
 
   // What is there beyond the language.
   for (const name of ["performance", "DOMException", "btoa", "atob", "queueMicrotask"]) {
     delete globalThis[name];
+  }
+  // Settings of the context, which freezing does not reach. And who prepares stack traces gets at the
+  // functions of this file.
+  for (const name of ["prepareStackTrace", "stackTraceLimit"]) {
+    if (!deleteProperty(Error, name)) throw new InternalError(`Error.${name} cannot be removed`);
   }
 
   // An object that inherits a frozen property could not be given one of that name by assignment, as
@@ -24,7 +30,7 @@
     for (const key of ownKeys(prototype)) {
       const { value, writable, configurable, enumerable } = getOwnPropertyDescriptor(prototype, key);
       if (typeof key !== "string" || !writable || !configurable) continue;
-      defineProperty(prototype, key, {
+      const access = {
         get() {
           return value;
         },
@@ -34,7 +40,10 @@
         },
         enumerable,
         configurable,
-      });
+      };
+      freeze(access.get);
+      freeze(access.set);
+      defineProperty(prototype, key, access);
     }
   }
 
@@ -98,7 +107,13 @@
   }
 
   return function (name, code) {
-    const run = new Function(`${code}\n;return typeof ${name} === "function" ? ${name} : undefined;`);
+    const body = `${code}\n;return typeof ${name} === "function" ? ${name} : undefined;`;
+    const run = new Function(body);
+    // The engine does not read the body by itself: code may close the function, go on outside of it,
+    // where things last, and end with another function. That one is not all of the text.
+    if (typeof run !== "function" || sourceOf(run) !== `function anonymous(\n) {\n${body}\n}`) {
+      throw new SyntaxError("the code does not end where it began");
+    }
     freeze(run.prototype);
     freeze(run); // which the code can reach as arguments.callee
     if (run() === undefined) throw new TypeError(`the code defines no function ${name}`);

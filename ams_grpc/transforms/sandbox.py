@@ -38,8 +38,11 @@ MEMORY_LIMIT: Final = 48 << 20
 MEMORY_PER_BYTE: Final = 12
 """A message may be there as text, as a value, and as the result of a few steps, twice as wide."""
 MAX_CONTEXTS: Final = 16
+PROCESS_MEMORY: Final = 512 << 20
+"""Of the whole process, whatever the engine does. Half of it is for one function with one message."""
 _KEPT_MEMORY: Final = 8 << 20
 _MAX_REASON: Final = 500
+_UNSAID: Final = "null"  # what the engine throws when there is no memory left for an error
 _NICE: Final = 5  # the service itself comes first
 
 Call = Callable[[str], str]
@@ -110,13 +113,16 @@ def _attempt(contexts: Contexts, name: str, code: str, message: str | None) -> t
         context, call = contexts.get(name, code)
         if message is None:
             return b"R", ""
-        context.set_memory_limit(MEMORY_LIMIT + MEMORY_PER_BYTE * len(message))
+        needed = MEMORY_LIMIT + MEMORY_PER_BYTE * len(message)
+        context.set_memory_limit(min(needed, PROCESS_MEMORY // 2))
         return b"R", call(message)
     except StackOverflow:
         reason = "it calls itself too often"
     except JSException as error:
         text = str(error)
-        if not text.startswith("InternalError"):  # the user's own: the context is as good as before
+        if (
+            not text.startswith("InternalError") and text != _UNSAID
+        ):  # the user's own: the context is as good as before
             return b"E", _reason(text)
         reason = _reason(text)
     except MemoryError:
@@ -132,7 +138,7 @@ def _reason(text: str) -> str:
     first = text.partition("\n")[0]
     if first == "InternalError: interrupted":
         return f"it runs for more than {TIME_LIMIT_S * 1000:.0f} ms"
-    if first == "InternalError: out of memory":
+    if first in {"InternalError: out of memory", _UNSAID}:
         return "it needs too much memory"
     return first[:_MAX_REASON]
 
@@ -145,6 +151,7 @@ def _give_up_rights() -> None:
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_NOFILE, 3),
+        (resource.RLIMIT_AS, PROCESS_MEMORY),
     ):
         resource.setrlimit(what, (limit, limit))
 

@@ -24,7 +24,8 @@ class TransformedView:
 
     ``load`` does the work, for a short stretch at a time; ``find`` knows the stretches of late. A
     message for which a transform fails is one of the window's failures, and stands in its place as
-    it is stored. After a second it is worth another try.
+    it is stored. After a second it is worth another try, with those right behind it for which that is so,
+    too, and no others.
     """
 
     def __init__(
@@ -45,8 +46,7 @@ class TransformedView:
         self._failed_at: dict[int, float] = {}  # by seq
 
     def find(self, seq: int) -> Window | None:
-        failed_at = self._failed_at.get(seq)
-        if failed_at is not None and failed_at + _FAILED_FOR_S <= self._clock.monotonic():
+        if self._is_worth_a_try(seq, self._clock.monotonic()):
             return None
         return self._recent.find(seq)
 
@@ -58,12 +58,26 @@ class TransformedView:
             if window is None:
                 return first
         messages = _start(window.messages[seq - window.first_seq :])
+        if seq in self._failed_at:
+            messages = messages[: self._length_of_retry(seq, len(messages))]
         live = [message for message in messages if message is not None]
         outcomes: list[Outcome] = []
         if live:
             outcomes = await self._lanes.run(self._whose, lambda worker: self._apply(live, worker))
         self._add(_stretch(window, seq, messages, outcomes))
         return seq
+
+    def _length_of_retry(self, seq: int, longest: int) -> int:
+        now = self._clock.monotonic()
+        length = 1
+        while length < longest and self._is_worth_a_try(seq + length, now):
+            length += 1
+        return length
+
+    def _is_worth_a_try(self, seq: int, now: float) -> bool:
+        """True if it has failed, but not just now."""
+        failed_at = self._failed_at.get(seq)
+        return failed_at is not None and failed_at + _FAILED_FOR_S <= now
 
     def _add(self, stretch: Stretch) -> None:
         self._recent.add(stretch)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import BinaryIO, Final
 
 _SANDBOX: Final = Path(__file__).with_name("sandbox.py")
 _MAX_FRAME: Final = 256 << 20
+JOB_LIMIT_S: Final = 30.0
+"""A process that is at one job for longer ends itself before that, unless something is wrong with it."""
 _HARD_END: Final = "it runs for too long, or has broken its engine"
 
 
@@ -23,6 +26,7 @@ class Worker:
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
+        self._busy_since: float | None = None
 
     def run(self, name: str, code: str, messages: Sequence[str]) -> list[tuple[str | None, str]]:
         """Call the function with messages: for each the result, or None and why there is none.
@@ -30,6 +34,24 @@ class Worker:
         Perhaps of the first few alone: a job has a slice of time. Without messages it only looks
         at the code, and there is one answer if it does not work.
         """
+        self._busy_since = time.monotonic()
+        try:
+            return self._run(name, code, messages)
+        finally:
+            self._busy_since = None
+
+    @property
+    def is_busy(self) -> bool:
+        """True while a job runs. From any thread."""
+        return self._busy_since is not None
+
+    def kill_if_stuck(self) -> None:
+        """Let a job that has run for too long end like that. From any thread."""
+        since = self._busy_since
+        if since is not None and time.monotonic() - since > JOB_LIMIT_S:
+            self.kill()
+
+    def _run(self, name: str, code: str, messages: Sequence[str]) -> list[tuple[str | None, str]]:
         process = self._started()
         answers: list[tuple[str | None, str]] = []
         try:
@@ -49,8 +71,9 @@ class Worker:
 
     def kill(self) -> None:
         """Let the job that runs end at once, without its answers. From any thread."""
-        if self._process is not None:
-            self._process.kill()
+        process = self._process
+        if process is not None:
+            process.kill()
 
     def close(self) -> None:
         """End the process; the next job starts another."""

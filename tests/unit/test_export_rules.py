@@ -209,3 +209,11 @@ def test_what_does_not_go_with_an_export_is_refused(other: dict[str, Any]) -> No
 
     with pytest.raises(InvalidArgument):
         rules.check_subscription(config, STRICT)
+
+
+def test_the_account_of_an_export_has_a_bound() -> None:
+    check(service_account_email="é" * 160)
+
+    refusal = refused(service_account_email="é" * 160 + "x")
+
+    assert "has 321 bytes; the maximum is 320" in refusal.message

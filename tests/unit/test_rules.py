@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -487,6 +488,72 @@ def test_an_unknown_version_of_pushing_is_refused() -> None:
     refusal = push_refusal(PushConfig(ENDPOINT, {"x-goog-version": "v3"}))
 
     assert refusal.message == "Invalid push endpoint version given in push config (version=v3)."
+
+
+AT_THE_LIMITS = PushConfig(
+    "https://example.com/" + "é" * 1014,
+    {f"{number:0252}étc": "é" * 512 for number in range(100)},
+    OidcToken("é" * 160, "é" * 1024),
+)
+
+
+def test_a_push_config_may_be_as_long_as_its_limits() -> None:
+    rules.check_push(AT_THE_LIMITS, EndpointRules())
+
+
+@pytest.mark.parametrize(
+    "longer, field, detail",
+    [
+        (
+            {"attributes": {str(number): "" for number in range(101)}},
+            "push_config.attributes",
+            "The value for push_config.attributes is too large. You passed 101 in the request",
+        ),
+        ({"attributes": {"é" * 128 + "x": ""}}, "push_config.attributes", "a key has 257 bytes"),
+        (
+            {"attributes": {"a": "é" * 512 + "x"}},
+            "push_config.attributes",
+            "a value has 1025 bytes",
+        ),
+        (
+            {"attributes": {"x-goog-version": "v" * 1_000_000}},
+            "push_config.attributes",
+            "a value has 1000000 bytes; the maximum is 1024",
+        ),
+        (
+            {"oidc_token": OidcToken("é" * 160 + "x")},
+            "push_config.oidc_token.service_account_email",
+            "push_config.oidc_token.service_account_email has 321 bytes; the maximum is 320",
+        ),
+        (
+            {"oidc_token": OidcToken("a@b.c", "é" * 1024 + "x")},
+            "push_config.oidc_token.audience",
+            "push_config.oidc_token.audience has 2049 bytes; the maximum is 2048",
+        ),
+        (
+            {"endpoint": AT_THE_LIMITS.endpoint + "x"},
+            "push_config.push_endpoint",
+            "Invalid push endpoint given",
+        ),
+    ],
+)
+def test_a_push_config_has_bounds(longer: dict[str, Any], field: str, detail: str) -> None:
+    refusal = push_refusal(replace(AT_THE_LIMITS, **longer))
+
+    assert detail in refusal.message
+    assert refusal.field == field
+
+
+def test_where_accounts_are_listed_no_others_may_be_named() -> None:
+    listed = EndpointRules(accounts=["pusher@a.example"])
+    rules.check_push(PushConfig(ENDPOINT, oidc_token=OidcToken("pusher@a.example")), listed)
+    rules.check_push(PushConfig(ENDPOINT), listed)
+
+    with pytest.raises(
+        InvalidArgument, match=r"tokens are not signed for root@a\.example"
+    ) as error:
+        rules.check_push(PushConfig(ENDPOINT, oidc_token=OidcToken("root@a.example")), listed)
+    assert error.value.field == "push_config.oidc_token.service_account_email"
 
 
 def test_a_token_needs_an_identity() -> None:

@@ -184,3 +184,30 @@ def test_what_is_allowed_is_accepted_as_an_endpoint() -> None:
     rules.check("https://localhost/")
     with pytest.raises(InvalidArgument):
         rules.check("https://127.0.0.1/")
+
+
+# --- accounts -----------------------------------------------------------------------------------------
+
+
+def test_without_a_list_tokens_are_for_any_account() -> None:
+    assert STRICT.lends("anybody@example.com")
+
+
+def test_with_a_list_they_are_for_those_accounts_and_domains() -> None:
+    rules = EndpointRules(accounts=["Pusher@a.example", "*@b.example"])
+
+    assert rules.lends("pusher@A.example")
+    assert rules.lends("anybody@b.example")
+    assert not rules.lends("root@a.example")
+    assert not rules.lends("anybody@sub.b.example")
+    assert not rules.lends("anybody@evil-b.example")
+    assert not rules.lends("b.example")
+    assert not rules.lends("")
+
+
+@pytest.mark.parametrize(
+    "entry", ["", "a", "@a.example", "a@", "*", "p*@a.example", "a@*.example", "a@b c"]
+)
+def test_what_is_no_account_cannot_be_listed(entry: str) -> None:
+    with pytest.raises(ValueError, match="neither the address of an account"):
+        EndpointRules(accounts=[entry])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 
 import pytest
@@ -12,7 +13,7 @@ from ams_grpc.broker.names import SubscriptionName
 from ams_grpc.broker.sifting import Sifting
 from ams_grpc.broker.views import FilteredView
 from tests.unit.broker.fakes import decode
-from tests.unit.broker.world import ORDERS, World
+from tests.unit.broker.world import ORDERS, TOPIC, World
 
 FILTER = 'attributes.kind = "x"'
 
@@ -133,3 +134,62 @@ async def test_it_is_no_use_of_the_subscription(world: World, sifting: Sifting) 
     await sifting.run_once()
 
     assert world.subscriptions.take_used() == set()
+
+
+async def test_what_goes_wrong_with_one_subscription_is_nothing_to_the_others(
+    world: World, sifting: Sifting, reads: Reads
+) -> None:
+    """Nor is what was looked at looked at again."""
+    others = [SubscriptionName("project", f"other-{number}") for number in range(2)]
+    config = SubscriptionConfig(filter=FILTER, retain_acked_messages=True)
+    for name in others:
+        await world.subscriptions.create(name, TOPIC, config)
+    world.upkeep.filtered = [others[0], ORDERS, others[1]]
+    await world.publish(b"x", b"xa")
+    await sifting.run_once()
+    await world.publish(b"xb", b"xc", b"xd")
+    reads.count = 0
+    world.reader.failures = 1
+
+    await sifting.run_once()
+
+    assert reads.count == 2 * 3
+    await sifting.run_once()
+    assert reads.count == 3 * 3
+
+
+async def test_an_error_that_nobody_thought_of_is_nothing_to_the_others_either(
+    world: World, sifting: Sifting, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = SubscriptionName("project", "other")
+    await world.subscriptions.create(other, TOPIC, SubscriptionConfig(filter=FILTER))
+    world.upkeep.filtered = [ORDERS, other]
+    await world.publish(b"a")
+    broken = await world.runtime()
+    broken.pass_over = None  # type: ignore[assignment, method-assign]
+
+    await sifting.run_once()
+
+    assert (await world.runtime(name=other)).undelivered == 0
+    assert f"sifting of {ORDERS} failed" in caplog.text
+
+
+async def test_very_many_messages_do_not_hold_up_the_event_loop(
+    world: World, sifting: Sifting, reads: Reads
+) -> None:
+    await world.publish(*[b"xa"] * 45_001)
+    at_once: list[int] = []
+
+    async def watch() -> None:
+        while True:
+            before = reads.count
+            await asyncio.sleep(0)
+            at_once.append(reads.count - before)
+
+    watching = asyncio.ensure_future(watch())
+    await sifting.run_once()
+    watching.cancel()
+
+    assert sum(at_once) == reads.count == 45_001
+    assert max(at_once) <= 10_000
+    assert (await world.runtime()).undelivered == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -14,7 +15,7 @@ from ams_grpc.broker.policies import CompressionMode, CompressionTransform
 from ams_grpc.broker.ports import StoredBatch
 from ams_grpc.broker.views import FilteredView, PlainView, Recent, Stretch, View
 from tests.unit.broker.fakes import ManualClock, MemoryLog, Stored, decode, encode
-from tests.unit.broker.world import ORDERS, World
+from tests.unit.broker.world import ORDERS, Received, World
 
 RETAIN_ACKED = SubscriptionConfig(retain_acked_messages=True, filter="attributes:even")
 
@@ -138,6 +139,49 @@ async def test_after_many_messages_the_event_loop_gets_its_turn() -> None:
     assert found == list(range(0, 20_000, 1000))
     assert await view.load(20_000) == 20_000
     assert view.find(20_000) is not None
+
+
+async def test_a_batch_of_very_many_messages_is_shown_in_parts() -> None:
+    """Each is looked at once, and none of it in one step with the event loop."""
+    numbers = [b"%d" % number for number in range(50_000)]
+    threads: list[str] = []
+
+    def noting(payload: bytes, first_seq: int, count: int, publish_time_us: int) -> list[bytes]:
+        threads.append(threading.current_thread().name)
+        return decode(payload, first_seq, count, publish_time_us)
+
+    log = Log(MemoryLog(Stored()), noting, cache_bytes=1 << 24, read_bytes=1 << 20)
+    log.add(batch_of(10, *numbers))
+    counting = Counting()
+    view = FilteredView(log, 1, EVEN, counting)
+
+    seq, shown, steps = 10, list[bytes | None](), []
+    while seq < 50_010:
+        assert view.find(seq) is None
+        before = counting.calls
+        assert await view.load(seq) == seq
+        steps.append(counting.calls - before)
+        window = view.find(seq)
+        assert window is not None
+        assert window.first_seq == seq
+        shown += window.messages
+        seq = window.end_seq
+
+    assert shown == [number if int(number) % 2 == 0 else None for number in numbers]
+    assert steps == [20_000, 20_000, 10_000]
+    assert len(threads) == 1
+    assert threads != [threading.current_thread().name]
+
+
+async def test_very_many_messages_are_delivered_like_few(filtered: World) -> None:
+    await filtered.publish(*[b"1"] * 30_000, b"2", *[b"3"] * 30_000, b"4")
+
+    received: list[Received] = []
+    while len(received) < 2:
+        received += await filtered.pull()
+    assert [message.data for message in received] == [b"2", b"4"]
+    await filtered.ack(*received)
+    assert (await filtered.runtime()).undelivered == 0
 
 
 def test_a_view_remembers_few_windows_and_few_bytes() -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
 import pytest
 
+from ams_grpc.broker import workers
 from ams_grpc.broker.catalog import Subscription, SubscriptionConfig
 from ams_grpc.broker.names import SubscriptionName, TopicName
 from ams_grpc.broker.policies import PushConfig, StorageExport
@@ -44,14 +45,20 @@ class Office:
 
     def __init__(self, world: World) -> None:
         self.workers: list[Recorder] = []
+        self.made = asyncio.Event()
+        self.failures = 0  # so many workers cannot be made
         self.supervisor = Supervisor(
             world.catalog, {"push": self._make("push"), "export": self._make("export")}, drain_s=5
         )
 
     def _make(self, kind: str):  # type: ignore[no-untyped-def]
         def make(subscription: Subscription) -> Recorder:
+            if self.failures > 0:
+                self.failures -= 1
+                raise OSError("not now")
             worker = Recorder(kind, subscription)
             self.workers.append(worker)
+            self.made.set()
             return worker
 
         return make
@@ -183,6 +190,78 @@ async def test_a_worker_that_cannot_be_made_harms_nobody(
     unknown.changed(subscription(PUSHED))
 
     assert "cannot start a worker for projects/p/subscriptions/orders" in caplog.text
+
+
+async def test_a_worker_that_cannot_start_is_started_later(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And with what is known of the subscription by then."""
+    monkeypatch.setattr(workers, "_MAX_RETRY_S", 0.001)
+    office.failures = 3
+
+    office.supervisor._employ(subscription(PUSHED), "push", 0.001)
+
+    async with asyncio.timeout(20):
+        await office.made.wait()
+    assert office.states == [("push", "started")]
+    assert office.failures == 0
+    office.supervisor.changed(subscription(replace(PUSHED, ack_deadline_s=20), 2))
+    assert office.workers[0].told[-1].version == 2
+
+
+async def test_news_of_a_subscription_whose_worker_cannot_start_is_a_new_attempt(
+    office: Office,
+) -> None:
+    office.failures = 1
+    office.supervisor.changed(subscription(PUSHED, 2))
+
+    office.supervisor.changed(subscription(PULLED, 1))  # this comes late
+    assert office.supervisor._vacancies
+    office.supervisor.changed(subscription(PUSHED, 3))
+
+    assert office.states == [("push", "started")]
+    assert office.supervisor._vacancies == {}
+
+
+async def test_pauses_between_attempts_grow_and_have_an_end(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, pauses = asyncio.get_running_loop(), []
+
+    def at_once(pause: float, callback: Callable[..., object], *args: object) -> asyncio.Handle:
+        pauses.append(pause)
+        return loop.call_soon(callback, *args)
+
+    monkeypatch.setattr(loop, "call_later", at_once)
+    office.failures = 9
+    office.supervisor.changed(subscription(PUSHED))
+
+    await eventually(lambda: office.states == [("push", "started")])
+
+    assert pauses == [0.5, 1, 2, 4, 8, 16, 32, 60, 60]
+
+
+@pytest.mark.parametrize("end", ["gone", "pulled", "detached", "drained"])
+async def test_a_worker_that_nobody_needs_any_more_is_not_tried_again(
+    office: Office, end: str
+) -> None:
+    office.failures = 1
+    office.supervisor.changed(subscription(PUSHED))
+    [vacancy] = office.supervisor._vacancies.values()
+
+    match end:
+        case "gone":
+            office.supervisor.gone(7)
+        case "pulled":
+            office.supervisor.changed(subscription(PULLED, 2))
+        case "detached":
+            office.supervisor.changed(replace(subscription(PUSHED, 2), detached=True))
+        case _:
+            office.supervisor.drain()
+
+    assert vacancy.retry.cancelled()
+    assert office.supervisor._vacancies == {}
+    assert office.workers == []
 
 
 async def test_at_the_end_all_workers_are_closed_and_none_is_started(empty: World) -> None:

@@ -192,20 +192,33 @@ async def test_no_more_than_the_limit_run_at_once(pushing: Pushing) -> None:
 
 
 async def test_the_budget_of_the_service_bounds_all_subscriptions(pushing: Pushing) -> None:
-    for _ in range(998):
-        pushing.budget.take(0)
+    def others() -> None: ...
+
+    for _ in range(1000 - 125 - 4):  # an eighth is not for all
+        pushing.budget.take(others, 0)
     await pushing.publish(b"1", b"2", b"3", b"4")
     await pushing.running(2)
     await settle()
     assert len(pushing.endpoint.running) == 2
 
-    pushing.budget.give(0)
+    pushing.budget.give(others, 0)
     await settle()
     assert len(pushing.endpoint.running) == 3
     pushing.endpoint.running[0].end(ACCEPTED)
     await settle()
 
     assert len(pushing.endpoint.pushed) == 4
+
+
+async def test_large_messages_are_within_the_budget_too(pushing: Pushing) -> None:
+    pushing.tools.budget._bytes = 3000
+    pushing.tools.budget._kept_bytes = 0
+    await pushing.publish(*(b"%d" % number + b"x" * 1000 for number in range(3)))
+
+    await pushing.running(1)
+    await settle()
+
+    assert len(pushing.endpoint.running) == 2  # the second goes beyond the half
 
 
 async def test_an_idle_subscription_has_no_timer(pushing: Pushing, clock: ManualClock) -> None:

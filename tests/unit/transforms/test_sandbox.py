@@ -142,6 +142,103 @@ def test_a_function_finds_nothing_of_the_message_before(worker: Worker, code: st
     assert run_code(worker, code, text(), text(), text()) == [["1", []]] * 3
 
 
+STACK = "Error.prepareStackTrace = (error, sites) => sites; const sites = new Error().stack"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "Error.stackTraceLimit = (Error.stackTraceLimit || 0) + 1; return {data: 'x' + Error.stackTraceLimit}",
+        "const known = typeof Error.prepareStackTrace; Error.prepareStackTrace = () => 1; return {data: known}",
+        f"{STACK}; const g = sites.at(-1).getFunction(); g.n = (g.n || 0) + 1; return {{data: 'x' + g.n}}",
+        f"{STACK}; const p = Object.getPrototypeOf(sites[0]); p.n = (p.n || 0) + 1; return {{data: 'x' + p.n}}",
+        "const g = Object.getOwnPropertyDescriptor(Object.prototype, 'toString').get; g.n = (g.n || 0) + 1; return {data: 'x' + g.n}",
+        "const g = Object.getOwnPropertyDescriptor(Array.prototype, 'push').set; g.n = (g.n || 0) + 1; return {data: 'x' + g.n}",
+        "const d = Object.getOwnPropertyDescriptor(Error.prototype, 'stack'); try { d.set.call(Math, 'kept') } catch {} return {data: 'x' + Math.stack}",
+        "const tag = (s) => s; const s = tag`x`; try { s.n = (s.n || 0) + 1 } catch {} return {data: 'x' + s.n}",
+        "Promise.resolve().then(() => { globalThis.n = 1 }); return {data: 'x' + globalThis.n}",
+    ],
+)
+def test_a_function_finds_no_hidden_place_to_keep_anything(worker: Worker, body: str) -> None:
+    """Whatever it gets, it gets the same each time."""
+    first, *others = run(worker, body, text(), text(), text())
+
+    assert others == [first] * 2
+
+
+def test_all_that_a_function_can_reach_is_frozen(worker: Worker) -> None:
+    """Except for the global object, which is tidied up, and for what was made for this message."""
+    body = """
+        const found = new Set([globalThis]), unfrozen = [];
+        const queue = Reflect.ownKeys(globalThis).map((key) => [globalThis[key], String(key)]);
+        while (queue.length > 0) {
+            const [each, path] = queue.pop();
+            if (each === null || (typeof each !== "object" && typeof each !== "function")) continue;
+            if (found.has(each)) continue;
+            found.add(each);
+            if (!Object.isFrozen(each)) unfrozen.push(path);
+            queue.push([Object.getPrototypeOf(each), path + ".__proto__"]);
+            for (const key of Reflect.ownKeys(each)) {
+                const { value, get, set } = Object.getOwnPropertyDescriptor(each, key);
+                const deeper = path + "." + String(key);
+                queue.push([value, deeper], [get, deeper + " get"], [set, deeper + " set"]);
+            }
+        }
+        return {data: found.size > 500 ? unfrozen.join() : "it did not look around"};
+    """
+    assert run(worker, body, text()) == [["", []]]
+
+
+COUNTER = "let c = 0; (function () { function f() { c++; return {data: String(c)} }"
+ESCAPES = {
+    "the function is closed": f"}}); {COUNTER}",
+    "the call is closed": f"}}, 0); {COUNTER}",
+    "a list": f"}}, (() => {{ {COUNTER.replace('(function () {', 'return (function () {')}",
+    "a comment": f"/* */ }}); /* */ {COUNTER}",
+    "a comment at the end": f"}}); {COUNTER} //",
+    "an HTML-like comment": f"}}); <!-- \n {COUNTER} <!-- ",
+    "an HTML-like comment that ends": f"\n--> x\n}}); {COUNTER}",
+    "a template literal": f"`${{0}}`}}); {COUNTER}; `${{0}}`",
+    "a label": f"x: }}); {COUNTER}; x: {{}}",
+    "arguments": f"arguments; }}); {COUNTER}; arguments",
+    "a return before": f"return f; }}); {COUNTER}",
+    "a function of the same text": (
+        "}); if (!globalThis.n) { globalThis.n = 1 } (function anonymous(\n) {\n function f() {}"
+    ),
+    "a class": "}); let c = 0; (class { static f() {} static {} static m() {",
+    "nothing but a value": "}); (function () { return function () {} })(function () {",
+    "a line separator": f"//\u2028}}); {COUNTER}",
+}
+
+
+@pytest.mark.parametrize("code", ESCAPES.values(), ids=ESCAPES)
+def test_code_cannot_leave_the_function_that_it_runs_in(worker: Worker, code: str) -> None:
+    """Outside of it, things would last."""
+    [answer] = run_code(worker, code)
+
+    assert answer.startswith("SyntaxError")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "/* a */ function f() { return {data: '1'} } /* b */ // c",
+        "function f() { return {data: '1'} } <!-- c",
+        "--> c\nfunction f() { return {data: '1'} }",
+        "const s = `}); ${'}'} (function () {`; function f() { return {data: '1'} }",
+        "const s = '}); (function () {'; function f() { return {data: '1'} }",
+        "const s = /\\}\\);/; function f() { return {data: '1'} }",
+        "x: { break x } function f() { return {data: '1'} }",
+        "return function f() { return {data: '1'} }",
+        "var arguments = 1; let JSON = {}; function f() { return {data: '1'} }",
+        "\ufefffunction f() {\r\n return {data: '1'}\u2028 }\r\n",
+        "function f() { return {data: 'é€😀'.length === 4 ? '1' : '0'} } // é€😀",
+    ],
+)
+def test_code_may_be_written_in_any_way(worker: Worker, code: str) -> None:
+    assert run_code(worker, code, text(), text()) == [["1", []]] * 2
+
+
 def test_what_is_built_in_is_frozen_and_yet_can_be_overridden_in_objects(worker: Worker) -> None:
     code = """
         "use strict";
@@ -241,6 +338,31 @@ def test_the_process_has_neither_environment_nor_files(worker: Worker) -> None:
 
     assert (process / "environ").read_bytes() == b""
     assert sorted(entry.name for entry in (process / "fd").iterdir()) == ["0", "1", "2"]
+
+
+def test_the_process_has_bounds(worker: Worker) -> None:
+    run(worker, "return message", text("a"))
+    assert worker._process is not None
+    limits = Path(f"/proc/{worker._process.pid}/limits")
+    if not limits.exists():
+        pytest.skip("no /proc")
+
+    [line] = [line for line in limits.read_text().splitlines() if "address space" in line]
+    assert line.split()[3:5] == [str(512 << 20)] * 2
+
+
+def test_the_longest_message_fits_however_it_is_written(worker: Worker) -> None:
+    """In JSON a control character is six times as long."""
+    [[data, _]] = run(worker, "return message", text("\0" * 9_900_000))
+
+    assert data == "\0" * 9_900_000
+
+
+def test_without_memory_for_an_error_the_reason_is_memory(worker: Worker) -> None:
+    body = "return {data: message.data.split('').reverse().join('')}"
+
+    assert run(worker, body, text("\0" * 9_900_000)) == ["it needs too much memory"]
+    assert run(worker, "return message", text("a")) == [["a", []]]
 
 
 def test_the_process_ends_with_its_service() -> None:

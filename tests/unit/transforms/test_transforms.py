@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import threading
+import time
 import zlib
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -24,9 +28,13 @@ from ams_grpc.broker.ports import Admitted
 from ams_grpc.broker.views import Stretch
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
 from ams_grpc.transforms import gate
+from ams_grpc.transforms import lanes as lanes_module
+from ams_grpc.transforms import worker as worker_module
+from ams_grpc.transforms.chain import Outcome
 from ams_grpc.transforms.check import TransformCheck
 from ams_grpc.transforms.lanes import Lanes
 from ams_grpc.transforms.view import TransformedView
+from ams_grpc.transforms.worker import Worker
 from tests.unit.broker.fakes import ManualClock
 
 COMPRESS = CompressionTransform(CompressionMode.COMPRESS)
@@ -384,6 +392,46 @@ async def test_a_failure_is_tried_again_after_a_second(lanes: Lanes) -> None:
     assert view.find(10) is not None
 
 
+class Counted(TransformedView):
+    """A view that notes how many messages went through its transforms, each time."""
+
+    sizes: list[int]
+
+    def _apply(self, messages: Sequence[bytes], worker: Worker) -> list[Outcome]:
+        self.sizes = [*getattr(self, "sizes", []), len(messages)]
+        return super()._apply(messages, worker)
+
+
+def counted(inner: Inner, lanes: Lanes, clock: ManualClock, *transforms: Transform) -> Counted:
+    return Counted(inner, transforms, lanes=lanes, whose="anybody", clock=clock)
+
+
+async def test_one_retry_does_not_do_again_what_went_well(lanes: Lanes) -> None:
+    clock = ManualClock()
+    view = counted(Inner(*of("a", "c", *"b" * 200)), lanes, clock, FAIL_C)
+    await view.load(10)
+
+    for _ in range(3):
+        clock.advance(1)
+        await view.load(11)
+        assert view.find(11) is not None
+
+    assert view.sizes == [202, 1, 1, 1]
+
+
+async def test_failures_that_are_due_together_are_tried_together(lanes: Lanes) -> None:
+    clock = ManualClock()
+    view = counted(Inner(*of("c", "c", "c", "a", "c")), lanes, clock, FAIL_C)
+    await view.load(10)
+
+    clock.advance(1)
+    await view.load(10)
+
+    assert view.sizes == [5, 3]
+    assert view.find(12) is not None
+    assert view.find(14) is None
+
+
 # --- lanes and checks -------------------------------------------------------------------------------
 
 
@@ -404,6 +452,68 @@ async def test_who_is_slow_waits_in_a_lane_of_its_own(lanes: Lanes) -> None:
     assert not any(task.done() for task in slow[1:])
     for task in slow:
         task.cancel()
+
+
+async def test_what_waits_already_goes_to_the_slow_lane_when_it_turns_out_to_be_slow(
+    lanes: Lanes,
+) -> None:
+    threads: list[str] = []
+
+    def work(_: Worker) -> None:
+        threads.append(threading.current_thread().name.rpartition("_")[0])
+        time.sleep(0.5)  # that is slow
+
+    await asyncio.gather(*(lanes.run("slow", work) for _ in range(5)))
+
+    assert sorted(threads) == ["slow-transforms"] * 3 + ["transforms"] * 2
+
+
+async def test_checks_keep_nobody_waiting(lanes: Lanes) -> None:
+    """However many there are, and however long they take."""
+    let_go = threading.Event()
+
+    def check(_: Worker) -> None:
+        let_go.wait(30)
+
+    checks = [asyncio.ensure_future(lanes.check(check)) for _ in range(10)]
+    try:
+        async with asyncio.timeout(20):
+            assert await lanes.run("quick", lambda _: "done") == "done"
+    finally:
+        let_go.set()
+    await asyncio.gather(*checks)
+
+
+def test_the_slow_ones_that_are_forgotten_are_the_oldest() -> None:
+    lanes = Lanes()
+    until = time.monotonic() + 60
+    for number in range(1000):
+        lanes._note_slow(number, until)
+    lanes._note_slow(0, until)
+
+    lanes._note_slow(1000, until)
+
+    assert [number for number in range(1001) if not lanes._is_slow(number)] == [1]
+    lanes.close()
+
+
+async def test_a_process_that_is_stuck_is_ended_and_another_one_goes_on(
+    lanes: Lanes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "JOB_LIMIT_S", 0.2)
+    monkeypatch.setattr(lanes_module, "_LOOK_EVERY_S", 0.1)
+
+    def stuck(worker: Worker) -> list[tuple[str | None, str]]:
+        os.kill(worker._started().pid, signal.SIGSTOP)
+        return worker.run(APPEND_1.function_name, APPEND_1.code, ())
+
+    async with asyncio.timeout(30):
+        [(result, reason)] = await lanes.run("stuck", stuck)
+        stored, _ = await admit(lanes, [APPEND_1], *of("a"))
+
+    assert result is None
+    assert reason == "it runs for too long, or has broken its engine"
+    assert stored == of("a1")
 
 
 async def test_code_is_checked_before_a_resource_gets_it(lanes: Lanes) -> None:
