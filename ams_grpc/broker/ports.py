@@ -387,6 +387,10 @@ class Upkeep(Protocol):
         """Delete some batches that nobody can need any more; how many it were, 0 for none left."""
         ...
 
+    async def free_space(self) -> None:
+        """Give back what purges have left: space that could not be freed when they ran."""
+        ...
+
     async def forget_deleted_topics(self) -> int:
         """Remove deleted topics that nothing refers to any more; how many it were."""
         ...
