@@ -143,8 +143,8 @@ def _read(
         rows = connection.execute(payloads_between(topic_id, sizes[0].first_seq, last)).all()
         found: list[StoredBatch] = []
         try:
-            for row in rows:
-                batch = _stored(segments, topic_id, *row)
+            for columns in rows:
+                batch = _stored(segments, topic_id, *columns)
                 found.append(batch)
         except FileNotFoundError as error:  # deleted since, or moved; look again
             if error.filename == missing and not found:

@@ -209,7 +209,7 @@ class Segments:
         except FileNotFoundError:
             raise
         except OSError as error:
-            raise self.unreadable(place.segment, error.strerror) from error
+            raise self.unreadable(place.segment, str(error.strerror)) from error
         if len(payload) != size:
             raise self.unreadable(place.segment, f"it ends before byte {place.offset + size}")
         if self._unreadable:

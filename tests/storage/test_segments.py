@@ -22,7 +22,7 @@ from sqlalchemy import Connection, event, make_url, text
 
 from ams_grpc.broker.catalog import Topic
 from ams_grpc.broker.errors import Aborted, StorageUnavailable, UnreadableMessages
-from ams_grpc.storage import Storage, backup, open_storage, segment_rows, segments, writer
+from ams_grpc.storage import Storage, backup, engine, open_storage, segment_rows, segments
 from ams_grpc.storage.backup import back_up
 from ams_grpc.storage.engine import connect
 from ams_grpc.storage.errors import UnsupportedDatabaseError
@@ -71,9 +71,9 @@ def small_segments(monkeypatch: pytest.MonkeyPatch) -> int:
 def trouble(storage: Storage) -> Trouble:
     """What makes transactions fail."""
     trouble = Trouble(lambda: sqlite3.OperationalError("disk I/O error"))
-    engine = storage.commits._writer._database.writer
-    event.listen(engine, "begin", trouble.begin)
-    event.listen(engine, "commit", trouble.commit)
+    of = storage.commits._writer._database.writer
+    event.listen(of, "begin", trouble.begin)
+    event.listen(of, "commit", trouble.commit)
     return trouble
 
 
@@ -462,7 +462,7 @@ async def test_a_file_that_cannot_be_closed_costs_no_connection(
 ) -> None:
     orders = await topic(storage)
     closed: list[object] = []
-    real_close, real_sync, real_discard = os.close, os.fdatasync, writer.discard
+    real_close, real_sync, real_discard = os.close, os.fdatasync, engine.discard
 
     def refuse(descriptor: int) -> None:
         real_close(descriptor)
@@ -479,7 +479,7 @@ async def test_a_file_that_cannot_be_closed_costs_no_connection(
         real_discard(connection)
 
     monkeypatch.setattr(os, "fdatasync", fail)
-    monkeypatch.setattr(writer, "discard", discard)
+    monkeypatch.setattr("ams_grpc.storage.writer.discard", discard)
     with pytest.raises(StorageUnavailable):
         await storage.commits.append(orders, large(1), 1)
     await eventually(lambda: storage.commits.is_available)
