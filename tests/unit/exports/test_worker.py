@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import NoReturn
 
 import pytest
@@ -31,7 +31,12 @@ GONE = DestinationError("there is no such bucket", NOT_FOUND)
 
 
 @pytest.fixture
-async def exporting() -> AsyncIterator[Exporting]:
+async def exporting(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Exporting]:
+    async def at_once(work: Callable[[], bytes]) -> bytes:
+        return work()
+
+    # Time stands still here, but threads take some.
+    monkeypatch.setattr("ams_grpc.exports.conversion._on_thread", at_once)
     exporting = Exporting()
     yield exporting
     await exporting.kill()
@@ -390,7 +395,6 @@ async def test_a_subscription_that_seems_to_be_gone_for_a_moment_is_exported(
 
     monkeypatch.setattr(subscriptions, "runtime", runtime)
     await exporting.begin()
-    monkeypatch.undo()
     await exporting.publish(b"1")
     await exporting.advance(60)
 
