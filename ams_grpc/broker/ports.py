@@ -223,7 +223,8 @@ class LogReader(Protocol):
     async def read(self, topic_id: int, seq: int, max_bytes: int) -> Sequence[StoredBatch]:
         """The batch that holds ``seq``, or else the first after it, and those that follow.
 
-        At least one, unless nothing at or after ``seq`` is stored; then up to ``max_bytes``.
+        At least one, unless nothing at or after ``seq`` is stored; then up to ``max_bytes``, as far
+        as they can be read. Raises UnreadableMessages when the first cannot.
         """
         ...
 
