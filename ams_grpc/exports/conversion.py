@@ -24,7 +24,16 @@ from fastavro import _write_py
 
 from ams_grpc.exports.records import UnfitMessage
 from ams_grpc.schemas.avro_binary import BinaryCompiler
-from ams_grpc.schemas.avro_types import Array, AvroType, Map, Record, Union, is_empty, parse
+from ams_grpc.schemas.avro_types import (
+    Array,
+    AvroType,
+    Fixed,
+    Map,
+    Primitive,
+    Record,
+    Union,
+    parse,
+)
 from ams_grpc.schemas.errors import MessageError
 
 MAX_STEPS: Final = 4_000_000
@@ -45,8 +54,11 @@ class Definition:
         avro_type = parse(orjson.dumps(definition).decode())
         types = list(_types(avro_type, set()))
         self.parsed: Any = fastavro.parse_schema(_without_logical_types(definition))
-        self.has_uncounted = any(isinstance(each, Array) and is_empty(each.items) for each in types)
-        self.weight = 1 + sum(map(is_empty, types))
+        known: dict[Record, int] = {}
+        self.has_uncounted = any(
+            isinstance(each, Array) and _empty_values(each.items, known) for each in types
+        )
+        self.weight = 1 + sum(_empty_values(each, known) for each in types)
         """Of one step: what takes no bytes comes along with something that does."""
         self._end = BinaryCompiler().compile(avro_type)
 
@@ -112,6 +124,7 @@ def _encoded(value: object, schema: Definition) -> bytes:
 class _Steps:
     def __init__(self, weight: int) -> None:
         self._left = MAX_STEPS // weight
+        self.step()  # also if none follows
 
     def step(self) -> None:
         self._left -= 1
@@ -147,6 +160,23 @@ class _Sink(_Steps):
 
 def _unfit(error: Exception) -> UnfitMessage:
     return UnfitMessage(f"The data do not follow the topic's schema ({type(error).__name__}).")
+
+
+def _empty_values(avro_type: AvroType, known: dict[Record, int]) -> int:
+    """How many values one is, with all inside it, if they take no bytes; 0 if they take some."""
+    match avro_type:
+        case Primitive(name):
+            return int(name == "null")
+        case Fixed(size=size):
+            return int(size == 0)
+        case Record(fields=fields):
+            if avro_type not in known:
+                known[avro_type] = 0  # one that contains itself takes a byte, to end somewhere
+                inside = [_empty_values(field.type, known) for field in fields]
+                known[avro_type] = 1 + sum(inside) if all(inside) else 0
+            return known[avro_type]
+        case _:
+            return 0
 
 
 def _types(avro_type: AvroType, known: set[Record]) -> Iterator[AvroType]:

@@ -29,11 +29,11 @@ from ams_grpc.broker.errors import (
     StorageUnavailable,
 )
 from ams_grpc.broker.object_names import object_name
+from ams_grpc.broker.opening import open_runtime
 from ams_grpc.broker.policies import SECOND_US, StorageExport
 from ams_grpc.broker.ports import Catalog
 from ams_grpc.broker.runtime import SubscriptionRuntime
 from ams_grpc.broker.subscriptions import Subscriptions
-from ams_grpc.broker.workers import open_runtime
 from ams_grpc.exports.buckets import NOT_FOUND, Bucket, DestinationError, OpenObject
 from ams_grpc.exports.draft import Draft
 from ams_grpc.exports.formats import format_of

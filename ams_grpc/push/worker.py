@@ -27,10 +27,10 @@ from ams_grpc.broker.catalog import Subscription
 from ams_grpc.broker.clock import Alarm, Clock
 from ams_grpc.broker.consumers import Consumer, Delivery
 from ams_grpc.broker.errors import BrokerError, ShuttingDown, Unavailable
+from ams_grpc.broker.opening import Runtimes as WorkerRuntimes
+from ams_grpc.broker.opening import open_runtime
 from ams_grpc.broker.policies import PushConfig
 from ams_grpc.broker.runtime import SubscriptionRuntime
-from ams_grpc.broker.workers import Runtimes as WorkerRuntimes
-from ams_grpc.broker.workers import open_runtime
 from ams_grpc.push.budget import Budget
 from ams_grpc.push.outcome import Outcome
 from ams_grpc.push.pace import Pace

@@ -372,7 +372,7 @@ async def test_an_export_is_in_use_by_what_it_exports_and_not_by_waiting(
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Opening a subscription is tried again at once."""
-    monkeypatch.setattr("ams_grpc.broker.workers._RETRY_S", 0)
+    monkeypatch.setattr("ams_grpc.broker.opening._RETRY_S", 0)
 
 
 @pytest.mark.parametrize("seems", ["gone", "another"])
