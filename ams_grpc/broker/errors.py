@@ -108,6 +108,10 @@ class StorageUnavailable(Unavailable):
     """The database does not answer. Nothing was acknowledged."""
 
 
+class UnreadableMessages(Unavailable):
+    """Some stored messages are damaged or missing; all else works. The log says which."""
+
+
 class ShuttingDown(Unavailable):
     """The service is about to stop."""
 

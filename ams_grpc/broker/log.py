@@ -101,7 +101,7 @@ class Log:
         """Read on from ``seq`` into the cache.
 
         Returns the first seq stored at or after ``seq``: a greater one when those between are
-        gone, None when nothing is left. Raises StorageUnavailable.
+        gone, None when nothing is left. Raises StorageUnavailable, UnreadableMessages.
         """
         batches = await self._reader.read(topic_id, seq, self._read_bytes)
         for batch in reversed(batches):  # so that the first is the last to be forgotten

@@ -223,7 +223,8 @@ class LogReader(Protocol):
     async def read(self, topic_id: int, seq: int, max_bytes: int) -> Sequence[StoredBatch]:
         """The batch that holds ``seq``, or else the first after it, and those that follow.
 
-        At least one, unless nothing at or after ``seq`` is stored; then up to ``max_bytes``.
+        At least one, unless nothing at or after ``seq`` is stored; then up to ``max_bytes``, as far
+        as they can be read. Raises UnreadableMessages when the first cannot.
         """
         ...
 
@@ -385,6 +386,10 @@ class Upkeep(Protocol):
 
     async def purge_topic(self, topic_id: int, now_us: int) -> int:
         """Delete some batches that nobody can need any more; how many it were, 0 for none left."""
+        ...
+
+    async def free_space(self) -> None:
+        """Give back what purges have left: space that could not be freed when they ran."""
         ...
 
     async def forget_deleted_topics(self) -> int:

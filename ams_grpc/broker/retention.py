@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Final
 
 from ams_grpc.broker.clock import Clock
 from ams_grpc.broker.errors import (
@@ -16,10 +17,12 @@ from ams_grpc.broker.errors import (
     NotFound,
     StorageUnavailable,
     Unavailable,
+    UnreadableMessages,
 )
 from ams_grpc.broker.ports import Upkeep
 from ams_grpc.broker.subscriptions import Subscriptions
 
+_REFUSALS: Final = 3  # so many topics in a row mean that it is the database
 _log = logging.getLogger(__name__)
 
 
@@ -60,10 +63,25 @@ class Retention:
         await self._upkeep.delete_expired_snapshots(now_us)
         await self._subscriptions.look_at_snapshots()
         await self._expire_messages(now_us)
-        for topic_id in await self._upkeep.topics_with_messages(now_us):
-            while await self._upkeep.purge_topic(topic_id, now_us):
-                pass
+        await self._purge(now_us)
+        await self._upkeep.free_space()
         await self._upkeep.forget_deleted_topics()
+
+    async def _purge(self, now_us: int) -> None:
+        """What is wrong with one topic keeps no other from being purged."""
+        refusals = 0  # topics in a row
+        for topic_id in await self._upkeep.topics_with_messages(now_us):
+            try:
+                while await self._upkeep.purge_topic(topic_id, now_us):
+                    pass
+                refusals = 0
+            except StorageUnavailable:
+                refusals += 1
+                if refusals == _REFUSALS:
+                    raise
+                _log.warning("cannot purge topic %d now", topic_id)
+            except Exception as error:  # noqa: BLE001 - see above
+                _log.error("cannot purge topic %d: %r", topic_id, error)
 
     async def _touch(self, now_us: int) -> None:
         used = self._subscriptions.take_used()
@@ -86,4 +104,6 @@ class Retention:
                 runtime = await self._subscriptions.runtime(expired.subscription, use=False)
             except (NotFound, FailedPrecondition):
                 continue  # deleted or detached meanwhile
+            except UnreadableMessages:
+                continue  # the storage has said so in the log; the others have nothing to do with it
             runtime.expire_before(expired.cutoff, expired.retention_us)

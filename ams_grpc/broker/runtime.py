@@ -32,7 +32,7 @@ from ams_grpc.broker.catalog import Subscription
 from ams_grpc.broker.clock import Alarm, Clock
 from ams_grpc.broker.consumers import Consumer, Delivery, Line
 from ams_grpc.broker.dead_letters import Forwarding
-from ams_grpc.broker.errors import BrokerError, StorageUnavailable
+from ams_grpc.broker.errors import BrokerError, StorageUnavailable, UnreadableMessages
 from ams_grpc.broker.exact_acks import ExactAcks
 from ams_grpc.broker.exactly_once import Confirmation
 from ams_grpc.broker.forwarder import Forwarder
@@ -47,6 +47,7 @@ MAX_DELIVERY_MESSAGES: Final = 1000
 MAX_DELIVERY_BYTES: Final = 512 * 1024
 _NEAR_TAIL: Final = 20_000  # so few messages behind, new ones are worth keeping in the cache
 _LOAD_RETRY_S: Final = 0.25
+_LONGEST_LOAD_RETRY_S: Final = 60.0
 _logger = logging.getLogger(__name__)
 
 
@@ -681,14 +682,20 @@ class SubscriptionRuntime:
         self.dispatch()
 
     async def _first_stored(self, seq: int) -> int | None:
+        retry_s = _LOAD_RETRY_S
         while True:
             try:
                 return await self._view.load(seq)
             except StorageUnavailable:
-                pass  # the storage has said so in the log
+                retry_s = _LOAD_RETRY_S  # the storage has said so in the log, and will be back
+            except UnreadableMessages:
+                pass  # the storage has said so in the log; what is damaged tends to stay so
             except Exception:
                 _logger.exception("cannot read the log of topic %d", self.subscription.topic_id)
-            await asyncio.sleep(_LOAD_RETRY_S)
+            await asyncio.sleep(retry_s)
+            if seq < self.floor:
+                return seq  # a seek or its retention has passed over it
+            retry_s = min(2 * retry_s, _LONGEST_LOAD_RETRY_S)
 
     def _skip(self, seq: int, first: int) -> None:
         """Nothing from ``seq`` up to ``first`` is stored any more: retention took it."""

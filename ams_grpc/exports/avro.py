@@ -6,15 +6,15 @@ leaves nothing behind, and the size of a file is known before it is written.
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
-from io import BytesIO, StringIO
+from io import BytesIO
 from typing import Any, Final
 
 import fastavro
 
 from ams_grpc.broker.policies import SECOND_US
+from ams_grpc.exports.conversion import Definition, convert
 from ams_grpc.exports.records import AvroSchema, UnfitMessage
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
 
@@ -101,7 +101,7 @@ class TopicSchemaFormat(_Container):
         definition: Any = _definition(schema)
         try:
             super().__init__(definition if metadata_of is None else _with_metadata(definition))
-            self._reader = _plain(definition)
+            self._reader = Definition(definition)
         except UnfitSchema:
             raise
         except Exception as error:  # fastavro raises whatever the definition leads it to
@@ -110,32 +110,18 @@ class TopicSchemaFormat(_Container):
             ) from error
         self._metadata_of = None if metadata_of is None else _text(metadata_of)
         self._schema_of = schema_of
-        self._writers: dict[str, Any] = {"": self._reader}
+        self._writers = {"": self._reader}
 
     async def record(self, message: bytes) -> bytes:
         parsed = pb.PubsubMessage.FromString(message)
         writer = await self._writer(parsed.attributes.get(_REVISION, ""))
-        try:
-            record = self._own_fields(parsed, writer)
-        except Exception as error:  # fastavro raises whatever the data lead it to
-            raise UnfitMessage(
-                f"The data does not follow the topic's schema ({type(error).__name__})."
-            ) from error
+        is_json = parsed.attributes.get(_ENCODING) == "JSON"
+        record = await convert(parsed.data, writer, self._reader, is_json=is_json)
         if self._metadata_of is None:
             return record
         return record + _metadata(parsed, self._metadata_of)
 
-    def _own_fields(self, parsed: pb.PubsubMessage, writer: Any) -> bytes:
-        if parsed.attributes.get(_ENCODING) == "JSON":
-            line = StringIO(json.dumps(json.loads(parsed.data)))
-            return _encode(self._reader, next(fastavro.json_reader(line, writer, self._reader)))
-        data = BytesIO(parsed.data)
-        if writer is self._reader or writer == self._reader:
-            fastavro.schemaless_reader(data, writer, None)
-            return parsed.data[: data.tell()]  # it is a record already
-        return _encode(self._reader, fastavro.schemaless_reader(data, writer, self._reader))
-
-    async def _writer(self, revision: str) -> Any:
+    async def _writer(self, revision: str) -> Definition:
         """The schema by which a message was written."""
         writer = self._writers.get(revision)
         if writer is None:
@@ -143,9 +129,12 @@ class TopicSchemaFormat(_Container):
             if definition is None:
                 raise UnfitMessage("The revision of its schema is not there any more.")
             try:
-                writer = self._writers[revision] = _plain(_definition(definition))
+                writer = Definition(_definition(definition))
             except Exception as error:
                 raise UnfitMessage("The revision of its schema is not valid.") from error
+            if writer.parsed == self._reader.parsed:
+                writer = self._reader  # so nothing has to be converted
+            self._writers[revision] = writer
         return writer
 
 
@@ -190,29 +179,6 @@ def _definition(schema: AvroSchema) -> AvroSchema:
     if isinstance(schema, list):
         return [_definition(part) if isinstance(part, (dict, list)) else part for part in schema]
     return schema
-
-
-def _plain(definition: Any) -> Any:
-    """For reading and writing values as they are: a date that Python has not is still a number."""
-    return fastavro.parse_schema(_without_logical_types(definition))
-
-
-def _without_logical_types(schema: Any) -> Any:
-    if isinstance(schema, dict):
-        return {
-            key: _without_logical_types(value) if key != "default" else value
-            for key, value in schema.items()
-            if key != "logicalType"
-        }
-    if isinstance(schema, list):
-        return [_without_logical_types(part) for part in schema]
-    return schema
-
-
-def _encode(schema: Any, value: object) -> bytes:
-    out = BytesIO()
-    fastavro.schemaless_writer(out, schema, value)
-    return out.getvalue()
 
 
 _NO_MORE: Final = b"\0"  # of a map

@@ -4,7 +4,8 @@ An object is written to ``.incomplete`` in its bucket, and gets its name when al
 Bytes go straight to the file: an open object takes no memory. What a crash leaves in ``.incomplete``
 is deleted after a day.
 
-Nothing is written outside of the bucket's folder: symbolic links that lead out of it are refused.
+Nothing is written or deleted outside of the bucket's folder: symbolic links that lead out of it are
+refused. Files are for their owner and its group, within the umask of the process.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import re
 import secrets
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,8 +28,12 @@ from ams_grpc.exports.buckets import NOT_FOUND, PERMISSION_DENIED, DestinationEr
 Result = TypeVar("Result")
 
 _INCOMPLETE: Final = ".incomplete"
+_INCOMPLETE_BYTES: Final = 8
+_INCOMPLETE_NAME: Final = re.compile(f"[0-9a-f]{{{2 * _INCOMPLETE_BYTES}}}")
 _LEFTOVER_S: Final = 24 * 3600  # no object stays open for nearly as long
 _FORBIDDEN: Final = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP}
+_FILE_MODE: Final = 0o640
+_FOLDER_MODE: Final = 0o750
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -45,22 +52,32 @@ class FolderBucket:
         return await _in_thread(lambda: self._create(name))
 
     def _check(self) -> None:
-        for leftover in (self._folder() / _INCOMPLETE).glob("*"):
+        incomplete = self._incomplete(self._folder())
+        for leftover in incomplete.glob("*"):
+            if _INCOMPLETE_NAME.fullmatch(leftover.name) is None:
+                continue  # whatever it is, it is not ours
             with suppress(OSError):
-                if leftover.lstat().st_mtime < time.time() - _LEFTOVER_S:
+                found = leftover.lstat()
+                if stat.S_ISREG(found.st_mode) and found.st_mtime < time.time() - _LEFTOVER_S:
                     leftover.unlink()
 
     def _create(self, name: str) -> FileObject:
         folder = self._folder()
         target = folder / name
         _refuse_outside(folder, target.parent)
-        incomplete = folder / _INCOMPLETE
-        _refuse_outside(folder, incomplete)
+        incomplete = self._incomplete(folder)
         if target.is_relative_to(incomplete):
             raise DestinationError(f"{incomplete} is not for objects", PERMISSION_DENIED)
-        incomplete.mkdir(exist_ok=True)
-        path = incomplete / secrets.token_hex(8)
-        return FileObject(os.open(path, _NEW_FILE, 0o666), path, target, folder)
+        incomplete.mkdir(_FOLDER_MODE, exist_ok=True)
+        path = incomplete / secrets.token_hex(_INCOMPLETE_BYTES)
+        return FileObject(os.open(path, _NEW_FILE, _FILE_MODE), path, target, folder)
+
+    @staticmethod
+    def _incomplete(folder: Path) -> Path:
+        incomplete = folder / _INCOMPLETE
+        if incomplete.is_symlink():
+            raise DestinationError(f"{incomplete} is a link", PERMISSION_DENIED)
+        return incomplete
 
     def _folder(self) -> Path:
         folder = self._root / self._name
@@ -119,7 +136,7 @@ class FileObject:
         _refuse_outside(self._folder, self._target.parent)
         folders = [*_up_to(self._folder, self._target.parent)]
         for folder in folders[-2::-1]:  # not the bucket itself, should it be gone
-            folder.mkdir(exist_ok=True)
+            folder.mkdir(_FOLDER_MODE, exist_ok=True)
         self._path.rename(self._target)
         self._close()
         for folder in folders:

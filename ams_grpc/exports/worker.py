@@ -16,6 +16,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Final
 
 from ams_grpc.broker.catalog import Subscription
@@ -28,6 +29,7 @@ from ams_grpc.broker.errors import (
     StorageUnavailable,
 )
 from ams_grpc.broker.object_names import object_name
+from ams_grpc.broker.opening import open_runtime
 from ams_grpc.broker.policies import SECOND_US, StorageExport
 from ams_grpc.broker.ports import Catalog
 from ams_grpc.broker.runtime import SubscriptionRuntime
@@ -90,6 +92,8 @@ class ExportWorker:
         self._shown = subscription.resource_error
         self._changed = True
         self._bell.set()
+        if self._task is not None and self._task.done() and not self._closing:
+            self.start()  # it had taken the subscription for deleted
 
     async def close(self) -> None:
         """Complete the open object, and stop. Cancelled, it leaves the object's messages to others."""
@@ -110,8 +114,13 @@ class ExportWorker:
         while not self._closing:
             self._changed = False
             try:
-                runtime = await self._subscriptions.runtime(self._subscription.name, use=False)
-                if runtime.subscription.id != self._subscription.id:
+                runtime = await open_runtime(
+                    self._subscriptions,
+                    lambda: self._subscription,
+                    nullcontext(),
+                    lambda: self._closing,
+                )
+                if runtime is None:
                     return
                 await self._export_from(runtime)
             except (NotFound, FailedPrecondition, ShuttingDown):

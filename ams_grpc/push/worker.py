@@ -27,7 +27,8 @@ from ams_grpc.broker.catalog import Subscription
 from ams_grpc.broker.clock import Alarm, Clock
 from ams_grpc.broker.consumers import Consumer, Delivery
 from ams_grpc.broker.errors import BrokerError, ShuttingDown, Unavailable
-from ams_grpc.broker.names import SubscriptionName
+from ams_grpc.broker.opening import Runtimes as WorkerRuntimes
+from ams_grpc.broker.opening import open_runtime
 from ams_grpc.broker.policies import PushConfig
 from ams_grpc.broker.runtime import SubscriptionRuntime
 from ams_grpc.push.budget import Budget
@@ -36,8 +37,6 @@ from ams_grpc.push.pace import Pace
 
 _LEASE_OUTLASTS_S: Final = 2
 """So that it is the end of a request that counts, and not the end of its lease."""
-_OPEN_RETRY_S: Final = 0.5
-_REFUSALS: Final = 10  # so often a subscription may seem to be gone before it counts as gone
 _LOG_EVERY_S: Final = 60.0
 _logger = logging.getLogger(__name__)
 
@@ -50,10 +49,8 @@ class Push(Protocol):
     ) -> Awaitable[Outcome]: ...
 
 
-class Runtimes(Protocol):
+class Runtimes(WorkerRuntimes, Protocol):
     """Of ``broker.Subscriptions``, what is needed here."""
-
-    async def runtime(self, name: SubscriptionName, *, use: bool = True) -> SubscriptionRuntime: ...
 
     def used(self, subscription_ids: tuple[int, ...]) -> None: ...
 
@@ -159,27 +156,8 @@ class PushWorker:
 
     async def _open(self) -> SubscriptionRuntime | None:
         """The runtime; None when there is nothing to push any more."""
-        name = self.subscription.name
-        refusals = 0
-        while refusals < _REFUSALS:
-            try:
-                async with self._tools.opening:
-                    runtime = await self._tools.runtimes.runtime(name, use=False)
-            except ShuttingDown:
-                return None
-            except Unavailable:
-                pass
-            except BrokerError:
-                refusals += 1
-            except Exception:
-                _logger.exception("cannot push the messages of %s", name)
-            else:
-                if runtime.subscription.id == self.subscription.id:
-                    return None if runtime.subscription.config.push is None else runtime
-                # One of the same name went or came just now: look again.
-                refusals += 1
-            await asyncio.sleep(_OPEN_RETRY_S)
-        return None
+        tools = self._tools
+        return await open_runtime(tools.runtimes, lambda: self.subscription, tools.opening)
 
     def begin(self, runtime: SubscriptionRuntime, consumer: Consumer, delivery: Delivery) -> None:
         """Begin a request for each message."""

@@ -9,7 +9,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Select, func, select
 from sqlalchemy.sql import ColumnElement
 
-from ams_grpc.broker.errors import StorageUnavailable
+from ams_grpc.broker.errors import UnreadableMessages
 from ams_grpc.broker.ports import StoredBatch
 from ams_grpc.storage.clock import WallClock
 from ams_grpc.storage.reading import Readers
@@ -141,13 +141,26 @@ def _read(
                 break
             last = row.first_seq
         rows = connection.execute(payloads_between(topic_id, sizes[0].first_seq, last)).all()
+        found: list[StoredBatch] = []
         try:
-            if rows:  # else: deleted since they were measured; look again
-                return [_stored(segments, topic_id, *row) for row in rows]
+            for columns in rows:
+                batch = _stored(segments, topic_id, *columns)
+                found.append(batch)
         except FileNotFoundError as error:  # deleted since, or moved; look again
-            if error.filename == missing:
-                raise StorageUnavailable(f"{missing} is missing") from error
+            if error.filename == missing and not found:
+                raise _unreadable(segments, rows[0].segment) from error
             missing = error.filename
+        except UnreadableMessages:
+            if not found:
+                raise
+        if found:  # else: deleted since they were measured; look again
+            return found  # as far as they can be read
+
+
+def _unreadable(segments: Segments | None, number: int) -> UnreadableMessages:
+    if segments is None:
+        raise AssertionError("a payload in no segment")
+    return segments.unreadable(number, "it is missing")
 
 
 def _stored(

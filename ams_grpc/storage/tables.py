@@ -62,6 +62,7 @@ meta: Final = Table(
     Column("value", LargeBinary, nullable=False),
 )
 """``server_secret``: 32 random bytes, for ever. ``alive_us``: when the service last ran.
+``last_segment``: the highest number of a segment (``storage.segments``) that was ever used.
 
 Other secrets are made when they are first needed (``Storage.secret``).
 """

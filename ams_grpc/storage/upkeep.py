@@ -99,11 +99,24 @@ class Upkeep:
 
         At most ``max_rows``, and 16 MiB or one batch: call it again until it returns 0.
         """
+        rows, freed = await self._commits.run(
+            partial(_purge, self._segments, topic_id, now_us, max_rows)
+        )
+        await self._remove(freed)
+        return rows
+
+    async def free_space(self) -> None:
+        """Look once more at what earlier purges left: it could not go, or nobody knew if it may."""
         segments = self._segments
-        rows, freed = await self._commits.run(partial(_purge, segments, topic_id, now_us, max_rows))
+        if segments is None:
+            return
+        for number in segments.suspects:
+            await self._remove(await self._commits.run(partial(free, segments, [number])))
+
+    async def _remove(self, freed: Sequence[int]) -> None:
+        segments = self._segments
         if segments is not None and freed:
             await self._commits.run(lambda _connection: segments.remove(freed))
-        return rows
 
     async def forget_deleted_topics(self) -> int:
         """Remove deleted topics that nothing refers to any more; how many it were."""

@@ -24,7 +24,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from ams_grpc.broker.errors import Aborted, BrokerError
+from ams_grpc.broker.errors import Aborted
 from ams_grpc.broker.ports import Appended, CursorChanges, DirtyCursor, Settled, StoredBatch
 from ams_grpc.storage.clock import WallClock
 from ams_grpc.storage.engine import Database, discard, interrupt
@@ -34,7 +34,7 @@ from ams_grpc.storage.failures import (
     is_unavailable,
     unavailable,
 )
-from ams_grpc.storage.segment_rows import last_segment, segment_end
+from ams_grpc.storage.segment_rows import last_segment, note_segment, segment_end
 from ams_grpc.storage.segments import LARGE_BYTES
 from ams_grpc.storage.statements import HotStatements, Parameters, with_bit
 
@@ -172,13 +172,13 @@ class Writer:
 
     def close(self) -> None:
         connection, self._connection = self._connection, None
-        if self._segments is not None:
-            self._segments.abandon()
         if connection is not None:
             try:
                 discard(connection)
             except Exception:
                 _LOGGER.debug("closing a connection", exc_info=True)
+        if self._segments is not None:
+            self._segments.abandon()
 
     def _write(self, group: Group, outcome: Outcome, attempt: int = 1) -> None:
         reused = self._connection is not None
@@ -255,7 +255,9 @@ class Writer:
         transaction = connection.begin()
         if is_new and self._segments is not None:
             self._segments.begin(
-                partial(last_segment, connection), partial(segment_end, connection)
+                partial(last_segment, connection),
+                partial(segment_end, connection),
+                partial(note_segment, connection),
             )
         dbapi: Any = connection.connection.dbapi_connection
         cursor = dbapi.cursor()
@@ -276,6 +278,8 @@ class Writer:
             self._segments.sync()
         self._committing = True
         transaction.commit()
+        if self._segments is not None:
+            self._segments.committed()
         return stored
 
     def _append(
@@ -347,12 +351,9 @@ class Writer:
         savepoint = connection.begin_nested()
         try:
             item.result = item.call(connection)
-        except BrokerError as error:
-            savepoint.rollback()
-            item.error = error
         except Exception as error:
             if is_unavailable(error) or is_conflict(error):
-                raise
+                raise  # of the whole transaction: a payload may not be on disk, for example
             savepoint.rollback()
             item.error = error
         else:

@@ -9,6 +9,7 @@ import signal
 import sqlite3
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from typing import NoReturn
 
 import psycopg
 import pytest
@@ -82,6 +83,25 @@ async def test_a_publisher_hears_of_the_outage_and_can_publish_again_after_it(
 
     await storage.ping()
     assert await publish(storage, orders, b"b") == [0]
+
+
+async def test_a_call_that_finds_the_disk_refusing_takes_the_whole_transaction_with_it(
+    storage: Storage,
+) -> None:
+    orders = await topic(storage)
+
+    def refuse(_connection: object) -> NoReturn:
+        raise StorageUnavailable("a payload is not on disk")
+
+    async with busy_writer(storage.commits):
+        publishing = storage.commits.append(orders, b"a", 1)
+        calling = asyncio.ensure_future(storage.commits.run(refuse))
+        await asyncio.sleep(0)
+
+    for refused in (publishing, calling):
+        with pytest.raises(StorageUnavailable):
+            await refused
+    assert await stored(storage, orders) == []
 
 
 async def test_cursors_survive_an_outage_and_are_written_without_new_traffic(

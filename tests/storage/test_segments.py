@@ -7,6 +7,7 @@ import errno
 import os
 import random
 import signal
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -17,11 +18,11 @@ import pytest
 from alembic import command
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import make_url, text
+from sqlalchemy import Connection, event, make_url, text
 
 from ams_grpc.broker.catalog import Topic
-from ams_grpc.broker.errors import Aborted, StorageUnavailable
-from ams_grpc.storage import Storage, backup, open_storage, segment_rows, segments
+from ams_grpc.broker.errors import Aborted, StorageUnavailable, UnreadableMessages
+from ams_grpc.storage import Storage, backup, engine, open_storage, segment_rows, segments
 from ams_grpc.storage.backup import back_up
 from ams_grpc.storage.engine import connect
 from ams_grpc.storage.errors import UnsupportedDatabaseError
@@ -31,7 +32,9 @@ from ams_grpc.storage.upkeep import Upkeep
 from tests.storage.world import (
     PATIENCE_S,
     ManualClock,
+    Trouble,
     acknowledge,
+    busy_writer,
     eventually,
     publish,
     stored,
@@ -62,6 +65,23 @@ def small_segments(monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr(segments, "SEGMENT_BYTES", size)
     monkeypatch.setattr(segment_rows, "_WORTH_KEEPING", size // 4 + 1)
     return size
+
+
+@pytest.fixture
+def trouble(storage: Storage) -> Trouble:
+    """What makes transactions fail."""
+    trouble = Trouble(lambda: sqlite3.OperationalError("disk I/O error"))
+    of = storage.commits._writer._database.writer
+    event.listen(of, "begin", trouble.begin)
+    event.listen(of, "commit", trouble.commit)
+    return trouble
+
+
+def refuse_reading(patch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    patch.setattr(os, "pread", refuse)
 
 
 def files(folder: Path) -> list[Path]:
@@ -98,6 +118,20 @@ async def test_large_payloads_are_read_as_they_were_published_also_after_a_resta
             large(4),
         ]
     assert len(sizes(folder)) == 2  # never again into a segment of an earlier run
+
+
+async def test_no_number_is_used_twice_though_nothing_is_left_of_it(
+    address: str, clock: ManualClock, folder: Path
+) -> None:
+    names: list[str] = []
+    for number in range(3):
+        async with open_storage(address, clock) as storage:
+            orders = await topic(storage, f"orders-{number}")
+            await publish(storage, orders, large(number))
+            names += [path.name for path in files(folder)]
+            await purge_all(storage.upkeep, orders, clock)
+            assert files(folder) == []
+    assert len(set(names)) == 3
 
 
 async def test_postgresql_keeps_everything_inside(
@@ -216,6 +250,93 @@ async def test_a_reader_that_comes_late_finds_what_has_moved(
     assert gone
 
 
+async def test_a_segment_that_is_nearly_empty_before_it_is_full_goes_later(
+    storage: Storage, clock: ManualClock, folder: Path, small_segments: int
+) -> None:
+    orders, bills = await topic(storage, "orders"), await topic(storage, "bills")
+    await subscription(storage, bills, "kept")
+    await publish(storage, bills, large(7))
+    await publish(storage, orders, large(1), large(2))
+    await purge_all(storage.upkeep, orders, clock)
+    await storage.upkeep.free_space()
+    assert len(files(folder)) == 1  # more is appended to it
+    await publish(storage, orders, large(3), large(4))
+    later = await subscription(storage, orders, "later")
+    assert len(await publish(storage, orders, large(5), large(6), large(7))) == 3
+    first = files(folder)[0]
+    await acknowledge(storage, later, 4, 5, 6)
+
+    await purge_all(storage.upkeep, orders, clock)
+    await storage.upkeep.free_space()
+
+    assert not first.exists()
+    assert await stored(storage, bills) == [(0, 1, large(7))]
+
+
+async def test_a_segment_that_is_nearly_empty_at_a_start_goes(
+    address: str, clock: ManualClock, folder: Path, small_segments: int
+) -> None:
+    async with open_storage(address, clock) as storage:
+        orders, bills = await topic(storage, "orders"), await topic(storage, "bills")
+        await subscription(storage, bills, "kept")
+        await publish(storage, bills, large(7))
+        await publish(storage, orders, large(1), large(2))
+        await purge_all(storage.upkeep, orders, clock)
+    assert len(files(folder)) == 1
+
+    async with open_storage(address, clock) as storage:
+        await publish(storage, orders, b"small")
+        await storage.upkeep.free_space()
+
+        assert files(folder) == []
+        assert await stored(storage, bills) == [(0, 1, large(7))]
+
+
+async def test_a_segment_goes_later_when_nobody_knew_if_its_rows_are_gone(
+    storage: Storage, clock: ManualClock, folder: Path, trouble: Trouble
+) -> None:
+    orders = await topic(storage)
+    await publish(storage, orders, large(1))
+    trouble.after_commit = True
+    with pytest.raises(StorageUnavailable):
+        await storage.upkeep.purge_topic(orders.id, clock.now_us())
+    trouble.after_commit = False
+    await eventually(lambda: storage.commits.is_available)
+    assert await storage.upkeep.purge_topic(orders.id, clock.now_us()) == 0
+
+    await storage.upkeep.free_space()
+
+    assert files(folder) == []
+    assert storage.upkeep._segments is not None
+    assert storage.upkeep._segments.suspects == []
+
+
+async def test_a_segment_that_cannot_be_deleted_stops_nothing_and_goes_later(
+    storage: Storage,
+    clock: ManualClock,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(path))
+
+    orders = await topic(storage)
+    await publish(storage, orders, large(1))
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refuse)
+        await purge_all(storage.upkeep, orders, clock)
+        await storage.upkeep.free_space()
+        await publish(storage, orders, b"small")
+    [path] = files(folder)
+    [said] = caplog.messages
+    assert path.name in said
+
+    await storage.upkeep.free_space()
+
+    assert files(folder) == []
+
+
 # --- what fails -----------------------------------------------------------------------------------
 
 
@@ -289,23 +410,184 @@ async def test_an_append_to_a_topic_that_has_changed_harms_no_other(storage: Sto
     assert await stored(storage, orders) == [(0, 1, large(2))]
 
 
-@pytest.mark.parametrize("damage", ["missing", "short"])
-async def test_a_damaged_segment_is_an_outage_of_reading_and_never_skipped(
-    storage: Storage, folder: Path, damage: str, caplog: pytest.LogCaptureFixture
+async def test_a_publish_is_not_answered_when_a_purge_beside_it_could_not_sync_its_payload(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orders, kept = await topic(storage, "orders"), storage.upkeep._segments
+    assert kept is not None
+    real, refusals = os.fdatasync, [1]
+
+    def refuse_once(descriptor: int) -> None:
+        if refusals:
+            refusals.clear()
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fdatasync", refuse_once)
+    async with busy_writer(storage.commits):
+        publishing = storage.commits.append(orders, large(), 1)
+        sealing = asyncio.ensure_future(storage.commits.run(lambda _: kept.seal(1)))
+        await asyncio.sleep(0)
+
+    with pytest.raises(StorageUnavailable):
+        await publishing
+    with pytest.raises(StorageUnavailable):
+        await sealing
+    assert not refusals
+    assert await stored(storage, orders) == []
+
+
+def test_what_was_not_synced_once_counts_as_lost_until_a_new_transaction(tmp_path: Path) -> None:
+    def begin() -> None:
+        opened.begin(lambda: 0, lambda _number: 0, lambda _number: None)
+
+    opened = Segments(tmp_path / "ams.db")
+    begin()
+    opened.append(large())
+    opened.abandon()
+    for _ in range(2):
+        with pytest.raises(StorageUnavailable):
+            opened.sync()
+
+    begin()
+    opened.append(large())
+    opened.sync()
+    opened.seal(None)  # type: ignore[arg-type]  # it has none, so there is nothing to close
+    opened.abandon()
+    opened.abandon()
+
+
+async def test_a_file_that_cannot_be_closed_costs_no_connection(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orders = await topic(storage)
+    closed: list[object] = []
+    real_close, real_sync, real_discard = os.close, os.fdatasync, engine.discard
+
+    def refuse(descriptor: int) -> None:
+        real_close(descriptor)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def fail(descriptor: int) -> None:
+        monkeypatch.setattr(os, "fdatasync", real_sync)
+        monkeypatch.setattr(os, "close", refuse)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def discard(connection: Connection) -> None:
+        monkeypatch.setattr(os, "close", real_close)
+        closed.append(connection)
+        real_discard(connection)
+
+    monkeypatch.setattr(os, "fdatasync", fail)
+    monkeypatch.setattr("ams_grpc.storage.writer.discard", discard)
+    with pytest.raises(StorageUnavailable):
+        await storage.commits.append(orders, large(1), 1)
+    await eventually(lambda: storage.commits.is_available)
+
+    assert len(closed) == 1
+    await publish(storage, orders, large(2))
+
+
+async def test_segments_that_a_failed_transaction_has_filled_leave_nothing_behind(
+    storage: Storage, folder: Path, small_segments: int, trouble: Trouble
+) -> None:
+    orders = await topic(storage)
+    trouble.at_commit = True
+    async with busy_writer(storage.commits):
+        refused = [storage.commits.append(orders, large(n, 1 << 20), 1) for n in range(3)]
+    for answer in refused:
+        with pytest.raises(StorageUnavailable):
+            await answer
+    trouble.at_commit = False
+    await eventually(lambda: storage.commits.is_available)
+
+    await publish(storage, orders, large(4))
+
+    assert sizes(folder) == [LARGE_BYTES]
+    assert await stored(storage, orders) == [(0, 1, large(4))]
+
+
+@pytest.mark.parametrize("damage", ["missing", "short", "unreadable"])
+async def test_a_damaged_segment_is_trouble_of_its_own_and_never_skipped(
+    storage: Storage,
+    folder: Path,
+    damage: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     orders = await topic(storage)
     await publish(storage, orders, large())
     [path] = files(folder)
     if damage == "missing":
         path.unlink()
-    else:
+    elif damage == "short":
         os.truncate(path, LARGE_BYTES - 1)
+    else:
+        refuse_reading(monkeypatch)
 
-    with pytest.raises(StorageUnavailable) as refused:
-        await stored(storage, orders)
+    for _ in range(3):
+        with pytest.raises(UnreadableMessages) as refused:
+            await stored(storage, orders)
+        assert path.name not in str(refused.value)
 
-    assert path.name not in str(refused.value)
-    assert path.name in caplog.text
+    [said] = caplog.messages  # once, and nothing about the database
+    assert path.name in said
+    await storage.ping()
+
+
+@pytest.mark.parametrize("damage", ["missing", "short"])
+async def test_what_comes_before_a_damaged_payload_is_read(
+    storage: Storage, folder: Path, damage: str
+) -> None:
+    orders = await topic(storage)
+    await publish(storage, orders, b"1", b"2", large(3), b"4")
+    [path] = files(folder)
+    if damage == "missing":
+        path.unlink()
+    else:
+        os.truncate(path, 1)
+
+    assert await stored(storage, orders) == [(0, 1, b"1"), (1, 1, b"2")]
+    with pytest.raises(UnreadableMessages):
+        await stored(storage, orders, 2)
+    assert await stored(storage, orders, 3) == [(3, 1, b"4")]
+
+
+@pytest.mark.parametrize("damage", ["missing", "short", "unreadable"])
+async def test_a_segment_that_cannot_be_read_is_kept_and_keeps_nothing_else(
+    storage: Storage,
+    clock: ManualClock,
+    folder: Path,
+    small_segments: int,
+    damage: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    orders, bills = await topic(storage, "orders"), await topic(storage, "bills")
+    await subscription(storage, bills, "kept")
+    await publish(storage, bills, large(7))
+    await publish(storage, orders, *map(large, range(4)))
+    path = files(folder)[0]
+    content = path.read_bytes()
+    with monkeypatch.context() as patch:
+        if damage == "missing":
+            path.unlink()
+        elif damage == "short":
+            os.truncate(path, 1)
+        else:
+            refuse_reading(patch)
+
+        await purge_all(storage.upkeep, orders, clock)
+
+        assert await stored(storage, orders) == []
+        assert path.exists() is (damage != "missing")
+        with pytest.raises(UnreadableMessages):
+            await stored(storage, bills)
+
+    path.write_bytes(content)  # from a backup
+    assert await stored(storage, bills) == [(0, 1, large(7))]
+    await storage.upkeep.free_space()
+    assert not path.exists()
+    assert await stored(storage, bills) == [(0, 1, large(7))]
 
 
 # --- a start after a crash ------------------------------------------------------------------------
@@ -329,11 +611,13 @@ def test_after_a_start_exactly_what_rows_refer_to_is_left(
         (folder / f"{number:010d}.segment").write_bytes(bytes(size))
     opened = Segments(database)
 
-    opened.begin(lambda: max(rows, default=0), lambda number: rows.get(number, 0))
+    noted: list[int] = []
+    opened.begin(lambda: max(rows, default=0), lambda number: rows.get(number, 0), noted.append)
     place = opened.append(b"next")
     opened.sync()
 
     assert place == Place(max(*files, *rows, 0, 0) + 1, 0)
+    assert noted == [place.segment]
     left = {int(path.stem): path.stat().st_size for path in folder.iterdir()}
     assert left.pop(place.segment) == BLOCK_BYTES
     assert left == {

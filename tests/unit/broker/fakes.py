@@ -569,6 +569,8 @@ class ScriptedUpkeep(Port):
         super().__init__(stored)
         self.bites_to_purge: dict[int, int] = {}
         """Topic id -> how many calls find something to delete."""
+        self.bad_topics: dict[int, Exception] = {}
+        """What purging a topic raises."""
         self.lagging: list[Lagging] = []
         self.filtered: list[SubscriptionName] = []
         self.unused: list[Subscription] = []
@@ -584,9 +586,14 @@ class ScriptedUpkeep(Port):
     async def purge_topic(self, topic_id: int, now_us: int) -> int:
         del now_us
         await self._visit("purge_topic")
+        if topic_id in self.bad_topics:
+            raise self.bad_topics[topic_id]
         left = self.bites_to_purge[topic_id]
         self.bites_to_purge[topic_id] = max(0, left - 1)
         return min(left, 1)
+
+    async def free_space(self) -> None:
+        await self._visit("free_space")
 
     async def forget_deleted_topics(self) -> int:
         await self._visit("forget_deleted_topics")

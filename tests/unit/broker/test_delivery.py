@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
@@ -13,9 +14,11 @@ from ams_grpc.broker.errors import (
     NotFound,
     ShuttingDown,
     StorageUnavailable,
+    UnreadableMessages,
 )
 from ams_grpc.broker.names import SubscriptionName
 from ams_grpc.broker.policies import DAY_US
+from ams_grpc.broker.ports import StoredBatch
 from ams_grpc.broker.runtime import MAX_DELIVERY_MESSAGES
 from tests.unit.broker.fakes import ManualClock, Stored
 from tests.unit.broker.world import ORDERS, TOPIC, Stream, World, begun, eventually
@@ -622,6 +625,62 @@ async def test_nothing_is_lost_when_storage_does_not_answer_for_a_while(
     await runtime.settled()
     assert world.reader.calls.count("read") == 4
     assert stream.data == [b"1"]
+
+
+async def test_reading_what_is_damaged_is_tried_again_less_and_less_often(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_sleep, real_read = asyncio.sleep, world.reader.read
+    rests: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        if seconds:
+            rests.append(seconds)
+        await real_sleep(0)
+
+    async def read(topic_id: int, seq: int, max_bytes: int) -> Sequence[StoredBatch]:
+        if len(rests) < 12:
+            raise UnreadableMessages("it is damaged")
+        return await real_read(topic_id, seq, max_bytes)
+
+    await world.publish(b"1")
+    world.restart()
+    monkeypatch.setattr(world.reader, "read", read)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    stream = Stream()
+    runtime = await world.runtime()
+    runtime.add(stream.consumer)
+    await runtime.settled()
+
+    assert stream.data == [b"1"]
+    assert rests == sorted(rests)
+    assert rests[0] < 1
+    assert set(rests[9:]) == {60}
+
+
+async def test_a_seek_beyond_what_is_damaged_delivers_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_read = world.reader.read
+
+    async def read(topic_id: int, seq: int, max_bytes: int) -> Sequence[StoredBatch]:
+        if seq < 2:
+            raise UnreadableMessages("it is damaged")
+        return await real_read(topic_id, seq, max_bytes)
+
+    monkeypatch.setattr("ams_grpc.broker.runtime._LOAD_RETRY_S", 0)
+    await world.publish(b"1")
+    await world.publish(b"2")
+    world.restart()
+    monkeypatch.setattr(world.reader, "read", read)
+    stream = Stream()
+    runtime = await world.runtime()
+    runtime.add(stream.consumer)
+    runtime.seek(2, 2)
+    await runtime.settled()
+    await runtime.settled()
+
+    assert stream.data == [b"2"]
 
 
 async def test_leases_are_limited_however_much_consumers_ask_for(world: World) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import NoReturn
 
 import pytest
 
 from ams_grpc.broker.broker import Broker
 from ams_grpc.broker.catalog import SubscriptionConfig
-from ams_grpc.broker.errors import NotFound, StorageUnavailable
+from ams_grpc.broker.errors import NotFound, StorageUnavailable, UnreadableMessages
 from ams_grpc.broker.names import SubscriptionName
 from ams_grpc.broker.policies import HOUR_US
 from ams_grpc.broker.retention import Retention
@@ -135,6 +136,41 @@ async def test_a_pass_fails_when_storage_does(world: World) -> None:
     world.upkeep.failing = True
     with pytest.raises(StorageUnavailable):
         await run_once(world)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, StorageUnavailable, UnreadableMessages])
+async def test_a_topic_that_cannot_be_purged_keeps_no_other_from_it(
+    world: World, caplog: pytest.LogCaptureFixture, error: type[Exception]
+) -> None:
+    world.upkeep.bites_to_purge = {1: 2, 2: 2, 3: 2}
+    world.upkeep.bad_topics = {2: error("it is bad")}
+    await run_once(world)
+    assert world.upkeep.bites_to_purge == {1: 0, 2: 2, 3: 0}
+    assert world.upkeep.calls[-2:] == ["free_space", "forget_deleted_topics"]
+    [said] = caplog.messages
+    assert "topic 2" in said
+
+
+async def test_a_pass_is_put_off_when_the_database_goes_away_in_its_middle(world: World) -> None:
+    away = StorageUnavailable("The database does not answer.")
+    world.upkeep.bites_to_purge = dict.fromkeys(range(100), 1)
+    world.upkeep.bad_topics = dict.fromkeys(range(1, 100), away)
+    with pytest.raises(StorageUnavailable):
+        await run_once(world)
+    assert world.upkeep.calls.count("purge_topic") < 10
+
+
+async def test_a_subscription_that_cannot_be_read_does_not_stop_the_pass(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: object, **__: object) -> NoReturn:
+        raise UnreadableMessages("damaged")
+
+    monkeypatch.setattr(world.subscriptions, "runtime", refuse)
+    world.upkeep.lagging = [Lagging(ORDERS, 3)]
+    world.upkeep.bites_to_purge = {1: 1}
+    await run_once(world)
+    assert world.upkeep.bites_to_purge == {1: 0}
 
 
 async def test_passes_go_on_whatever_happens(world: World, clock: ManualClock) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import shutil
+import stat
 import time
 from pathlib import Path
 
@@ -207,13 +208,68 @@ async def test_no_object_is_put_among_incomplete_ones(bucket: FolderBucket) -> N
 async def test_what_crashes_leave_is_deleted_after_a_day(
     bucket: FolderBucket, folder: Path
 ) -> None:
-    incomplete = folder / ".incomplete"
-    incomplete.mkdir()
-    (incomplete / "old").touch()
-    (incomplete / "new").touch()
-    yesterday = time.time() - 25 * 3600
-    os.utime(incomplete / "old", (yesterday, yesterday))
+    left = [await bucket.create(f"{number}.txt") for number in range(2)]
+    make_old(left[0]._path)
 
     await bucket.check()
 
-    assert [path.name for path in incomplete.iterdir()] == ["new"]
+    assert list((folder / ".incomplete").iterdir()) == [left[1]._path]
+    for each in left:
+        each.abandon()
+
+
+@pytest.mark.parametrize("inside", [True, False])
+async def test_nothing_is_deleted_through_a_link(
+    bucket: FolderBucket, folder: Path, tmp_path: Path, inside: bool
+) -> None:
+    other = (folder if inside else tmp_path) / "other"
+    other.mkdir()
+    theirs = other / f"{1:016x}"
+    theirs.touch()
+    make_old(theirs)
+    (folder / ".incomplete").symlink_to(other)
+
+    for attempt in (bucket.check(), bucket.create("orders.txt")):
+        with pytest.raises(DestinationError) as caught:
+            await attempt
+        assert caught.value.state == PERMISSION_DENIED
+    assert list(other.iterdir()) == [theirs]
+
+
+async def test_only_what_is_ours_is_deleted(bucket: FolderBucket, folder: Path) -> None:
+    incomplete = folder / ".incomplete"
+    incomplete.mkdir()
+    (incomplete / "notes.txt").touch()
+    (incomplete / f"{1:016x}").mkdir()
+    (incomplete / f"{2:016x}").symlink_to(incomplete / "notes.txt")
+    there = set(incomplete.iterdir())
+    for path in there:
+        make_old(path)
+
+    await bucket.check()
+
+    assert set(incomplete.iterdir()) == there
+
+
+def modes(folder: Path) -> dict[Path, int]:
+    return {path: stat.S_IMODE(path.stat().st_mode) for path in folder.rglob("*")}
+
+
+def make_old(path: Path) -> None:
+    yesterday = time.time() - 25 * 3600
+    os.utime(path, (yesterday, yesterday), follow_symlinks=False)
+
+
+async def test_files_and_folders_are_not_for_everybody(bucket: FolderBucket, folder: Path) -> None:
+    before = os.umask(0)
+    try:
+        opened = await bucket.create("2024/orders.txt")
+        await opened.complete()
+    finally:
+        os.umask(before)
+
+    assert modes(folder) == {
+        folder / ".incomplete": 0o750,
+        folder / "2024": 0o750,
+        folder / "2024" / "orders.txt": 0o640,
+    }

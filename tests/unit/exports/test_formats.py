@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ams_grpc.exports import conversion
 from ams_grpc.exports.avro import MessageFormat, TopicSchemaFormat, UnfitSchema
 from ams_grpc.exports.records import AvroSchema, Format, UnfitMessage
 from ams_grpc.exports.text import TextFormat
@@ -215,6 +217,125 @@ async def test_what_does_not_follow_the_schema_is_a_problem_of_the_message(
     except UnfitMessage:
         return
     read(format_.head + format_.block([record]))  # what is written can be read
+
+
+# --- hostile data -------------------------------------------------------------------------------
+
+NULLS: AvroSchema = {
+    "type": "record",
+    "name": "R",
+    "fields": [{"name": "nulls", "type": {"type": "array", "items": "null"}}],
+}
+MANY_NULLS = bytes([0x80, 0x80, 0x80, 0x80, 0x80, 0x40, 0])  # 2^40 of them, and the end
+
+
+@pytest.mark.parametrize("revision", [{}, {"googclient_schemarevisionid": "0badcafe"}])
+async def test_a_message_that_claims_no_end_of_nulls_costs_nothing(
+    revision: dict[str, str],
+) -> None:
+    one = message(MANY_NULLS + b"rest", attributes=revision)
+
+    format_ = of_topic(schema=NULLS, older=json.loads(json.dumps(NULLS)))
+    try:
+        record = await format_.record(one)
+    except UnfitMessage:
+        return
+    assert record == MANY_NULLS
+
+
+async def test_arrays_without_bytes_are_not_converted() -> None:
+    newer = json.loads(json.dumps(NULLS))
+    newer["fields"].append({"name": "more", "type": "int", "default": 1})
+
+    with pytest.raises(UnfitMessage, match="Arrays"):
+        await of_topic(schema=newer, older=NULLS).record(message(MANY_NULLS, attributes=OLDER))
+
+
+def items(*fields: dict[str, object]) -> AvroSchema:
+    item = {"type": "record", "name": "Item", "fields": list(fields)}
+    return {"type": "array", "items": item}
+
+
+FLAG: dict[str, object] = {"name": "flag", "type": "boolean"}
+
+
+@pytest.mark.parametrize(
+    "limit, count, default", [("MAX_STEPS", 1000, ""), ("MAX_RECORD_BYTES", 10, "x" * 1000)]
+)
+async def test_a_message_that_grows_without_measure_is_unfit(
+    monkeypatch: pytest.MonkeyPatch, limit: str, count: int, default: str
+) -> None:
+    added: dict[str, object] = {"name": "added", "type": "string", "default": default}
+    older, newer = items(FLAG), items(FLAG, added)
+    one = message(avro(older, [{"flag": True}] * count), attributes=OLDER)
+    expected = avro(newer, [{"flag": True, "added": default}] * count)
+    assert await of_topic(schema=newer, older=older).record(one) == expected
+
+    monkeypatch.setattr(f"ams_grpc.exports.conversion.{limit}", 1000)
+    with pytest.raises(UnfitMessage, match="too"):
+        await of_topic(schema=newer, older=older).record(one)
+
+
+async def test_what_comes_along_without_bytes_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing: list[dict[str, object]] = [{"name": f"n{n}", "type": "null"} for n in range(50)]
+    added: dict[str, object] = {"name": "added", "type": "int", "default": 1}
+    older, newer = items(FLAG, *nothing), items(FLAG, added)
+    one = message(avro(older, [{"flag": True}] * 100), attributes=OLDER)
+    monkeypatch.setattr("ams_grpc.exports.conversion.MAX_STEPS", 1000)
+
+    with pytest.raises(UnfitMessage, match="too many"):
+        await of_topic(schema=newer, older=older).record(one)
+
+
+async def test_records_that_double_without_bytes_are_not_converted() -> None:
+    last: object = "null"
+    for number in range(40):
+        fields = [{"name": "a", "type": last}, {"name": "b", "type": f"R{number - 1}"}]
+        last = {"type": "record", "name": f"R{number}", "fields": fields[: 2 if number else 1]}
+    older: AvroSchema = {
+        "type": "record",
+        "name": "R",
+        "fields": [{"name": "nothings", "type": last}],
+    }
+    newer: AvroSchema = {
+        "type": "record",
+        "name": "R",
+        "fields": [{"name": "more", "type": "int", "default": 1}],
+    }
+
+    with pytest.raises(UnfitMessage, match="too many"):
+        await of_topic(schema=newer, older=older).record(message(b"", attributes=OLDER))
+
+
+@pytest.mark.parametrize("kind", ["same", "older", "json"])
+async def test_long_messages_are_not_read_on_the_event_loop(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    on: list[threading.Thread] = []
+    real_end, real_json = conversion.Definition.record_in, fastavro.json_reader
+
+    def record_in(self: conversion.Definition, data: bytes) -> bytes:
+        on.append(threading.current_thread())
+        return real_end(self, data)
+
+    def json_reader(*arguments: Any) -> Any:
+        on.append(threading.current_thread())
+        return real_json(*arguments)
+
+    monkeypatch.setattr(conversion.Definition, "record_in", record_in)
+    monkeypatch.setattr(fastavro, "json_reader", json_reader)
+    older: AvroSchema = {"type": "array", "items": "int"}
+    newer: AvroSchema = {"type": "array", "items": "long"} if kind == "older" else older
+    values = [1] * 10_000
+    if kind == "json":
+        one = message(json.dumps(values).encode(), attributes=JSON)
+    else:
+        one = message(avro(older, values), attributes=OLDER if kind == "older" else {})
+
+    assert await of_topic(schema=newer, older=older).record(one) == avro(newer, values)
+
+    assert on
+    assert threading.main_thread() not in on
 
 
 async def test_moments_that_python_has_not_are_only_numbers() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import NoReturn
 
 import pytest
 
-from ams_grpc.broker.catalog import TopicConfig
-from ams_grpc.broker.names import SchemaName, TopicName
+from ams_grpc.broker.catalog import SubscriptionConfig, TopicConfig
+from ams_grpc.broker.errors import NotFound
+from ams_grpc.broker.names import SchemaName, SubscriptionName, TopicName
 from ams_grpc.broker.policies import (
     AvroFormat,
     DeadLetterPolicy,
@@ -16,11 +18,12 @@ from ams_grpc.broker.policies import (
     SchemaSettings,
     StorageExport,
 )
+from ams_grpc.broker.runtime import SubscriptionRuntime
 from ams_grpc.exports.buckets import NOT_FOUND, PERMISSION_DENIED, DestinationError
 from ams_grpc.exports.inbox import REFUSED_S
 from ams_grpc.exports.records import AvroSchema
 from ams_grpc.exports.worker import LONGEST_REST_S
-from tests.unit.broker.world import ORDERS
+from tests.unit.broker.world import ORDERS, TOPIC
 from tests.unit.exports.buckets import MemoryBucket
 from tests.unit.exports.world import MINUTE_US, Exporting, settled
 
@@ -28,7 +31,12 @@ GONE = DestinationError("there is no such bucket", NOT_FOUND)
 
 
 @pytest.fixture
-async def exporting() -> AsyncIterator[Exporting]:
+async def exporting(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Exporting]:
+    async def at_once(work: Callable[[], bytes]) -> bytes:
+        return work()
+
+    # Time stands still here, but threads take some.
+    monkeypatch.setattr("ams_grpc.exports.conversion._on_thread", at_once)
     exporting = Exporting()
     yield exporting
     await exporting.kill()
@@ -361,7 +369,62 @@ async def test_an_export_is_in_use_by_what_it_exports_and_not_by_waiting(
     assert exporting.world.subscriptions.take_used() == {subscription.id}
 
 
-async def test_it_waits_for_a_database_that_does_not_answer(exporting: Exporting) -> None:
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opening a subscription is tried again at once."""
+    monkeypatch.setattr("ams_grpc.broker.opening._RETRY_S", 0)
+
+
+@pytest.mark.parametrize("seems", ["gone", "another"])
+async def test_a_subscription_that_seems_to_be_gone_for_a_moment_is_exported(
+    exporting: Exporting, monkeypatch: pytest.MonkeyPatch, soon: None, seems: str
+) -> None:
+    subscriptions, looks = exporting.world.subscriptions, []
+    real_runtime = subscriptions.runtime
+
+    async def runtime(name: SubscriptionName, *, use: bool = True) -> SubscriptionRuntime:
+        looks.append(name)
+        if len(looks) <= 2:
+            if seems == "gone":
+                raise NotFound("gone")
+            other = SubscriptionName("project", "other")
+            if len(looks) == 1:
+                await subscriptions.create(other, TOPIC, SubscriptionConfig())
+            return await real_runtime(other)
+        return await real_runtime(name, use=use)
+
+    monkeypatch.setattr(subscriptions, "runtime", runtime)
+    await exporting.begin()
+    await exporting.publish(b"1")
+    await exporting.advance(60)
+
+    assert len(looks) == 3
+    assert exporting.bucket.lines == [b"1"]
+
+
+async def test_an_export_that_gave_up_begins_again_with_a_change(
+    exporting: Exporting, monkeypatch: pytest.MonkeyPatch, soon: None
+) -> None:
+    async def runtime(*_: object, **__: object) -> NoReturn:
+        raise NotFound("gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(exporting.world.subscriptions, "runtime", runtime)
+        await exporting.begin()
+        assert exporting.worker is not None
+        assert exporting.worker._task is not None
+        await asyncio.wait([exporting.worker._task])
+
+    await exporting.change(filename_prefix="again")
+    await exporting.publish(b"1")
+    await exporting.advance(60)
+
+    assert exporting.bucket.lines == [b"1"]
+
+
+async def test_it_waits_for_a_database_that_does_not_answer(
+    exporting: Exporting, soon: None
+) -> None:
     exporting.world.reader.failing = True
     await exporting.begin()
     await exporting.publish(b"1")
