@@ -23,15 +23,14 @@ import orjson
 from fastavro import _write_py
 
 from ams_grpc.exports.records import UnfitMessage
-from ams_grpc.schemas.avro_binary import BinaryCompiler
+from ams_grpc.schemas.avro_binary import BinaryCompiler, EmptyValues
 from ams_grpc.schemas.avro_types import (
     Array,
     AvroType,
-    Fixed,
     Map,
-    Primitive,
     Record,
     Union,
+    empty_values,
     parse,
 )
 from ams_grpc.schemas.errors import MessageError
@@ -54,16 +53,17 @@ class Definition:
         avro_type = parse(orjson.dumps(definition).decode())
         types = list(_types(avro_type, set()))
         self.parsed: Any = fastavro.parse_schema(_without_logical_types(definition))
-        known: dict[Record, int] = {}
         self.has_uncounted = any(
-            isinstance(each, Array) and _empty_values(each.items, known) for each in types
+            isinstance(each, Array) and empty_values(each.items) for each in types
         )
-        self.weight = 1 + sum(_empty_values(each, known) for each in types)
+        self.weight = 1 + sum(map(empty_values, types))
         """Of one step: what takes no bytes comes along with something that does."""
-        self._end = BinaryCompiler().compile(avro_type)
+        self._empty = EmptyValues()
+        self._end = BinaryCompiler(self._empty).compile(avro_type)
 
     def record_in(self, data: bytes) -> bytes:
         """The value that data begin with. Raises UnfitMessage."""
+        self._empty.allow_for(data)
         try:
             end = self._end(data, 0, 0)
         except IndexError:
@@ -160,23 +160,6 @@ class _Sink(_Steps):
 
 def _unfit(error: Exception) -> UnfitMessage:
     return UnfitMessage(f"The data do not follow the topic's schema ({type(error).__name__}).")
-
-
-def _empty_values(avro_type: AvroType, known: dict[Record, int]) -> int:
-    """How many values one is, with all inside it, if they take no bytes; 0 if they take some."""
-    match avro_type:
-        case Primitive(name):
-            return int(name == "null")
-        case Fixed(size=size):
-            return int(size == 0)
-        case Record(fields=fields):
-            if avro_type not in known:
-                known[avro_type] = 0  # one that contains itself takes a byte, to end somewhere
-                inside = [_empty_values(field.type, known) for field in fields]
-                known[avro_type] = 1 + sum(inside) if all(inside) else 0
-            return known[avro_type]
-        case _:
-            return 0
 
 
 def _types(avro_type: AvroType, known: set[Record]) -> Iterator[AvroType]:
