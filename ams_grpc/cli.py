@@ -101,7 +101,7 @@ def serve(**flags: Any) -> None:
     """Run the service in the foreground until SIGTERM or SIGINT."""
     from ams_grpc import logs
     from ams_grpc.heap import keep_freed_memory
-    from ams_grpc.server import CannotStartError
+    from ams_grpc.listeners import CannotStartError
     from ams_grpc.storage.errors import DatabaseError
 
     config = load(flags)
