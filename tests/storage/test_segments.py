@@ -700,7 +700,7 @@ async def test_an_earlier_version_gets_all_payloads_back_into_the_database(
         with database.writer.begin() as connection:
             config = alembic_config()
             config.attributes["connection"] = connection
-            command.downgrade(config, "-1")
+            command.downgrade(config, "0004")
             payloads = connection.execute(
                 text("SELECT payload FROM batches ORDER BY first_seq")
             ).scalars()

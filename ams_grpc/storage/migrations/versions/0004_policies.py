@@ -1,4 +1,4 @@
-"""IAM policies of topics, subscriptions and snapshots.
+"""IAM policies of topics, subscriptions, snapshots and schemas.
 
 Revision ID: 0004
 Revises: 0003

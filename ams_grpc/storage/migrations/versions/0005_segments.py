@@ -1,6 +1,6 @@
 """Payloads beside the database.
 
-Revision ID: 0007
+Revision ID: 0005
 Revises: 0004
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0007"
+revision = "0005"
 down_revision = "0004"
 branch_labels = None
 depends_on = None
