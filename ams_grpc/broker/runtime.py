@@ -147,7 +147,8 @@ class SubscriptionRuntime:
         """Streams of subscribers; the service's own worker is none."""
         if self.subscription.config.worker is not None:
             return 0
-        return sum(not consumer.once for consumer in self._consumers)
+        # A copy, made in one step: metrics are rendered in a thread.
+        return sum(not consumer.once for consumer in tuple(self._consumers))
 
     @property
     def busy(self) -> bool:
