@@ -1,5 +1,7 @@
 // Evaluated once in each new JavaScript context. Gives a function (name, code) that gives a function
-// (text of a message) that calls the user's, and gives what came of it as text.
+// (step, text) for the three steps of a message: "take" reads its text, "run" calls the user's
+// function, and "give" gives what came of it as text. So the time that text takes, which is long for
+// long messages, need not count as the function's.
 //
 // A function must find nothing of what it did with the message before. So its code runs anew for each
 // message, inside a function, and all that would outlive that is frozen: the built-in objects, and the
@@ -118,11 +120,23 @@
     freeze(run); // which the code can reach as arguments.callee
     if (run() === undefined) throw new TypeError(`the code defines no function ${name}`);
     removeNewGlobals();
-    return function (text) {
-      const { message, metadata } = parse(text);
+    let taken = null;
+    let result = null;
+    return function (step, text) {
+      if (step === "take") {
+        taken = parse(text);
+        return;
+      }
+      if (step === "give") {
+        const given = stringify(result);
+        result = null;
+        return given;
+      }
+      const { message, metadata } = taken;
+      taken = null;
       try {
         const transform = run();
-        return stringify(checked(transform(message, metadata)));
+        result = checked(transform(message, metadata));
       } finally {
         removeNewGlobals();
       }
