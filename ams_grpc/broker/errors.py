@@ -88,6 +88,10 @@ class FailedPrecondition(BrokerError):
     """The request is right, but not in the present state."""
 
 
+class AmsRefusal(FailedPrecondition):
+    """What AMS refuses with a code of HTTP that no other class stands for; see ``ams``."""
+
+
 class ResourceExhausted(BrokerError):
     """There is no room for another one."""
 
@@ -177,3 +181,12 @@ def too_large(field: str, value: object, maximum: object) -> InvalidArgument:
         f"but the maximum value is {maximum}.",
         field=field,
     )
+
+
+def ams(reason: str, text: str) -> AmsRefusal:
+    """AMS: an error that programs know by ``reason``, from which the bridge has its HTTP status.
+
+    Reasons: BAD_REQUEST, CONFLICT, ACK_TIMEOUT, NO_ACK_PENDING, WRONG_ACK, TOO_LARGE,
+    VERIFICATION_FAILED, INTERNAL.
+    """
+    return AmsRefusal(text, info=ErrorInfo(reason))
