@@ -15,6 +15,7 @@ from ams_grpc.services.ams.access import Access
 from ams_grpc.services.ams.guard import AmsGuard
 from ams_grpc.services.ams.parts import Parts
 from ams_grpc.services.ams.projects import ProjectAccounts
+from ams_grpc.services.ams.publishing import TopicMessages
 from ams_grpc.services.ams.registrations import RegistrationDesk
 from ams_grpc.services.ams.subscriptions import SubscriptionAccess, SubscriptionResources
 from ams_grpc.services.ams.topics import TopicAccess, TopicResources
@@ -39,6 +40,7 @@ def ams_services(
         _service(pubsub_pb2, "Topics"): Parts(
             TopicResources(broker.topics, storage.newest, visibility, _no_schema),
             TopicAccess(known.access_lists),
+            TopicMessages(broker.topics),
         ),
         _service(pubsub_pb2, "Subscriptions"): Parts(
             SubscriptionResources(broker.subscriptions, broker.topics, storage.newest, visibility),
