@@ -337,10 +337,10 @@ class SubscriptionRuntime:
         """The stretch of the log that holds ``seq``, as this subscription sees it, if in memory."""
         return self._view.find(seq)
 
-    async def fetch(self, seq: int) -> None:
-        """Bring it into memory. What is stored no more, from ``seq`` on, is done.
+    async def fetch(self, seq: int) -> int:
+        """Bring it into memory. Returns the first seq from there on that is stored, or will be.
 
-        Raises StorageUnavailable, UnreadableMessages.
+        What is stored no more is done. Raises StorageUnavailable, UnreadableMessages.
         """
         end = self._end
         await asyncio.sleep(0)  # there may be nothing else to wait for
@@ -349,6 +349,7 @@ class SubscriptionRuntime:
         if gone:
             self._places.forget_between(gone.start, gone.stop)
             self.pass_over(gone)
+        return max(gone.start, gone.stop)
 
     def open_window(self, end: int, messages: int) -> None:
         """A pull gave ``messages``, all that is not done below ``end``.

@@ -97,8 +97,11 @@ class WindowedPulls:
                 if picked.messages or rest_s <= 0:
                     break
                 await asyncio.wait([news], timeout=rest_s)
-                if news.done():
-                    news.result()
+                if not news.done():
+                    break
+                news.result()
+            except UnreadableMessages:
+                raise _unreadable() from None
             finally:
                 news.cancel()
         end = picked.seqs[-1] + 1 if picked.messages else runtime.floor
@@ -176,14 +179,14 @@ class WindowedPulls:
             while runtime.epoch == epoch:  # else a seek came between
                 position = _pick_in_memory(runtime, picked, position)
                 is_over = picked.full or picked.failures or position >= runtime.end
-                if is_over or self._clock.monotonic() >= until:
+                if is_over or self._clock.monotonic() > until:
                     return _presentable(runtime, picked)
                 try:
-                    await runtime.fetch(position)
-                except (StorageUnavailable, UnreadableMessages) as error:
-                    if picked.messages:
-                        return _presentable(runtime, picked)
-                    raise _unreadable() if isinstance(error, UnreadableMessages) else error
+                    position = await runtime.fetch(position)
+                except (StorageUnavailable, UnreadableMessages):
+                    if not picked.messages:
+                        raise
+                    return _presentable(runtime, picked)
 
 
 def _pick_in_memory(runtime: SubscriptionRuntime, picked: Picked, position: int) -> int:

@@ -240,7 +240,9 @@ class SqlCatalog:
     async def cursor(self, subscription: Subscription) -> CursorState:
         is_its_window = windows.c.subscription_id == cursors.c.subscription_id
         query = (
-            select(cursors.c.floor, cursors.c.epoch, ack_chunks.c.chunk_no, ack_chunks.c.bits, windows)
+            select(
+                cursors.c.floor, cursors.c.epoch, ack_chunks.c.chunk_no, ack_chunks.c.bits, windows
+            )
             .select_from(cursors.outerjoin(ack_chunks).outerjoin(windows, is_its_window))
             .where(cursors.c.subscription_id == subscription.id)
         )
