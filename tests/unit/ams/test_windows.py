@@ -6,7 +6,7 @@ import asyncio
 from base64 import b64encode
 from collections.abc import Awaitable, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import pytest
 
@@ -28,7 +28,7 @@ from tests.unit.broker import world as worlds
 from tests.unit.broker.fakes import ManualClock, Stored
 from tests.unit.broker.world import ORDERS, TOPIC, World, begun
 
-NAMES = {"project": ORDERS.project, "subscription": ORDERS.id}
+NAMES: Final[dict[str, Any]] = {"project": ORDERS.project, "subscription": ORDERS.id}
 HEAD = f"projects/{ORDERS.project}/subscriptions/{ORDERS.id}:"
 NOBODY = cast("Context", None)
 HOOK = PushConfig("https://example.com/hook")

@@ -392,7 +392,7 @@ async def test_what_subscribers_have_acknowledged_is_not_shown(ams: World) -> No
     await ams.publish(*[b"%d" % number for number in range(6)])
     received = await ams.pull()
     await ams.ack(received[1], received[3])
-    assert await pull(ams) == [0, 2, 4, 5]
+    assert await pull(ams, 3) == [0, 2, 4]
     await ack(ams, 4)
     assert await offsets(ams) == (6, 0, 5)
     assert await pull(ams) == [5]
@@ -410,13 +410,16 @@ async def test_an_ack_counts_although_a_subscriber_was_faster(ams: World) -> Non
 
 async def test_what_is_acknowledged_while_a_pull_reads_is_not_shown(ams: World) -> None:
     await ams.publish(b"0", b"1")
+    await ams.publish(b"2")
     received = await ams.pull()
-    ams.broker.log.forget(ams.stored.topics[TOPIC].id)
+    topic_id = ams.stored.topics[TOPIC].id
+    ams.broker.log.forget(topic_id)
+    ams.broker.log.add(ams.stored.batches[topic_id][0])
     ams.reader.answers.clear()
     pulling = await begun(pull(ams))
-    await ams.ack(received[0])
+    await ams.ack(received[1])
     ams.reader.answers.set()
-    assert await pulling == [1]
+    assert await pulling == [0, 2]
 
 
 async def test_a_seek_while_a_pull_reads_begins_it_anew(ams: World) -> None:
