@@ -49,16 +49,36 @@ class Appended:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredWindow:
+    """The window that AMS's last pull has opened, and what such pulls have given so far.
+
+    It spans the seqs from ``start`` up to ``end``; with an ``end`` of 0 there is none.
+    ``pulled_us``: when the last pull was; ``data_bytes``: of data as AMS writes it, in base64. The last
+    pull gave ``last_messages``, and came ``last_interval_us`` after the one before.
+    """
+
+    start: int = 0
+    end: int = 0
+    pulled_us: int = 0
+    messages: int = 0
+    data_bytes: int = 0
+    last_messages: int = 0
+    last_interval_us: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class CursorState:
     """A whole cursor: all below ``floor`` is done, and so is each bit set in ``chunks``.
 
     ``chunks[n]`` has one bit a seq, from seq ``n * 8192``, lowest bit of each byte first.
-    ``epoch`` counts the seeks: an ack id of an earlier epoch is stale.
+    ``epoch`` counts the seeks: an ack id of an earlier epoch is stale. ``window`` comes along where
+    there ever was one.
     """
 
     floor: int
     epoch: int
     chunks: Mapping[int, bytes]
+    window: StoredWindow | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +127,7 @@ class CursorChanges:
     replace: bool
     chunks: Mapping[int, bytes]
     deliveries: DeliveryChanges | None = None
+    window: StoredWindow | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ from ams_grpc.storage.tables import (
     snapshots,
     subscriptions,
     topics,
+    windows,
 )
 
 
@@ -237,15 +238,18 @@ class SqlCatalog:
         await self._commits.run(lambda connection: connection.execute(change))
 
     async def cursor(self, subscription: Subscription) -> CursorState:
+        is_its_window = windows.c.subscription_id == cursors.c.subscription_id
         query = (
-            select(cursors.c.floor, cursors.c.epoch, ack_chunks.c.chunk_no, ack_chunks.c.bits)
-            .select_from(cursors.outerjoin(ack_chunks))
+            select(
+                cursors.c.floor, cursors.c.epoch, ack_chunks.c.chunk_no, ack_chunks.c.bits, windows
+            )
+            .select_from(cursors.outerjoin(ack_chunks).outerjoin(windows, is_its_window))
             .where(cursors.c.subscription_id == subscription.id)
         )
         rows = await self._all(query)  # one query, so that floor and chunks fit together
         if not rows:
             raise errors.not_found(subscription.name)
-        return CursorState(rows[0].floor, rows[0].epoch, _chunks(rows))
+        return CursorState(rows[0].floor, rows[0].epoch, _chunks(rows), records.window(rows[0]))
 
     # --- snapshots -------------------------------------------------------------------------------
 

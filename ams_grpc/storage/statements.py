@@ -30,10 +30,30 @@ from sqlalchemy.types import TypeEngine
 from ams_grpc.broker.cursor import CHUNK_SEQS
 from ams_grpc.broker.ports import CursorChanges, DeliveryChanges
 from ams_grpc.storage.records import seqs_bytes
-from ams_grpc.storage.tables import ack_chunks, batches, cursors, failures, leases, meta, topics
+from ams_grpc.storage.tables import (
+    ack_chunks,
+    batches,
+    cursors,
+    failures,
+    leases,
+    meta,
+    topics,
+    windows,
+)
 
 _ALL_CHUNKS: Final = 1 << 62
 """More than any chunk's number."""
+
+_WINDOW: Final = {
+    "start_seq": "start",
+    "end_seq": "end",
+    "pulled_us": "pulled_us",
+    "messages": "messages",
+    "data_bytes": "data_bytes",
+    "last_messages": "last_messages",
+    "last_interval_us": "last_interval_us",
+}
+"""The columns of ``windows``, and the fields of ``StoredWindow``."""
 
 Parameters = tuple[Any, ...]
 
@@ -138,6 +158,10 @@ class HotStatements:
             ),
             "of_subscription", "grant_no",
         )  # fmt: skip
+        self.put_window = self._compile(
+            self._put(windows, dict.fromkeys(_WINDOW, number), keyed=False),
+            *_WINDOW, "of_subscription",
+        )  # fmt: skip
         # Writes a page although nothing changes, and so finds out whether writing works.
         self.probe = self._compile(
             update(meta)
@@ -145,9 +169,15 @@ class HotStatements:
             .values(value=meta.c.value)
         )
 
-    def _put(self, table: Table, columns: Mapping[str, TypeEngine[Any]]) -> ClauseElement:
-        """Insert a row of a cursor that still exists, or replace it; the first column is in its key."""
-        key, *others = columns
+    def _put(
+        self, table: Table, columns: Mapping[str, TypeEngine[Any]], *, keyed: bool = True
+    ) -> ClauseElement:
+        """Insert a row of a cursor that still exists, or replace it.
+
+        If it is ``keyed``, the first column is in its key; else a cursor has one row.
+        """
+        names = list(columns)
+        key, others = names[:keyed], names[keyed:]
         values = select(
             cursors.c.subscription_id,
             *[bindparam(name, type_=kind) for name, kind in columns.items()],
@@ -156,7 +186,7 @@ class HotStatements:
         dialect: Any = import_module(f"sqlalchemy.dialects.{self._dialect.name}")
         put = dialect.insert(table).from_select(["subscription_id", *columns], values)
         upsert: ClauseElement = put.on_conflict_do_update(
-            index_elements=[table.c.subscription_id, table.c[key]],
+            index_elements=[table.c[name] for name in ("subscription_id", *key)],
             set_={name: put.excluded[name] for name in others},
         )
         return upsert
@@ -209,6 +239,13 @@ class HotStatements:
         chunks = [(no, bits, c.subscription_id) for c in changes for no, bits in c.chunks.items()]
         if chunks:
             cursor.executemany(self.put_chunk, chunks)
+        opened = [
+            (*[getattr(c.window, field) for field in _WINDOW.values()], c.subscription_id)
+            for c in changes
+            if c.window is not None
+        ]
+        if opened:
+            cursor.executemany(self.put_window, opened)
         for change in changes:
             if change.deliveries is not None:
                 self._write_deliveries(cursor, change.subscription_id, change.deliveries)

@@ -187,6 +187,25 @@ leases: Final = Table(
 )
 """Deliveries under exactly-once delivery: a message is not sent again before the deadline."""
 
+windows: Final = Table(
+    "windows",
+    metadata,
+    _number(
+        "subscription_id",
+        ForeignKey("cursors.subscription_id", ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    _number("start_seq"),
+    _number("end_seq"),
+    _number("pulled_us"),
+    _number("messages"),
+    _number("data_bytes"),
+    _number("last_messages"),
+    _number("last_interval_us"),
+)
+"""Windows of AMS's pulls, and what such pulls have given: ``broker.ports.StoredWindow``."""
+
 batches: Final = Table(
     "batches",
     metadata,

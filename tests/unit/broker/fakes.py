@@ -182,7 +182,10 @@ class Stored:
         chunks = {} if changes.replace or old is None else dict(old.chunks)
         chunks.update(changes.chunks)
         kept = {no: bits for no, bits in chunks.items() if (no + 1) * CHUNK_SEQS > changes.floor}
-        self.cursors[changes.subscription_id] = CursorState(changes.floor, changes.epoch, kept)
+        window = changes.window or (None if old is None else old.window)
+        self.cursors[changes.subscription_id] = CursorState(
+            changes.floor, changes.epoch, kept, window
+        )
         self.acked_above_floor[changes.subscription_id] = changes.acked_above_floor
         if changes.deliveries is not None:
             failures = self.failures.setdefault(changes.subscription_id, {})
