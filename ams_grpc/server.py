@@ -44,6 +44,7 @@ from ams_grpc.services.frame import Calls
 from ams_grpc.services.gate import SchemaGate, chain
 from ams_grpc.services.guard import TokenGuard
 from ams_grpc.services.iam import IamPolicy
+from ams_grpc.services.idempotency import IdempotencyKeys
 from ams_grpc.services.messages import annotated, attributes_of, decode, ordering_key
 from ams_grpc.services.publisher import Publisher
 from ams_grpc.services.schema import SchemaService
@@ -135,8 +136,9 @@ async def running(
             )
         )
         broker.subscriptions.workers = workers
+        keys = IdempotencyKeys(config.idempotency_window_s)
         services = (
-            (pubsub_pb2.DESCRIPTOR.services_by_name["Publisher"], Publisher(broker)),
+            (pubsub_pb2.DESCRIPTOR.services_by_name["Publisher"], Publisher(broker, keys)),
             (pubsub_pb2.DESCRIPTOR.services_by_name["Subscriber"], Subscriber(broker)),
             (
                 schema_pb2.DESCRIPTOR.services_by_name["SchemaService"],

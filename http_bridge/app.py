@@ -24,7 +24,13 @@ MAX_BODY_BYTES: Final = 20 * 1024 * 1024
 """A publish of 10 MB in base64, and JSON around it."""
 
 _CALL_TIMEOUT_S: Final = 60.0
-_FORWARDED_HEADERS: Final = ("authorization", "x-api-key", "x-goog-user-project")
+_FORWARDED_HEADERS: Final = {
+    "authorization": "authorization",
+    "x-api-key": "x-api-key",
+    "x-goog-user-project": "x-goog-user-project",
+    "idempotency-key": "x-idempotency-key",
+}
+"""Headers, and the metadata that they become."""
 PEER: Final = "x-peer"
 """Metadata that says which machine an HTTP request came from."""
 _CONTENT_TYPE: Final = "application/json; charset=UTF-8"
@@ -135,9 +141,9 @@ def _policy_routes(services: Iterable[ServiceDescriptor]) -> list[Route]:
 
 
 def _metadata(request: web.Request) -> Metadata:
-    """Who calls, for the method to find out."""
+    """Who calls, and what else the method is to know."""
     headers = request.headers
-    given = [(name, headers[name]) for name in _FORWARDED_HEADERS if name in headers]
+    given = [(to, headers[name]) for name, to in _FORWARDED_HEADERS.items() if name in headers]
     return [*given, (PEER, request.remote or "")]
 
 
