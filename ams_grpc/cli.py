@@ -63,13 +63,20 @@ def _settings(command: Any) -> Any:
                 "--admin-address", metavar="HOST:PORT", help="/metrics, /healthz and /readyz."
             ),
             click.option(
-                "--google-rest-address", metavar="HOST:PORT", help="Google's REST API, over HTTP."
+                "--google-rest-address", metavar="HOST:PORT", help="Google's REST API of Pub/Sub."
             ),
+            click.option("--ams-address", metavar="HOST:PORT", help="The REST API of AMS."),
             click.option("--data", type=Path, help="Folder of the SQLite database; default data."),
             click.option("--database-url", help="postgresql+psycopg://... or sqlite:///..."),
             click.option("--profile", type=click.Choice(["strict", "emulator"])),
             click.option("--tls-cert", type=Path, help="PEM file."),
             click.option("--tls-key", type=Path, help="PEM file."),
+            click.option(
+                "--tls-self-signed",
+                is_flag=True,
+                default=None,
+                help="TLS for development: make a certificate in the data folder.",
+            ),
             click.option(
                 "--insecure",
                 is_flag=True,
@@ -192,8 +199,9 @@ async def _serve(config: Any) -> None:
         gc.set_threshold(50_000, 20, 50)
         operators = f" admin={addresses.admin}" if addresses.admin else ""
         rest = f" google_rest={addresses.google_rest}" if addresses.google_rest else ""
+        ams = f" ams={addresses.ams}" if addresses.ams else ""
         click.echo(
-            f"ready grpc={addresses.grpc}{operators}{rest} profile={config.effective_profile}"
+            f"ready grpc={addresses.grpc}{operators}{rest}{ams} profile={config.effective_profile}"
         )
         _log.info(
             "ams-grpc %s serves %s with profile %s on %s",

@@ -107,6 +107,13 @@ class Topics:
         topic = await self._catalog.topic(name)
         return await self._catalog.topic_snapshots(topic, after, limit)
 
+    async def look_up(self, name: TopicName) -> Topic:
+        """As ``get``, perhaps as it was a moment ago: for publishers. Raises NotFound."""
+        topic = self._known.get(name)
+        if topic is None:
+            topic = self._known[name] = await self._catalog.topic(name)
+        return topic
+
     async def publish(
         self,
         name: TopicName,
@@ -126,9 +133,7 @@ class Topics:
         """
 
         async def attempt() -> Appended:
-            topic = self._known.get(name)
-            if topic is None:
-                topic = self._known[name] = await self._catalog.topic(name)
+            topic = await self.look_up(name)
             admitted = Admitted(payload, count)
             if topic.config.is_gated and self._gate is not None:
                 if once is not None and settled is None:

@@ -12,7 +12,7 @@ from typing import Final
 from ams_grpc.broker.errors import InvalidArgument
 from ams_grpc.broker.ports import Once
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
-from ams_grpc.services.ams.callers import caller
+from ams_grpc.services.callers import caller
 from ams_grpc.services.frame import Context
 
 METADATA_KEY: Final = "x-idempotency-key"

@@ -241,11 +241,20 @@ def publish_response(appended: Appended, count: int, once: Once | None = None) -
     """
     if appended.places is None:
         return _ids(appended.first_seq, count)
+    ids = message_ids(appended, count, once)
+    return b"".join([b"\x0a%c%b" % (len(each), each.encode()) for each in ids])
+
+
+def message_ids(appended: Appended, count: int, once: Once | None = None) -> list[str]:
+    """The same ids, one by one."""
+    first = appended.first_seq
+    if appended.places is None:
+        return list(map(str, range(first, first + count)))
     seed = secrets.token_bytes(16) if once is None else once.key
     ids = [_id_of_dropped(seed, place) for place in range(count)]
-    for seq, place in enumerate(appended.places, appended.first_seq):
+    for seq, place in enumerate(appended.places, first):
         ids[place] = str(seq)
-    return b"".join([b"\x0a%c%b" % (len(each), each.encode()) for each in ids])
+    return ids
 
 
 def _id_of_dropped(seed: bytes, place: int) -> str:
