@@ -24,13 +24,7 @@ MAX_BODY_BYTES: Final = 20 * 1024 * 1024
 """A publish of 10 MB in base64, and JSON around it."""
 
 _CALL_TIMEOUT_S: Final = 60.0
-_FORWARDED_HEADERS: Final = {
-    "authorization": "authorization",
-    "x-api-key": "x-api-key",
-    "x-goog-user-project": "x-goog-user-project",
-    "idempotency-key": "x-idempotency-key",
-}
-"""Headers, and the metadata that they become."""
+_FORWARDED_HEADERS: Final = ("authorization", "x-api-key", "x-goog-user-project")
 PEER: Final = "x-peer"
 """Metadata that says which machine an HTTP request came from."""
 _CONTENT_TYPE: Final = "application/json; charset=UTF-8"
@@ -143,8 +137,19 @@ def _policy_routes(services: Iterable[ServiceDescriptor]) -> list[Route]:
 def _metadata(request: web.Request) -> Metadata:
     """Who calls, and what else the method is to know."""
     headers = request.headers
-    given = [(to, headers[name]) for name, to in _FORWARDED_HEADERS.items() if name in headers]
-    return [*given, (PEER, request.remote or "")]
+    given = [(name, headers[name]) for name in _FORWARDED_HEADERS if name in headers]
+    return [*given, *idempotency_keys(request), (PEER, request.remote or "")]
+
+
+def idempotency_keys(request: web.Request) -> Metadata:
+    """As metadata; it is for the method to refuse more than one, and what is none.
+
+    Metadata cannot carry every text: what is none in any case is an empty one there.
+    """
+    return [
+        ("x-idempotency-key", key if key.isascii() and key.isprintable() else "")
+        for key in request.headers.getall("Idempotency-Key", ())
+    ]
 
 
 def _json(status: int, body: dict[str, Any]) -> web.Response:

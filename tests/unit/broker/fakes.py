@@ -169,7 +169,8 @@ class Stored:
     ) -> StoredBatch:
         first_seq = self.next_seq(topic_id)
         batch = StoredBatch(topic_id, first_seq, count, publish_time_us, payload)
-        self.batches.setdefault(topic_id, []).append(batch)
+        if count:
+            self.batches.setdefault(topic_id, []).append(batch)
         self.next_seqs[topic_id] = first_seq + count
         return batch
 
@@ -300,7 +301,8 @@ class MemoryCommits(Port):
         answer = None if once is None else self.stored.answers.get((topic.id, once.key))
         if answer is None:
             batch = self.stored.append(topic.id, payload, count, self._clock.now_us())
-            self.on_append(batch)
+            if count:
+                self.on_append(batch)
             answer = Appended(batch.first_seq, batch.publish_time_us, places)
             if once is not None:
                 self.stored.answers[topic.id, once.key] = answer
