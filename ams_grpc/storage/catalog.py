@@ -30,6 +30,7 @@ from ams_grpc.storage.commit import GroupCommit
 from ams_grpc.storage.onces import first_answer
 from ams_grpc.storage.reading import Readers
 from ams_grpc.storage.schemas import hold_schema, schema_of
+from ams_grpc.storage.statements import ANSWER
 from ams_grpc.storage.tables import (
     ack_chunks,
     cursors,
@@ -381,9 +382,9 @@ def subscription_rows() -> Select[Any]:
 def _published(
     topic: Topic, once: Once, now_us: int, connection: Connection
 ) -> Sequence[Any] | None:
-    """As ``HotStatements.find_once``."""
+    """As ``HotStatements.find_once``, of a topic that is not deleted."""
     return connection.execute(
-        select(onces.c.digest, onces.c.first_seq, onces.c.publish_time_us, onces.c.places)
+        select(*ANSWER)
         .join_from(onces, topics, topics.c.id == onces.c.topic_id)
         .where(
             onces.c.topic_id == topic.id,

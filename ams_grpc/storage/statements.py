@@ -44,6 +44,9 @@ from ams_grpc.storage.tables import (
 _ALL_CHUNKS: Final = 1 << 62
 """More than any chunk's number."""
 
+ANSWER: Final = (onces.c.digest, onces.c.first_seq, onces.c.publish_time_us, onces.c.places)
+"""What is known of a publish that was done once."""
+
 Parameters = tuple[Any, ...]
 
 
@@ -96,7 +99,7 @@ class HotStatements:
             "topic_id", "of_version",
         )  # fmt: skip
         self.find_once = self._compile(
-            select(onces.c.digest, onces.c.first_seq, onces.c.publish_time_us, onces.c.places)
+            select(*ANSWER)
             .where(onces.c.topic_id == topic_id, onces.c.key == key, onces.c.expire_us > now),
             "topic_id", "key", "now",
         )  # fmt: skip

@@ -152,16 +152,16 @@ class Upkeep:
 
         Call it again until it returns 0.
         """
+        is_expired = onces.c.expire_us <= now_us
         expired = (
-            select(onces.c.topic_id, onces.c.key)
-            .where(onces.c.expire_us <= now_us)
-            .order_by(onces.c.expire_us)
+            select(onces.c.topic_id, onces.c.key).where(is_expired).order_by(onces.c.expire_us)
         )
         query = expired.limit(1)
         if not (await self._readers.run(lambda connection: connection.execute(query).all())):
             return 0
         some = tuple_(onces.c.topic_id, onces.c.key).in_(expired.limit(FORGET_ROWS))
-        forgotten = delete(onces).where(some)
+        # Another node may use such a key again just now: then it is not expired when it is looked at.
+        forgotten = delete(onces).where(some, is_expired)
         return await self._commits.run(lambda connection: connection.execute(forgotten).rowcount)
 
     async def expired_floors(self, now_us: int) -> Sequence[ExpiredFloor]:
