@@ -6,8 +6,9 @@ of two nodes that publish with the same key, the second waits, and finds what th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Final, Protocol, TypeVar
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from ams_grpc.broker.errors import InvalidArgument
 from ams_grpc.broker.ports import Appended, Once
@@ -44,15 +45,23 @@ def first_answer(once: Once, row: Sequence[Any]) -> Appended:
     return Appended(first_seq, publish_time_us, None if places is None else records.seqs(places))
 
 
-def sort_out(
-    hot: HotStatements, cursor: Any, appends: Sequence[Item], now_us: int
-) -> tuple[Sequence[Item], list[tuple[Item, Item]]]:
-    """What is to be stored, and what repeats one of those (the repeat first).
+@dataclass(frozen=True, slots=True)
+class Sorted(Generic[Item]):
+    """A group: what is to be stored, which of that is to be remembered, and what repeats those.
 
-    What repeats an earlier transaction has its answer already.
+    Of the pairs in ``repeats``, the repeat comes first.
     """
-    if all(append.once is None for append in appends):
-        return appends, []
+
+    fresh: Sequence[Item]
+    firsts: Collection[Item] = ()
+    repeats: Sequence[tuple[Item, Item]] = ()
+
+
+def sort_out(hot: HotStatements, cursor: Any, appends: Sequence[Item], now_us: int) -> Sorted[Item]:
+    """What repeats an earlier transaction has its answer when this returns."""
+    asking = [append for append in appends if append.once is not None]
+    if not asking:
+        return Sorted(appends)
     known = _known(hot, cursor, appends, now_us)
     fresh: list[Item] = []
     repeats: list[tuple[Item, Item]] = []
@@ -68,7 +77,7 @@ def sort_out(
         else:
             firsts[place] = append
             fresh.append(append)
-    return fresh, repeats
+    return Sorted(fresh, firsts.values(), repeats)
 
 
 def answer_repeats(repeats: Sequence[tuple[Item, Item]]) -> None:
@@ -79,8 +88,8 @@ def answer_repeats(repeats: Sequence[tuple[Item, Item]]) -> None:
             repeat.error = InvalidArgument(_ANOTHER)
 
 
-def rows_of(appends: Sequence[Item], now_us: int) -> list[Parameters]:
-    """The parameters of ``put_once`` for those that were stored, and are to be done once."""
+def rows_of(appends: Collection[Item], now_us: int) -> list[Parameters]:
+    """The parameters of ``put_once`` for those that were stored."""
     return [
         (
             append.topic_id,

@@ -306,9 +306,9 @@ class Writer:
     ) -> None:
         """Store what goes to the same topic in as few rows as possible."""
         now = self._clock.now_us() // 1000 * 1000  # Pub/Sub: publish times have milliseconds
-        fresh, repeats = onces.sort_out(self._hot, cursor, appends, now)
+        asked = onces.sort_out(self._hot, cursor, appends, now)
         by_topic: dict[tuple[int, int], list[Append]] = {}
-        for append in fresh:
+        for append in asked.fresh:
             by_topic.setdefault((append.topic_id, append.version), []).append(append)
         # In order of topics on every node, so that no two wait for each other.
         keys = sorted(by_topic)
@@ -330,9 +330,9 @@ class Writer:
         batches = stored[first:]
         if batches:
             cursor.executemany(self._hot.insert_batch, [self._row(batch) for batch in batches])
-        if answers := onces.rows_of(fresh, now):
+        if answers := onces.rows_of(asked.firsts, now):
             cursor.executemany(self._hot.put_once, answers)
-        onces.answer_repeats(repeats)
+        onces.answer_repeats(asked.repeats)
         for append in appends:
             if append.settled is not None and append.error is None:
                 self._settle_with(cursor, append.settled, changes)
