@@ -144,6 +144,19 @@ class Settled:
     then: Callable[[], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Once:
+    """A publish that is done once: whoever asks for it again gets the answer of the first time.
+
+    ``key`` names it within its topic, 16 bytes; ``digest`` is of what is asked for: with another
+    one, the key is refused. The answer is remembered for ``keep_us`` microseconds.
+    """
+
+    key: bytes
+    digest: bytes
+    keep_us: int
+
+
 class DirtyCursor(Protocol):
     """A cursor that has something to write."""
 
@@ -217,15 +230,24 @@ class Commits(Protocol):
     """The writer: gathers what waits, commits it in one transaction, then answers."""
 
     def append(
-        self, topic: Topic, payload: bytes, count: int, settled: Settled | None = None
+        self,
+        topic: Topic,
+        payload: bytes,
+        count: int,
+        settled: Settled | None = None,
+        *,
+        once: Once | None = None,
+        places: Sequence[int] | None = None,
     ) -> Awaitable[Appended]:
-        """Append ``count`` serialized messages to a topic's log.
+        """Append ``count`` serialized messages to a topic's log; the answer has these ``places``.
 
-        In the same transaction, ``settled`` is done: both happen, or neither.
+        In the same transaction, ``settled`` is done: both happen, or neither. With ``once``, and
+        if it was done before, nothing is appended, and the answer is that of the first time;
+        ``count`` may be 0 then, so that this, too, is remembered.
 
         When the awaitable resolves they are committed, and survive the loss of power. Raises
-        Aborted when ``topic`` is out of date (changed or deleted since it was read), and
-        StorageUnavailable.
+        Aborted when ``topic`` is out of date (changed or deleted since it was read),
+        InvalidArgument when ``once`` has the key of another request, and StorageUnavailable.
         """
         ...
 
@@ -279,6 +301,13 @@ class Catalog(Protocol):
 
     async def create_topic(self, name: TopicName, config: TopicConfig) -> Topic:
         """Raises AlreadyExists."""
+        ...
+
+    async def published(self, topic: Topic, once: Once) -> Appended | None:
+        """What an earlier publish was answered; None if this would be the first.
+
+        Raises InvalidArgument when its key is that of another request.
+        """
         ...
 
     async def update_topic(self, topic: Topic, config: TopicConfig) -> Topic: ...
@@ -425,6 +454,10 @@ class Upkeep(Protocol):
 
     async def delete_expired_snapshots(self, now_us: int) -> int:
         """How many it were."""
+        ...
+
+    async def forget_answers(self, now_us: int) -> int:
+        """Forget some publishes that were to be done once; how many it were, 0 for none left."""
         ...
 
     async def touch(self, subscription_ids: Iterable[int], now_us: int) -> None:

@@ -37,6 +37,7 @@ from ams_grpc.storage.tables import (
     failures,
     leases,
     meta,
+    onces,
     topics,
     windows,
 )
@@ -54,6 +55,9 @@ _WINDOW: Final = {
     "last_interval_us": "last_interval_us",
 }
 """The columns of ``windows``, and the fields of ``StoredWindow``."""
+
+ANSWER: Final = (onces.c.digest, onces.c.first_seq, onces.c.publish_time_us, onces.c.places)
+"""What is known of a publish that was done once."""
 
 Parameters = tuple[Any, ...]
 
@@ -91,6 +95,29 @@ class HotStatements:
             insert(batches),
             "topic_id", "first_seq", "count", "publish_time_us", "byte_size", "payload",
             "segment", "segment_offset",
+        )  # fmt: skip
+
+        # Other nodes wait for the end of the transaction before they publish to the topic. No row
+        # as for ``allocate``.
+        topic_id, key = bindparam("topic_id", type_=number), bindparam("key", type_=data)
+        self.hold_topic = self._compile(
+            select(topics.c.id)
+            .where(
+                topics.c.id == topic_id,
+                topics.c.version == bindparam("of_version", type_=number),
+                topics.c.name.is_not(None),
+            )
+            .with_for_update(key_share=True),
+            "topic_id", "of_version",
+        )  # fmt: skip
+        self.find_once = self._compile(
+            select(*ANSWER)
+            .where(onces.c.topic_id == topic_id, onces.c.key == key, onces.c.expire_us > now),
+            "topic_id", "key", "now",
+        )  # fmt: skip
+        self.put_once = self._compile(
+            self._upsert(self._insert(onces), "topic_id", "key"),
+            "topic_id", "key", "digest", "first_seq", "publish_time_us", "places", "expire_us",
         )  # fmt: skip
 
         # A subscription that is gone has no cursor: these match no row, and nothing is left over.
@@ -176,18 +203,26 @@ class HotStatements:
 
         If it is ``keyed``, the first column is in its key; else a cursor has one row.
         """
-        names = list(columns)
-        key, others = names[:keyed], names[keyed:]
+        key = list(columns)[:keyed]
         values = select(
             cursors.c.subscription_id,
             *[bindparam(name, type_=kind) for name, kind in columns.items()],
         ).where(cursors.c.subscription_id == bindparam("of_subscription", type_=BigInteger()))
+        put = self._insert(table).from_select(["subscription_id", *columns], values)
+        return self._upsert(put, "subscription_id", *key)
+
+    def _insert(self, table: Table) -> Any:
         # Each database has its own INSERT; the other's takes 30 ms to import.
         dialect: Any = import_module(f"sqlalchemy.dialects.{self._dialect.name}")
-        put = dialect.insert(table).from_select(["subscription_id", *columns], values)
+        return dialect.insert(table)
+
+    @staticmethod
+    def _upsert(put: Any, *keys: str) -> ClauseElement:
+        """The INSERT ``put``, which replaces the row that has the same ``keys``."""
+        columns = put.table.c
         upsert: ClauseElement = put.on_conflict_do_update(
-            index_elements=[table.c[name] for name in ("subscription_id", *key)],
-            set_={name: put.excluded[name] for name in others},
+            index_elements=[columns[key] for key in keys],
+            set_={c.name: put.excluded[c.name] for c in columns if c.name not in keys},
         )
         return upsert
 
@@ -201,14 +236,26 @@ class HotStatements:
 
     def allocate_all(self, cursor: Any, parameters: Sequence[Parameters]) -> list[Any]:
         """``allocate`` many times: for each its row, or None."""
+        return self._one_each(cursor, self.allocate, parameters)
+
+    def _one_each(self, cursor: Any, statement: str, parameters: Sequence[Parameters]) -> list[Any]:
+        """The row that a statement gives with each of the parameters, or None."""
         if self._is_sqlite:
-            return [cursor.execute(self.allocate, row).fetchone() for row in parameters]
+            return [cursor.execute(statement, row).fetchone() for row in parameters]
         # One round trip for all. SQLite's driver has no such thing, and needs none.
-        cursor.executemany(self.allocate, parameters, returning=True)
+        cursor.executemany(statement, parameters, returning=True)
         rows = [cursor.fetchone()]
         while cursor.nextset():
             rows.append(cursor.fetchone())
         return rows
+
+    def hold_topics(self, cursor: Any, versions: Sequence[Parameters]) -> list[Any]:
+        """Let nobody else publish to topics; for each id and version a row, None if out of date."""
+        return self._one_each(cursor, self.hold_topic, versions)
+
+    def find_onces(self, cursor: Any, parameters: Sequence[Parameters]) -> list[Any]:
+        """``find_once`` many times: for each its row, or None."""
+        return self._one_each(cursor, self.find_once, parameters)
 
     def lower_floors(self, cursor: Any, changes: Sequence[CursorChanges]) -> None:
         """Take the floors back that go back; the rest of these changes is still to be written."""

@@ -230,6 +230,21 @@ batches: Final = Table(
     ),
 )
 
+onces: Final = Table(
+    "onces",
+    metadata,
+    # No foreign key: a topic's end would take all of its keys at once. They go when they expire.
+    _number("topic_id", primary_key=True),
+    Column("key", LargeBinary, primary_key=True),
+    Column("digest", LargeBinary, nullable=False),
+    _number("first_seq"),
+    _number("publish_time_us"),
+    Column("places", LargeBinary),  # as ``ports.Appended`` has them
+    _number("expire_us", index=True),
+    sqlite_with_rowid=False,
+)
+"""What publishes were answered that are done once (``ports.Once``)."""
+
 snapshots: Final = Table(
     "snapshots",
     metadata,
