@@ -19,6 +19,7 @@ from ams_grpc.storage.clock import WallClock
 from ams_grpc.storage.commit import GroupCommit
 from ams_grpc.storage.engine import connect
 from ams_grpc.storage.failures import unavailable
+from ams_grpc.storage.figures import SqlFigures
 from ams_grpc.storage.iam import SqlPolicies
 from ams_grpc.storage.log import SqlLogReader
 from ams_grpc.storage.migrate import prepare
@@ -42,6 +43,7 @@ class Storage:
     accounts: SqlAccounts
     log: SqlLogReader
     upkeep: Upkeep
+    figures: SqlFigures
     server_secret: bytes = field(repr=False)
     readers: Readers
 
@@ -90,6 +92,7 @@ async def open_storage(address: str, clock: WallClock, **options: Any) -> AsyncI
             log=SqlLogReader(readers, clock, database.segments),
             upkeep=Upkeep(readers, commits, database.segments),
             accounts=SqlAccounts(readers, commits),
+            figures=SqlFigures(readers, commits),
             server_secret=await readers.run(_server_secret),
             readers=readers,
         )
