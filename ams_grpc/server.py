@@ -99,6 +99,7 @@ async def running(
             reader=storage.log,
             commits=storage.commits,
             upkeep=storage.upkeep,
+            consumption=storage.consumption,
             decode=decode,
             read_key=ordering_key,
             annotate=annotated,

@@ -8,7 +8,7 @@ Days are numbered from 1970-01-01, in UTC. Moments are microseconds since 1970 U
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -144,11 +144,11 @@ class Figures(Protocol):
         ...
 
     async def period(
-        self, projects: Collection[str], first_day: int, last_day: int
+        self, projects: Collection[str] | None, first_day: int, last_day: int
     ) -> Sequence[ProjectPeriod]:
         """Those of these projects in which something was published from one day to the other.
 
-        Only projects that accounts know; ordered by name.
+        None: of all. Only projects that accounts know; ordered by name.
         """
         ...
 
@@ -175,7 +175,3 @@ class Consumptions:
             sum(each.byte_size for each in found),
             max(events, key=lambda event: event.at_us, default=None),
         )
-
-
-PendingDeliveries = Mapping[int, Delivered]
-"""By subscription's id."""

@@ -100,9 +100,9 @@ def forget(project: str, connection: Connection) -> None:
 def _uncounted(of_topics: ColumnElement[bool]) -> Select[Any]:
     """Columns project, topic, day, messages: what topics have above their ``counted_seq``."""
     days = _days(of_topics)
-    start = func.coalesce(_first_seq_from(days.c.topic_id, days.c.time_us, days), days.c.counted)
-    # A publish within the millisecond of the last one that is counted.
-    start = case((start < days.c.counted, days.c.counted), else_=start)
+    first_seq = _first_seq_from(days.c.topic_id, days.c.time_us, days)
+    # It is below if something is counted of the same millisecond.
+    start = case((first_seq < days.c.counted, days.c.counted), else_=first_seq)
     starts = (
         select(days, start.label("start")).where(days.c.time_us.is_not(None)).subquery("starts")
     )

@@ -16,6 +16,7 @@ from sqlalchemy import (
     insert,
     or_,
     select,
+    true,
 )
 
 from ams_grpc.broker.catalog import Topic
@@ -71,7 +72,7 @@ class SqlFigures:
         return await self._days(live, daily_messages.c.project == project, limit)
 
     async def period(
-        self, projects: Collection[str], first_day: int, last_day: int
+        self, projects: Collection[str] | None, first_day: int, last_day: int
     ) -> Sequence[ProjectPeriod]:
         return await self._readers.run(partial(_period, projects, first_day, last_day))
 
@@ -85,9 +86,7 @@ class SqlFigures:
 
         def apply(connection: Connection) -> None:
             gone = node_usage.c.measured_us < now_us - NODE_US
-            connection.execute(
-                delete(node_usage).where(or_(node_usage.c.host == usage.host, gone))
-            )
+            connection.execute(delete(node_usage).where(or_(node_usage.c.host == usage.host, gone)))
             connection.execute(insert(node_usage), row)
 
         await self._commits.run(apply)
@@ -131,12 +130,13 @@ def _topic(topic: Topic, connection: Connection) -> TopicFigures:
 
 
 def _period(
-    names: Collection[str], first_day: int, last_day: int, connection: Connection
+    names: Collection[str] | None, first_day: int, last_day: int, connection: Connection
 ) -> Sequence[ProjectPeriod]:
-    found = days.daily(
-        topics.c.project.in_(names) & topics.c.name.is_not(None),
-        daily_messages.c.project.in_(names),
-    )
+    def in_project(table: Table) -> ColumnElement[bool]:
+        return true() if names is None else table.c.project.in_(names)
+
+    live = in_project(topics) & topics.c.name.is_not(None)
+    found = days.daily(live, in_project(daily_messages))
 
     def made_in_period(table: Table) -> ColumnElement[bool]:
         return table.c.created_us.between(first_day * DAY_US, (last_day + 1) * DAY_US - 1)

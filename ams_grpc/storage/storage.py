@@ -17,6 +17,7 @@ from ams_grpc.storage.accounts import SqlAccounts
 from ams_grpc.storage.catalog import SqlCatalog
 from ams_grpc.storage.clock import WallClock
 from ams_grpc.storage.commit import GroupCommit
+from ams_grpc.storage.consumption import SqlConsumption
 from ams_grpc.storage.engine import connect
 from ams_grpc.storage.failures import unavailable
 from ams_grpc.storage.figures import SqlFigures
@@ -44,6 +45,7 @@ class Storage:
     log: SqlLogReader
     upkeep: Upkeep
     figures: SqlFigures
+    consumption: SqlConsumption
     server_secret: bytes = field(repr=False)
     readers: Readers
 
@@ -93,6 +95,7 @@ async def open_storage(address: str, clock: WallClock, **options: Any) -> AsyncI
             upkeep=Upkeep(readers, commits, database.segments),
             accounts=SqlAccounts(readers, commits),
             figures=SqlFigures(readers, commits),
+            consumption=SqlConsumption(readers, commits),
             server_secret=await readers.run(_server_secret),
             readers=readers,
         )

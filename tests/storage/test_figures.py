@@ -12,7 +12,14 @@ from ams_grpc.auth.records import Membership
 from ams_grpc.auth.users import UserChanges
 from ams_grpc.broker import errors
 from ams_grpc.broker.catalog import Topic, TopicConfig
-from ams_grpc.broker.figures import Event, NodeUsage, ProjectFigures, ProjectPeriod
+from ams_grpc.broker.figures import (
+    Consumption,
+    Delivered,
+    Event,
+    NodeUsage,
+    ProjectFigures,
+    ProjectPeriod,
+)
 from ams_grpc.broker.names import TopicName
 from ams_grpc.identity import NobodyHome, identity
 from ams_grpc.storage import Storage
@@ -179,6 +186,7 @@ class TestProjects:
         assert second == [ProjectPeriod("shop", 1, 0, 1, 1)]
         assert await figures.period(every, first - 9, first - 1) == []
         assert await figures.period([], first, first + 1) == []
+        assert await figures.period(None, first, first + 1) == both_days
 
     async def test_days_go_with_the_name_and_with_the_project(
         self, storage: Storage, clock: ManualClock
@@ -219,3 +227,24 @@ async def test_each_node_has_one_pair_until_it_is_gone(
     assert await figures.nodes() == [NodeUsage("b", 3.2, 0.8)]
 
 
+class TestConsumption:
+    async def test_deliveries_are_added_up(self, storage: Storage, clock: ManualClock) -> None:
+        orders = await topic(storage)
+        billing, idle = [await subscription(storage, orders, each) for each in ("billing", "idle")]
+        store = storage.consumption
+        assert await store.consumption(billing) == Consumption()
+
+        await store.add({billing.id: Delivered(3, 30, clock.us), 1 << 40: Delivered(1, 1, 1)})
+        await store.add({billing.id: Delivered(2, 5, clock.us + SECOND_US)})
+
+        expected = Consumption(5, 35, Event(clock.us + SECOND_US, 2, clock.us))
+        assert await store.consumption(billing) == expected
+        assert await store.consumption(idle) == Consumption()
+
+    async def test_they_go_with_their_subscription(
+        self, storage: Storage, clock: ManualClock
+    ) -> None:
+        billing = await subscription(storage, await topic(storage))
+        await storage.consumption.add({billing.id: Delivered(3, 30, clock.us)})
+        await storage.catalog.delete_subscription(billing)
+        assert await storage.consumption.consumption(billing) == Consumption()
