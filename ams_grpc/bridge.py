@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager
 from typing import cast
 
 import grpc
-from google.protobuf.descriptor import ServiceDescriptor
 
-from ams_grpc.services.frame import Calls, Context, Guard, local_calls
+from ams_grpc.services.frame import Calls, Context, Served, local_calls
 from ams_grpc.services.status import status_of
+from http_bridge.ams.app import AmsRest
 from http_bridge.app import PEER, GoogleRest, is_loopback, serving
 from http_bridge.caller import RpcFailure
 
@@ -65,21 +65,35 @@ class LocalCaller:
             raise RpcFailure(code, text, details[0][1] if details else b"") from error
 
 
+def local_caller(services: Iterable[Served], calls: Calls) -> LocalCaller:
+    """Calls the unary methods of these services."""
+    methods: dict[str, Callable[[bytes, Context], Awaitable[bytes]]] = {}
+    for service, servicer, guard in services:
+        methods |= local_calls(service, servicer, calls, guard)
+    return LocalCaller(methods)
+
+
 @asynccontextmanager
 async def google_rest_server(
-    host: str,
-    port: int,
-    services: Iterable[tuple[ServiceDescriptor, object]],
-    calls: Calls,
-    guard: Guard | None = None,
+    host: str, port: int, services: Iterable[Served], calls: Calls
 ) -> AsyncIterator[int]:
     """Serve Google's REST dialect while the context lasts; gives the port. Raises OSError."""
     services = list(services)
-    methods: dict[str, Callable[[bytes, Context], Awaitable[bytes]]] = {}
-    for service, servicer in services:
-        methods |= local_calls(service, servicer, calls, guard)
     rest = GoogleRest(
-        LocalCaller(methods), [service for service, _ in services], on_loopback=is_loopback(host)
+        local_caller(services, calls),
+        [each.service for each in services],
+        on_loopback=is_loopback(host),
     )
+    async with serving(rest.application(), host, port) as taken:
+        yield taken
+
+
+@asynccontextmanager
+async def ams_server(
+    host: str, port: int, services: Iterable[Served], calls: Calls
+) -> AsyncIterator[int]:
+    """Serve AMS's REST dialect while the context lasts; gives the port. Raises OSError."""
+    services = list(services)
+    rest = AmsRest(local_caller(services, calls), [each.service for each in services])
     async with serving(rest.application(), host, port) as taken:
         yield taken

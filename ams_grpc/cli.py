@@ -63,13 +63,20 @@ def _settings(command: Any) -> Any:
                 "--admin-address", metavar="HOST:PORT", help="/metrics, /healthz and /readyz."
             ),
             click.option(
-                "--google-rest-address", metavar="HOST:PORT", help="Google's REST API, over HTTP."
+                "--google-rest-address", metavar="HOST:PORT", help="Google's REST API of Pub/Sub."
             ),
+            click.option("--ams-address", metavar="HOST:PORT", help="The REST API of AMS."),
             click.option("--data", type=Path, help="Folder of the SQLite database; default data."),
             click.option("--database-url", help="postgresql+psycopg://... or sqlite:///..."),
             click.option("--profile", type=click.Choice(["strict", "emulator"])),
             click.option("--tls-cert", type=Path, help="PEM file."),
             click.option("--tls-key", type=Path, help="PEM file."),
+            click.option(
+                "--tls-self-signed",
+                is_flag=True,
+                default=None,
+                help="TLS for development: make a certificate in the data folder.",
+            ),
             click.option(
                 "--insecure",
                 is_flag=True,

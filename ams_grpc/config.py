@@ -29,6 +29,8 @@ from ams_grpc.broker.profiles import PROFILES
 CONFIG_FILE_VARIABLE: Final = "AMS_CONFIG"
 _MIB: Final = 1024 * 1024
 _SHORTEST_TOKEN: Final = 32
+_SMALLEST_REQUEST: Final = 1_500_000
+"""AMS: a publish of the largest message there, and what JSON and base64 put around it."""
 
 
 _BUCKET: Final = "{bucket}"
@@ -63,7 +65,28 @@ class Config(BaseSettings):
         description="HOST:PORT of /metrics, /healthz, /readyz and the keys of push tokens; unset: off",
     )
     google_rest_address: str | None = Field(
-        None, description="HOST:PORT of Google's REST API of Pub/Sub, over HTTP; unset: off"
+        None,
+        description="HOST:PORT of Google's REST API of Pub/Sub; HTTPS with a certificate; unset: off",
+    )
+    ams_address: str | None = Field(
+        None,
+        description="HOST:PORT of the REST API of AMS; HTTPS with a certificate; unset: off",
+    )
+    one_port: bool | None = Field(
+        None,
+        description="The gRPC address speaks Google's REST API, too; unset: as the profile says, and "
+        "neither with TLS nor with auth",
+    )
+    rest_max_bytes: int = Field(
+        20 * _MIB, ge=_SMALLEST_REQUEST, description="The largest body of a REST request"
+    )
+    rest_timeout_s: float = Field(
+        60.0, gt=0, description="Seconds that a REST request may take, reading its body included"
+    )
+    cors_origins: tuple[str, ...] = Field(
+        (),
+        description="Origins whose pages may call the REST APIs, such as https://ui.example.org, or "
+        "*; empty: none",
     )
     data: Path = Field(Path("data"), description="Folder of the SQLite database")
     database_url: SecretStr | None = Field(
@@ -86,8 +109,15 @@ class Config(BaseSettings):
     insecure: bool = Field(
         False, description="Listen on a public address although callers are not authenticated"
     )
-    tls_cert: Path | None = Field(None, description="PEM file: certificate chain of the gRPC API")
-    tls_key: Path | None = Field(None, description="PEM file: private key of the gRPC API")
+    tls_cert: Path | None = Field(
+        None, description="PEM file: certificate chain of the gRPC and REST APIs"
+    )
+    tls_key: Path | None = Field(None, description="PEM file: private key of tls_cert")
+    tls_self_signed: bool = Field(
+        False,
+        description="TLS with a certificate that is made at the first start, in `data`, and an "
+        "authority beside it for clients to trust",
+    )
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="auto: console on a terminal, else json"
     )
@@ -174,6 +204,12 @@ class Config(BaseSettings):
     def _check(self) -> Self:
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("tls_cert and tls_key go together")
+        if self.tls_self_signed and self.tls_cert is not None:
+            raise ValueError("tls_self_signed makes a certificate; tls_cert names one")
+        if self.one_port and (self.has_tls or self.auth):
+            raise ValueError("one_port is for development: it goes with neither TLS nor auth")
+        for origin in self.cors_origins:
+            _check_origin(origin)
         mask_url(self.effective_database_url.get_secret_value())
         EndpointRules(allowed=self.push_allowed_hosts, accounts=self.push_token_accounts)
         if self.push_issuer is not None and not re.match("https?://[^/]", self.push_issuer):
@@ -193,6 +229,8 @@ class Config(BaseSettings):
                     "authenticated; listen on 127.0.0.1, say --auth, or say --insecure to do it "
                     "all the same"
                 )
+        if self.ams_address is not None:
+            split_address(self.ams_address)  # it asks for a token itself, and may be anywhere
         if self.admin_token is not None:
             _check_token(self.admin_token.get_secret_value())
         return self
@@ -213,9 +251,29 @@ class Config(BaseSettings):
         return "emulator" if is_open else "strict"
 
     @property
+    def has_tls(self) -> bool:
+        """True if the gRPC and REST APIs are reached over TLS."""
+        return self.tls_cert is not None or self.tls_self_signed
+
+    @property
+    def effective_one_port(self) -> bool:
+        """Whether the gRPC address speaks Google's REST API, too.
+
+        With TLS gRPC itself decrypts, and with auth it has to know who is at the other end.
+        """
+        if self.one_port is not None:
+            return self.one_port
+        return self.effective_profile == "emulator" and not (self.has_tls or self.auth)
+
+    @property
     def _is_for_this_machine(self) -> bool:
         """True if no other machine reaches any of the addresses."""
-        addresses = (self.grpc_address, self.google_rest_address, self.admin_address)
+        addresses = (
+            self.grpc_address,
+            self.google_rest_address,
+            self.ams_address,
+            self.admin_address,
+        )
         return all(address is None or is_loopback(address) for address in addresses)
 
     @property
@@ -259,6 +317,7 @@ class Config(BaseSettings):
         values = self.model_dump(mode="json")
         values["database_url"] = mask_url(self.effective_database_url.get_secret_value())
         values["profile"] = self.effective_profile
+        values["one_port"] = self.effective_one_port
         values["export_root"] = str(self.effective_export_root)
         return values
 
@@ -271,6 +330,12 @@ def _check_token(token: str) -> None:
         )
     if " " in token:
         raise ValueError("admin_token has no blanks")
+
+
+def _check_origin(origin: str) -> None:
+    parts = urlsplit(origin)
+    if origin != "*" and origin != f"{parts.scheme}://{parts.netloc}":
+        raise ValueError(f"{origin!r} is no origin: it is SCHEME://HOST[:PORT], or *")
 
 
 def _checked_bucket_url(url: str) -> str:

@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 import grpc
-from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -20,7 +19,7 @@ from ams_grpc.broker.errors import StorageUnavailable
 from ams_grpc.config import Config, split_address
 from ams_grpc.push.documents import CERTIFICATES, DISCOVERY
 from ams_grpc.push.push import PushRoom
-from ams_grpc.services.frame import Calls, Guard, handlers
+from ams_grpc.services.frame import Calls, Served, handlers
 from ams_grpc.storage.storage import Storage
 
 _MIB: Final = 1024 * 1024
@@ -57,10 +56,9 @@ class CannotListenError(CannotStartError):
 @asynccontextmanager
 async def grpc_server(
     config: Config,
-    services: Iterable[tuple[ServiceDescriptor, object]],
+    services: Iterable[Served],
     calls: Calls,
     health_servicer: health.aio.HealthServicer,
-    guard: Guard | None,
 ) -> AsyncIterator[str]:
     """Serve gRPC, with a servicer for each service; gives the address.
 
@@ -68,7 +66,7 @@ async def grpc_server(
     """
     server = grpc.aio.server(options=_OPTIONS)
     names = [health.SERVICE_NAME, reflection.SERVICE_NAME]
-    for service, servicer in services:
+    for service, servicer, guard in services:
         server.add_generic_rpc_handlers((handlers(service, servicer, calls, guard),))
         names.append(service.full_name)
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
@@ -113,17 +111,29 @@ def _listen(server: grpc.aio.Server, config: Config, host: str, port: int) -> in
 
 @asynccontextmanager
 async def google_rest_server(
-    address: str,
-    services: Iterable[tuple[ServiceDescriptor, object]],
-    calls: Calls,
-    guard: Guard | None,
+    address: str, services: Iterable[Served], calls: Calls
 ) -> AsyncIterator[str]:
+    """Serve Google's REST dialect of these services; gives the address."""
     # Imported late: without it nobody pays for it.
     from ams_grpc import bridge  # noqa: PLC0415
 
     host, port = split_address(address)
     try:
-        async with bridge.google_rest_server(host, port, services, calls, guard) as port:
+        async with bridge.google_rest_server(host, port, services, calls) as port:
+            yield f"{host}:{port}"
+    except OSError as error:
+        raise CannotListenError(f"cannot listen on {address}: {error.strerror}") from None
+
+
+@asynccontextmanager
+async def ams_server(address: str, services: Iterable[Served], calls: Calls) -> AsyncIterator[str]:
+    """Serve AMS's REST dialect of these services; gives the address."""
+    # Imported late: without it nobody pays for it.
+    from ams_grpc import bridge  # noqa: PLC0415
+
+    host, port = split_address(address)
+    try:
+        async with bridge.ams_server(host, port, services, calls) as port:
             yield f"{host}:{port}"
     except OSError as error:
         raise CannotListenError(f"cannot listen on {address}: {error.strerror}") from None

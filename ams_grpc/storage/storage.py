@@ -24,6 +24,7 @@ from ams_grpc.storage.figures import SqlFigures
 from ams_grpc.storage.iam import SqlPolicies
 from ams_grpc.storage.log import SqlLogReader
 from ams_grpc.storage.migrate import prepare
+from ams_grpc.storage.newest import SqlNewest
 from ams_grpc.storage.reading import Readers
 from ams_grpc.storage.schemas import SqlSchemas
 from ams_grpc.storage.tables import meta
@@ -42,6 +43,7 @@ class Storage:
     policies: SqlPolicies
     schemas: SqlSchemas
     accounts: SqlAccounts
+    newest: SqlNewest
     log: SqlLogReader
     upkeep: Upkeep
     figures: SqlFigures
@@ -96,6 +98,7 @@ async def open_storage(address: str, clock: WallClock, **options: Any) -> AsyncI
             accounts=SqlAccounts(readers, commits),
             figures=SqlFigures(readers, commits),
             consumption=SqlConsumption(readers, commits),
+            newest=SqlNewest(readers),
             server_secret=await readers.run(_server_secret),
             readers=readers,
         )

@@ -9,12 +9,12 @@ from typing import Final
 from google.protobuf.empty_pb2 import Empty
 
 from ams_grpc.auth.ports import Accounts, Clock
-from ams_grpc.broker.errors import NotFound
 from ams_grpc.broker.figures import ConsumptionReader, Figures, NodeUsage
 from ams_grpc.broker.names import SubscriptionName, TopicName
 from ams_grpc.broker.ports import Catalog
 from ams_grpc.pb.ams.v1 import accounts_pb2, metrics_pb2, pubsub_pb2
 from ams_grpc.services.ams import points
+from ams_grpc.services.ams.names import ams_words
 from ams_grpc.services.frame import Context
 
 _DAYS: Final = 30
@@ -82,11 +82,9 @@ class TopicMetrics:
     async def GetTopicMetrics(
         self, request: pubsub_pb2.TopicRequest, _context: Context
     ) -> metrics_pb2.MetricList:
-        try:
+        with ams_words("Topic"):
             topic = await self._catalog.topic(TopicName(request.project, request.topic))
             found = await self._figures.topic(topic)
-        except NotFound:
-            raise NotFound("Topic doesn't exist") from None
         days = await self._figures.days_of_topic(topic, _DAYS)
         now_us, name = self._clock.now_us(), request.topic
         totals = (
@@ -122,10 +120,8 @@ class SubscriptionMetrics:
         self, request: pubsub_pb2.SubscriptionRequest, _context: Context
     ) -> metrics_pb2.MetricList:
         name = request.subscription
-        try:
+        with ams_words("Subscription"):
             subscription = await self._catalog.subscription(SubscriptionName(request.project, name))
-        except NotFound:
-            raise NotFound("Subscription doesn't exist") from None
         found = await self._consumption.consumption(subscription)
         now_us = self._clock.now_us()
         totals = (
