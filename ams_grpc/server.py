@@ -154,7 +154,14 @@ async def running(
                 guard,
             ),
         )
-        of_ams = ams_services(storage, broker, known, access_lists=config.per_resource_auth)
+        of_ams = ams_services(
+            storage,
+            broker,
+            known,
+            access_lists=config.per_resource_auth,
+            push_endpoint=config.ams_address or config.grpc_address,
+            hostname=config.proxy_hostname,
+        )
         calls = Calls()
         health_servicer = health.aio.HealthServicer()
         grpc_address = await parts.enter_async_context(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -25,12 +24,12 @@ _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 class ServiceStatus:
-    """``push_endpoint`` gives HOST:PORT of whoever pushes; None while push is disabled.
+    """``push_endpoint`` is HOST:PORT of whoever pushes; None: push is disabled.
 
     ``hostname`` is what the service is known as from outside; empty: it is not shown.
     """
 
-    def __init__(self, push_endpoint: Callable[[], str | None], hostname: str = "") -> None:
+    def __init__(self, push_endpoint: str | None, hostname: str = "") -> None:
         self._push_endpoint = push_endpoint
         self._hostname = hostname
 
@@ -45,10 +44,9 @@ class ServiceStatus:
                 raise PermissionDenied("Access to this resource is forbidden")
             if not _sees_details(who):
                 raise Unauthenticated("Unauthorized")
-        endpoint = self._push_endpoint()
-        if endpoint is None:
+        if self._push_endpoint is None:
             return pb.Status(status="ok", push_functionality="disabled")
-        server = pb.PushServer(endpoint=endpoint, status="SERVING")
+        server = pb.PushServer(endpoint=self._push_endpoint, status="SERVING")
         return pb.Status(status="ok", push_servers=[server])
 
     async def GetVersion(self, _request: Empty, _context: Context) -> pb.Version:
