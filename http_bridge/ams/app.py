@@ -73,7 +73,7 @@ class AmsRest:
             else:
                 read_body(message, match, await request.read())
         except BadRequest:
-            await self._check(match, metadata)
+            await self._check(match, message, metadata)
             raise
         serialized = await self._caller(
             match.route.path,
@@ -84,10 +84,10 @@ class AmsRest:
         reply = GetMessageClass(match.route.method.output_type).FromString(serialized)
         return _answer(match, reply)
 
-    async def _check(self, match: AmsMatch, metadata: Metadata) -> None:
-        """Refuse for what comes before the body. Raises RpcFailure."""
+    async def _check(self, match: AmsMatch, request: Message, metadata: Metadata) -> None:
+        """Refuse for what comes before the rest of the request is read. Raises RpcFailure."""
         asked = access_pb2.CheckAccessRequest(
-            method=match.route.method.full_name, request=named_by(match).SerializeToString()
+            method=match.route.method.full_name, request=request.SerializeToString()
         )
         await self._caller(
             _CHECK, asked.SerializeToString(), metadata=metadata, timeout_s=CALL_TIMEOUT_S
