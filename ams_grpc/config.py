@@ -98,6 +98,9 @@ class Config(BaseSettings):
     auth: bool = Field(
         False, description="Callers need a token, and may do what their roles allow; off: open mode"
     )
+    proxy_hostname: str = Field(
+        "", description="Host name that AMS's /v1/version shows, such as that of a load balancer"
+    )
     per_resource_auth: bool = Field(
         True,
         description="AMS: publishers and consumers must be on the access list of a topic or "
