@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
-from google.pubsub_v1 import PublisherClient, SubscriberClient
+from google.pubsub_v1 import PublisherClient, PubsubMessage, SubscriberClient
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 
@@ -38,7 +38,7 @@ def today() -> str:
 def publish(town: Town, *data: bytes, topic: str = "orders") -> None:
     with grpc.insecure_channel(town.ams.grpc) as channel:
         client = PublisherClient(transport=PublisherGrpcTransport(channel=channel))
-        messages = [{"data": each} for each in data]
+        messages = [PubsubMessage(data=each) for each in data]
         client.publish(topic=f"projects/{town.project}/topics/{topic}", messages=messages)
 
 
@@ -108,10 +108,14 @@ def test_of_a_topic(town: Town) -> None:
         "Counter that displays the number of subscriptions belonging to a specific topic",
         "Counter that displays the number of messages published to the specific topic",
         "Counter that displays the total size of data (in bytes) published to the specific topic",
-        "A collection of counters that represents the total number of messages published each day to"
-        " a specific topic",
-        "A rate that displays how many messages were published per second between the last two "
-        "publish events",
+        (
+            "A collection of counters that represents the total number of messages published each day to"
+            " a specific topic"
+        ),
+        (
+            "A rate that displays how many messages were published per second between the last two "
+            "publish events"
+        ),
     ]
     missing = (404, "NOT_FOUND", "Topic doesn't exist")
     assert town.ams.refused("GET", town.path("/topics/none:metrics"), alice) == missing
@@ -139,10 +143,14 @@ def test_of_a_subscription(town: Town) -> None:
     assert SECOND.fullmatch(found[2]["timeseries"][0]["timestamp"])
     assert [each["description"] for each in found] == [
         "Counter that displays the number of messages consumed from the specific subscription",
-        "Counter that displays the total size of data (in bytes) consumed from the specific "
-        "subscription",
-        "A rate that displays how many messages were consumed per second between the last two "
-        "consume events",
+        (
+            "Counter that displays the total size of data (in bytes) consumed from the specific "
+            "subscription"
+        ),
+        (
+            "A rate that displays how many messages were consumed per second between the last two "
+            "consume events"
+        ),
     ]
     path, carl = town.path("/subscriptions/none:metrics"), town.tokens["carl"]
     assert town.ams.refused("GET", path, alice)[::2] == (404, "Subscription doesn't exist")
@@ -175,10 +183,14 @@ def test_of_a_project(town: Town) -> None:
         "Counter that displays the number of topics belonging to the specific project",
         "Counter that displays the number of subscriptions belonging to the specific project",
         "Counter that displays the number of topics that a user has access to the specific project",
-        "Counter that displays the number of subscriptions that a user has access to the specific "
-        "project",
-        "A collection of counters that represents the total number of messages published each day to"
-        " all of the project's topics",
+        (
+            "Counter that displays the number of subscriptions that a user has access to the specific "
+            "project"
+        ),
+        (
+            "A collection of counters that represents the total number of messages published each day to"
+            " all of the project's topics"
+        ),
     ]
 
 
