@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from ams_grpc.broker.catalog import Subscription, Topic
+from ams_grpc.broker.names import TopicName
 from ams_grpc.broker.policies import SECOND_US
 
 DAY_US: Final = 86_400 * SECOND_US
@@ -84,6 +85,16 @@ class TopicFigures:
     byte_size: int
     subscriptions: int
     last: Event | None
+
+
+@dataclass(frozen=True, slots=True)
+class TopicTotals:
+    """As ``TopicFigures``; ``stored``: messages that are not deleted yet."""
+
+    name: TopicName
+    messages: int
+    byte_size: int
+    stored: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,10 +27,13 @@ from ams_grpc.broker.figures import (
     ProjectFigures,
     ProjectPeriod,
     TopicFigures,
+    TopicTotals,
 )
+from ams_grpc.broker.names import TopicName
 from ams_grpc.storage import days
 from ams_grpc.storage.commit import GroupCommit
 from ams_grpc.storage.reading import Readers
+from ams_grpc.storage.records import stored_name
 from ams_grpc.storage.tables import (
     daily_messages,
     memberships,
@@ -53,6 +56,16 @@ class SqlFigures:
 
     async def topic(self, topic: Topic) -> TopicFigures:
         return await self._readers.run(partial(_topic, topic))
+
+    async def totals(self) -> Sequence[TopicTotals]:
+        """Of every topic that is not deleted."""
+        columns = topics.c.name, topics.c.next_seq, topics.c.byte_count, topics.c.first_seq
+        query = select(*columns).where(topics.c.name.is_not(None))
+        rows = await self._readers.run(lambda connection: connection.execute(query).all())
+        return [
+            TopicTotals(stored_name(TopicName, name), messages, size, messages - first)
+            for name, messages, size, first in rows
+        ]
 
     async def project(self, project: str) -> ProjectFigures:
         query = select(

@@ -19,6 +19,7 @@ from ams_grpc.broker.figures import (
     NodeUsage,
     ProjectFigures,
     ProjectPeriod,
+    TopicTotals,
 )
 from ams_grpc.broker.names import TopicName
 from ams_grpc.identity import NobodyHome, identity
@@ -98,6 +99,15 @@ class TestTopics:
         await publish(storage, orders, b"abc", b"de")
         found = await storage.figures.topic(orders)
         assert (found.messages, found.byte_size, found.subscriptions) == (2, 5, 1)
+
+    async def test_totals_are_of_all_that_there_are(
+        self, storage: Storage, clock: ManualClock
+    ) -> None:
+        await storage.catalog.delete_topic(await topic(storage, "gone"))
+        orders = await topic(storage)
+        await publish(storage, orders, b"abc", b"de")
+        await storage.upkeep.purge_topic(orders.id, clock.us, 1)
+        assert await storage.figures.totals() == [TopicTotals(orders.name, 2, 5, 1)]
 
     async def test_one_that_is_gone(self, storage: Storage) -> None:
         orders = await topic(storage)
