@@ -22,6 +22,7 @@ from ams_grpc.services.ams.metrics import (
 from ams_grpc.services.ams.node import ThisNode
 from ams_grpc.services.ams.parts import Parts
 from ams_grpc.services.ams.projects import ProjectAccounts
+from ams_grpc.services.ams.publishing import TopicMessages
 from ams_grpc.services.ams.registrations import RegistrationDesk
 from ams_grpc.services.ams.reports import Reports
 from ams_grpc.services.ams.status import ServiceStatus
@@ -62,6 +63,7 @@ def ams_services(
             TopicResources(broker.topics, storage.newest, visibility, _no_schema),
             TopicAccess(known.access_lists),
             TopicMetrics(figures, catalog, clock),
+            TopicMessages(broker.topics),
         ),
         _service(pubsub_pb2, "Subscriptions"): Parts(
             SubscriptionResources(broker.subscriptions, broker.topics, storage.newest, visibility),

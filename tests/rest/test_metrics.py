@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from datetime import UTC, date, datetime
 from typing import Any
 
 import grpc
 import pytest
-from google.pubsub_v1 import PublisherClient, PubsubMessage, SubscriberClient
-from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
+from google.pubsub_v1 import SubscriberClient
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 
 from tests.rest.conftest import Ams, Town
@@ -36,10 +36,8 @@ def today() -> str:
 
 
 def publish(town: Town, *data: bytes, topic: str = "orders") -> None:
-    with grpc.insecure_channel(town.ams.grpc) as channel:
-        client = PublisherClient(transport=PublisherGrpcTransport(channel=channel))
-        messages = [PubsubMessage(data=each) for each in data]
-        client.publish(topic=f"projects/{town.project}/topics/{topic}", messages=messages)
+    messages = [{"data": b64encode(each).decode()} for each in data]
+    town.ams.ok("POST", town.path(f"/topics/{topic}:publish"), json={"messages": messages})
 
 
 def pull(town: Town, number: int, subscription: str = "billing") -> int:
