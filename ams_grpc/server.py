@@ -103,6 +103,7 @@ async def running(
             reader=storage.log,
             commits=storage.commits,
             upkeep=storage.upkeep,
+            consumption=storage.consumption,
             decode=decode,
             read_key=ordering_key,
             annotate=annotated,
@@ -157,7 +158,16 @@ async def running(
                 guard,
             ),
         )
-        of_ams = ams_services(storage, broker, known, keys, access_lists=config.per_resource_auth)
+        of_ams = ams_services(
+            storage,
+            broker,
+            known,
+            keys,
+            access_lists=config.per_resource_auth,
+            push_endpoint=config.ams_address or config.grpc_address,
+            hostname=config.proxy_hostname,
+            pull_wait_s=config.ams_pull_wait_s,
+        )
         calls = Calls()
         health_servicer = health.aio.HealthServicer()
         grpc_address = await parts.enter_async_context(
