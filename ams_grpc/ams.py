@@ -21,6 +21,7 @@ from ams_grpc.services.ams.subscriptions import SubscriptionAccess, Subscription
 from ams_grpc.services.ams.topics import TopicAccess, TopicResources
 from ams_grpc.services.ams.users import UserAccounts
 from ams_grpc.services.ams.visibility import Visibility
+from ams_grpc.services.ams.windows import Windows
 from ams_grpc.services.frame import Served
 from ams_grpc.services.idempotency import IdempotencyKeys
 from ams_grpc.storage.storage import Storage
@@ -33,6 +34,7 @@ def ams_services(
     keys: IdempotencyKeys,
     *,
     access_lists: bool,
+    pull_wait_s: float,
 ) -> Sequence[Served]:
     """Every service of ams.v1. They ask for a token also where the others ask for none."""
     guard = AmsGuard(known.authenticator, known.authorizer, access_lists=access_lists)
@@ -51,6 +53,7 @@ def ams_services(
         _service(pubsub_pb2, "Subscriptions"): Parts(
             SubscriptionResources(broker.subscriptions, broker.topics, storage.newest, visibility),
             SubscriptionAccess(known.access_lists),
+            Windows(broker, wait_s=pull_wait_s),
         ),
     }
     methods = {

@@ -157,7 +157,14 @@ async def running(
                 guard,
             ),
         )
-        of_ams = ams_services(storage, broker, known, keys, access_lists=config.per_resource_auth)
+        of_ams = ams_services(
+            storage,
+            broker,
+            known,
+            keys,
+            access_lists=config.per_resource_auth,
+            pull_wait_s=config.ams_pull_wait_s,
+        )
         calls = Calls()
         health_servicer = health.aio.HealthServicer()
         grpc_address = await parts.enter_async_context(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Sequence
 
 from ams_grpc.pb.ams.v1 import pubsub_pb2 as ams
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
+from ams_grpc.services.ams.data import shown_data
 
 
 def show(stored: bytes, shown: ams.Message) -> int:
@@ -18,7 +18,7 @@ def show(stored: bytes, shown: ams.Message) -> int:
     shown.message_id = message.message_id
     if message.attributes:
         shown.attributes.update(message.attributes)
-    shown.data = data = b64encode(message.data).decode()
+    shown.data = data = shown_data(stored, message)
     shown.publish_time.CopyFrom(message.publish_time)
     return len(data)
 
