@@ -91,7 +91,7 @@ class Windows:
             pulled = await self._windowed.pull(name, request.max_messages, wait_s)
         reply, size = received(str(name), pulled.seqs, pulled.messages)
         pulled.count_data(size)
-        return reply.SerializeToString()
+        return reply
 
     async def Acknowledge(self, request: pb.AcknowledgeRequest, _context: Context) -> Empty:
         name = _name(request)
