@@ -60,7 +60,10 @@ class SubscriptionResources:
             return _subscription_pb(await self._newest.subscription(_name(request)))
 
     async def CreateSubscription(self, request: Any, context: Context) -> pubsub_pb2.Subscription:
-        """AMS: it never expires. Raises AlreadyExists, InvalidArgument, NotFound."""
+        """AMS: it never expires, and goes back to what is stored, acknowledged or not.
+
+        Raises AlreadyExists, InvalidArgument, NotFound.
+        """
         topic = read_topic(request.topic, request.project)
         with ams_words("Topic"):
             await self._topics.get(topic)
@@ -71,9 +74,10 @@ class SubscriptionResources:
         config = SubscriptionConfig(
             ack_deadline_s=request.ack_deadline_seconds or DEFAULT_ACK_DEADLINE_S,
             expiration_ttl_us=None,
+            retain_acked_messages=True,
         )
         try:
-            await self._subscriptions.create(_name(request), topic, config)
+            await self._subscriptions.create(_name(request), topic, config, min_ack_deadline_s=0)
         except NotFound:
             raise NotFound("Topic doesn't exist") from None
         except AlreadyExists:
