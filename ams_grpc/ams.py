@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
 from google.protobuf.descriptor import ServiceDescriptor
 
+from ams_grpc.broker.ams_push import AmsEndpoint
 from ams_grpc.broker.broker import Broker
 from ams_grpc.broker.errors import NotFound
 from ams_grpc.broker.policies import SchemaSettings
+from ams_grpc.config import Config
 from ams_grpc.identity import Identity
 from ams_grpc.pb.ams.v1 import access_pb2, accounts_pb2, pubsub_pb2
+from ams_grpc.push.push import PushRoom
 from ams_grpc.services.ams.access import Access
 from ams_grpc.services.ams.guard import AmsGuard
 from ams_grpc.services.ams.parts import Parts
 from ams_grpc.services.ams.projects import ProjectAccounts
+from ams_grpc.services.ams.push import PushDesk, SubscriptionPush
+from ams_grpc.services.ams.push_configs import PushConfigs
+from ams_grpc.services.ams.push_user import PushUser
 from ams_grpc.services.ams.registrations import RegistrationDesk
 from ams_grpc.services.ams.subscriptions import SubscriptionAccess, SubscriptionResources
 from ams_grpc.services.ams.topics import TopicAccess, TopicResources
@@ -24,8 +31,38 @@ from ams_grpc.services.frame import Served
 from ams_grpc.storage.storage import Storage
 
 
+@dataclass(frozen=True, slots=True)
+class Pushing:
+    """AMS's push: what subscriptions need of it, and how an endpoint is verified."""
+
+    desk: PushDesk
+    verify: Callable[[AmsEndpoint], Awaitable[str]]
+
+
+def pushing(config: Config, known: Identity, pushes: PushRoom) -> Pushing:
+    """AMS's push, as the settings say. Endpoints are https, unless http is asked for by name."""
+    rules, http = config.endpoint_rules, config.push_http is True
+    token = config.push_worker_token
+
+    def accepts(url: str) -> bool:
+        return (http or url.lower().startswith("https:")) and rules.accepts(url)
+
+    desk = PushDesk(
+        PushConfigs(accepts, known.push_secrets),
+        PushUser(
+            "" if token is None else token.get_secret_value(),
+            known.users,
+            known.members,
+            known.access_lists,
+        ),
+        pushes.ams,
+        enabled=config.push_enabled,
+    )
+    return Pushing(desk, pushes.ams_delivery.verify)
+
+
 def ams_services(
-    storage: Storage, broker: Broker, known: Identity, *, access_lists: bool
+    storage: Storage, broker: Broker, known: Identity, push: Pushing, *, access_lists: bool
 ) -> Sequence[Served]:
     """Every service of ams.v1. They ask for a token also where the others ask for none."""
     guard = AmsGuard(known.authenticator, known.authorizer, access_lists=access_lists)
@@ -41,8 +78,11 @@ def ams_services(
             TopicAccess(known.access_lists),
         ),
         _service(pubsub_pb2, "Subscriptions"): Parts(
-            SubscriptionResources(broker.subscriptions, broker.topics, storage.newest, visibility),
+            SubscriptionResources(
+                broker.subscriptions, broker.topics, storage.newest, visibility, push.desk
+            ),
             SubscriptionAccess(known.access_lists),
+            SubscriptionPush(broker.subscriptions, push.desk, push.verify),
         ),
     }
     methods = {

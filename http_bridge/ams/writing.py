@@ -58,8 +58,15 @@ def _pairs(message: Message) -> Iterator[tuple[str, Any]]:
         if field.message_type is not None and not field.is_repeated:
             if message.HasField(field.name):
                 yield field.json_name, _inner(value)
-        elif value or not field.GetOptions().Extensions[options_pb2.omit_empty]:
+        elif value or not _is_left_out(message, field):
             yield field.json_name, _shown(field, value)
+
+
+def _is_left_out(message: Message, field: FieldDescriptor) -> bool:
+    """Whether a key is not written whose value is empty; it is where an optional one was set."""
+    if not field.GetOptions().Extensions[options_pb2.omit_empty]:
+        return False
+    return not (field.has_presence and message.HasField(field.name))
 
 
 def _shown(field: FieldDescriptor, value: Any) -> Any:
