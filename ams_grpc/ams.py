@@ -19,6 +19,7 @@ from ams_grpc.services.ams.access import Access
 from ams_grpc.services.ams.guard import AmsGuard
 from ams_grpc.services.ams.parts import Parts
 from ams_grpc.services.ams.projects import ProjectAccounts
+from ams_grpc.services.ams.publishing import TopicMessages
 from ams_grpc.services.ams.push import PushDesk, SubscriptionPush
 from ams_grpc.services.ams.push_configs import PushConfigs
 from ams_grpc.services.ams.push_user import PushUser
@@ -76,6 +77,7 @@ def ams_services(
         _service(pubsub_pb2, "Topics"): Parts(
             TopicResources(broker.topics, storage.newest, visibility, _no_schema),
             TopicAccess(known.access_lists),
+            TopicMessages(broker.topics),
         ),
         _service(pubsub_pb2, "Subscriptions"): Parts(
             SubscriptionResources(

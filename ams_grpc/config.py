@@ -100,6 +100,11 @@ class Config(BaseSettings):
     auth: bool = Field(
         False, description="Callers need a token, and may do what their roles allow; off: open mode"
     )
+    per_resource_auth: bool = Field(
+        True,
+        description="AMS: publishers and consumers must be on the access list of a topic or "
+        "subscription",
+    )
     admin_token_file: Path | None = Field(
         None, description="Where the first service_admin's token is written, when there is none yet"
     )
@@ -356,7 +361,7 @@ def _check_token(token: str) -> None:
 
 def _check_origin(origin: str) -> None:
     parts = urlsplit(origin)
-    if origin != "*" and origin != f"{parts.scheme}://{parts.netloc}":
+    if origin not in {"*", f"{parts.scheme}://{parts.netloc}"}:
         raise ValueError(f"{origin!r} is no origin: it is SCHEME://HOST[:PORT], or *")
 
 

@@ -41,6 +41,7 @@ from ams_grpc.listeners import (
 )
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2, schema_pb2
 from ams_grpc.push.push import AmsPushSettings, PushRoom, PushSettings
+from ams_grpc.services.ams.data import shown_data
 from ams_grpc.services.definitions import CompiledDefinitions
 from ams_grpc.services.frame import Calls, Served
 from ams_grpc.services.gate import SchemaGate, chain
@@ -138,6 +139,7 @@ async def running(
                 AmsPushSettings(
                     config.effective_push_source,
                     unseal=known.push_secrets.open,
+                    data_text=shown_data,
                     enabled=config.push_enabled,
                 ),
             )

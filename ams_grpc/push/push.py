@@ -15,7 +15,7 @@ from ams_grpc.broker.endpoints import EndpointRules
 from ams_grpc.broker.errors import StorageUnavailable
 from ams_grpc.broker.names import SubscriptionName
 from ams_grpc.broker.policies import PushConfig
-from ams_grpc.push.ams.bodies import DataText, base64_text
+from ams_grpc.push.ams.bodies import DataText
 from ams_grpc.push.ams.delivery import AmsDelivery
 from ams_grpc.push.ams.room import AmsPushRoom
 from ams_grpc.push.ams.worker import AmsTools
@@ -53,8 +53,8 @@ class AmsPushSettings:
 
     source: str
     unseal: Callable[[str], str]
+    data_text: DataText
     enabled: bool = True
-    data_text: DataText = base64_text
 
 
 class PushRoom:

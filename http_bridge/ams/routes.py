@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
-from ams_grpc.pb.ams.v1 import options_pb2
+from http_bridge.ams.options import route_options
 from http_bridge.routes import Route, routes_of
 
 NAME: Final = re.compile(r"[a-zA-Z0-9_-]+")
@@ -85,6 +85,6 @@ def _ams_route(route: Route) -> AmsRoute:
         ),
         body_field=route.body,
         method=route.method,
-        options=route.method.GetOptions().Extensions[options_pb2.route],
+        options=route_options(route.method),
         path=route.path,
     )

@@ -12,7 +12,7 @@ from google.protobuf import json_format
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from ams_grpc.pb.ams.v1 import options_pb2
+from http_bridge.ams.options import field_options
 
 _INDENTATION: Final = re.compile(rb"(?m)^ +")
 _ESCAPES: Final = (
@@ -53,20 +53,19 @@ def _wider(indentation: re.Match[bytes]) -> bytes:
 
 
 def _pairs(message: Message) -> Iterator[tuple[str, Any]]:
-    for field in message.DESCRIPTOR.fields:
+    descriptor: Any = message.DESCRIPTOR
+    for field in descriptor.fields:
         value = getattr(message, field.name)
         if field.message_type is not None and not field.is_repeated:
             if message.HasField(field.name):
                 yield field.json_name, _inner(value)
-        elif value or not _is_left_out(message, field):
+        elif value or not field_options(field).omit_empty or _is_set(message, field):
             yield field.json_name, _shown(field, value)
 
 
-def _is_left_out(message: Message, field: FieldDescriptor) -> bool:
-    """Whether a key is not written whose value is empty; it is where an optional one was set."""
-    if not field.GetOptions().Extensions[options_pb2.omit_empty]:
-        return False
-    return not (field.has_presence and message.HasField(field.name))
+def _is_set(message: Message, field: Any) -> bool:
+    """Whether a field was set that can be empty and set."""
+    return bool(field.has_presence and message.HasField(field.name))
 
 
 def _shown(field: FieldDescriptor, value: Any) -> Any:

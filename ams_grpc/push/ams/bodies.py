@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from base64 import b64decode, b64encode
+from base64 import b64decode
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 
@@ -12,15 +12,10 @@ from ams_grpc.broker.ams_push import AmsMattermost, AmsPush
 from ams_grpc.broker.names import SubscriptionName
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
 
-DataText: TypeAlias = Callable[[pb.PubsubMessage], str]
-"""A message's data, as AMS shows them."""
+DataText: TypeAlias = Callable[[bytes, pb.PubsubMessage], str]
+"""The data of a message, which is given in both forms, as AMS shows them."""
 
 _LINE_BREAKS: Final = str.maketrans("", "", "\r\n")
-
-
-def base64_text(message: pb.PubsubMessage) -> str:
-    """AMS: data are base64 in JSON."""
-    return b64encode(message.data).decode()
 
 
 def http_body(
@@ -37,9 +32,7 @@ def http_body(
     """
     sentence = f"subscription /{name} from {source}"
     wrapped = [
-        {"message": _shown(push, pb.PubsubMessage.FromString(each), data_text)}
-        | {"subscription": sentence}
-        for each in messages
+        {"message": _shown(push, each, data_text), "subscription": sentence} for each in messages
     ]
     return orjson.dumps(wrapped[0] if push.max_messages == 1 else {"messages": wrapped})
 
@@ -48,7 +41,8 @@ def mattermost_body(
     push: AmsPush, target: AmsMattermost, message: bytes, data_text: DataText
 ) -> bytes:
     """For a webhook of Mattermost: the data are the text."""
-    body = {"text": _data(push, pb.PubsubMessage.FromString(message), data_text)}
+    text = data_text(message, pb.PubsubMessage.FromString(message))
+    body = {"text": _data(push, text)}
     if target.username:
         body["username"] = target.username
     if target.channel:
@@ -69,19 +63,19 @@ def mattermost_error(body: bytes) -> str:
     return f"{message}.{detailed}" if isinstance(detailed, str) and detailed else message
 
 
-def _shown(push: AmsPush, message: pb.PubsubMessage, data_text: DataText) -> dict[str, Any]:
+def _shown(push: AmsPush, serialized: bytes, data_text: DataText) -> dict[str, Any]:
     """AMS: attributes in the order of their keys, and left out when there are none."""
+    message = pb.PubsubMessage.FromString(serialized)
     shown: dict[str, Any] = {"messageId": message.message_id}
     if message.attributes:
         shown["attributes"] = dict(sorted(message.attributes.items()))
-    shown["data"] = _data(push, message, data_text)
+    shown["data"] = _data(push, data_text(serialized, message))
     shown["publishTime"] = _moment(message.publish_time)
     return shown
 
 
-def _data(push: AmsPush, message: pb.PubsubMessage, data_text: DataText) -> str:
+def _data(push: AmsPush, text: str) -> str:
     """AMS: ``base64Decode`` makes text of the data; what does not decode stays as it is."""
-    text = data_text(message)
     if not push.base64_decode:
         return text
     try:

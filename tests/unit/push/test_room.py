@@ -13,11 +13,11 @@ from ams_grpc.broker.endpoints import EndpointRules
 from ams_grpc.broker.names import SubscriptionName, TopicName
 from ams_grpc.broker.policies import OidcToken, PushConfig
 from ams_grpc.push.push import AmsPushSettings, PushRoom, PushSettings
+from ams_grpc.services.ams.data import shown_data
 from tests.unit.broker.fakes import ManualClock, Stored
 from tests.unit.broker.world import World
 
-
-AMS = AmsPushSettings("ams.example:443", unseal=str)
+AMS = AmsPushSettings("ams.example:443", unseal=str, data_text=shown_data)
 
 
 async def secrets(name: str, make: Callable[[], bytes]) -> bytes:
