@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Final, Protocol
 from urllib.parse import urlsplit, urlunsplit
@@ -23,6 +24,7 @@ _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _REDIRECTS_OF_A_POST: Final = frozenset({307, 308})
 """The others would turn it into a GET, without the messages."""
 _LONGEST_ERROR: Final = 1000
+_VERIFIED_AT_ONCE: Final = 32
 
 
 class Sender(Protocol):
@@ -60,6 +62,7 @@ class AmsDelivery:
         self._source = source
         self._unseal = unseal
         self._data_text = data_text
+        self._verifying = asyncio.Semaphore(_VERIFIED_AT_ONCE)
 
     async def push(
         self, name: SubscriptionName, push: AmsPush, messages: Sequence[bytes]
@@ -84,7 +87,8 @@ class AmsDelivery:
         url = urlunsplit((scheme, netloc, _HASH_PATH, "", ""))
         if not self._rules.accepts(url):
             return "it may not be called"
-        answer = await self._sender().ask("GET", url, timeout_s=TIMEOUT_S, follow=_REDIRECTS)
+        async with self._verifying:
+            answer = await self._sender().ask("GET", url, timeout_s=TIMEOUT_S, follow=_REDIRECTS)
         if not isinstance(answer, Answer):
             return _reason(answer)
         if answer.status != 200:
