@@ -46,7 +46,7 @@ class AmsMatch(NamedTuple):
         """The first variable, by the alphabet, that is no name."""
         for variable in sorted(self.variables):
             if NAME.fullmatch(self.variables[variable]) is None:
-                return variable
+                return variable.removesuffix("_id")
         return None
 
 
