@@ -32,6 +32,7 @@ class Push:
     headers: dict[str, str]
     """With names in lower case."""
     body: bytes
+    method: str = "POST"
 
     @property
     def json(self) -> Any:
@@ -47,11 +48,11 @@ class Push:
         return str(self.json["message"]["messageId"])
 
 
-Answer: TypeAlias = Callable[[Push], int | Awaitable[int]]
+Answer: TypeAlias = Callable[[Push], int | web.Response | Awaitable[int]]
 
 
 class Receiver:
-    """Answers each request with the status that ``answer`` gives for it, and keeps it.
+    """Answers each request with the status that ``answer`` gives for it, or more, and keeps it.
 
     It can be stopped and started again at the same address.
     """
@@ -153,6 +154,7 @@ class Receiver:
             request.raw_path,
             {name.lower(): value for name, value in request.headers.items()},
             await request.read(),
+            request.method,
         )
         self.running += 1
         self.most_running = max(self.most_running, self.running)
@@ -160,9 +162,10 @@ class Receiver:
             with self._arrived:
                 self._pushes.append(push)
                 self._arrived.notify_all()
-            status = self.answer(push)
-            if not isinstance(status, int):
-                status = await status
+            answer = self.answer(push)
+            if isinstance(answer, web.Response):
+                return answer
+            status = answer if isinstance(answer, int) else await answer
         finally:
             self.running -= 1
         if 200 <= status < 300:

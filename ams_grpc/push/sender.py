@@ -7,6 +7,7 @@ the one that is connected to. It is checked when the socket is made, after the n
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import Container, Mapping
@@ -198,7 +199,8 @@ def _failure(error: Exception, timeout_s: float) -> Outcome:
         case aiohttp.ClientConnectorError() if _NOT_PUBLIC in str(error.os_error):
             return Outcome(False, "refused", f"it may not be pushed there: {error.os_error}")
         case aiohttp.ClientConnectorError():
-            reason = f"no connection: {error.os_error.strerror or 'failed'}"
+            number = error.os_error.errno  # its text may have the address
+            reason = f"no connection: {os.strerror(number) if number else 'failed'}"
         case _:
             reason = f"no valid answer ({type(error).__name__})"
     return Outcome(False, "unreachable", reason)

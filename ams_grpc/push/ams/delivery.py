@@ -23,6 +23,7 @@ _ACCEPTED_BY_MATTERMOST: Final = frozenset({200})
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _REDIRECTS_OF_A_POST: Final = frozenset({307, 308})
 """The others would turn it into a GET, without the messages."""
+_NOT_PUBLIC: Final = "its address is not public"
 _LONGEST_ERROR: Final = 1000
 _VERIFIED_AT_ONCE: Final = 32
 
@@ -69,7 +70,7 @@ class AmsDelivery:
     ) -> Outcome:
         """One request with all of the messages. Failures are outcomes, not errors."""
         if not self._rules.accepts(push.url):
-            return Outcome(False, "refused", "it may not be pushed there")
+            return Outcome(False, "refused", "it may not be pushed there", _NOT_PUBLIC)
         if isinstance(push.target, AmsMattermost):
             body = mattermost_body(push, push.target, messages[0], self._data_text)
             return await self._post(push.url, body, {}, _ACCEPTED_BY_MATTERMOST, mattermost_error)
@@ -86,7 +87,7 @@ class AmsDelivery:
         scheme, netloc, *_ = urlsplit(endpoint.url)
         url = urlunsplit((scheme, netloc, _HASH_PATH, "", ""))
         if not self._rules.accepts(url):
-            return "it may not be called"
+            return _NOT_PUBLIC
         async with self._verifying:
             answer = await self._sender().ask("GET", url, timeout_s=TIMEOUT_S, follow=_REDIRECTS)
         if not isinstance(answer, Answer):
@@ -128,4 +129,4 @@ def _text(body: bytes) -> str:
 
 def _reason(outcome: Outcome) -> str:
     """For the owner of the subscription, who need not know what a name means in here."""
-    return "its address is not public" if outcome.kind == "refused" else outcome.reason
+    return _NOT_PUBLIC if outcome.kind == "refused" else outcome.reason

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ams_grpc.broker.ams_push import AmsEndpoint, AmsMattermost, AmsPush
+from ams_grpc.broker.ams_push import AmsEndpoint, AmsPush
 from ams_grpc.broker.catalog import SubscriptionConfig, TopicConfig
 from ams_grpc.broker.errors import FailedPrecondition
 from ams_grpc.broker.names import SubscriptionName, TopicName
@@ -22,7 +22,7 @@ from ams_grpc.push.ams.worker import AmsTools
 from ams_grpc.push.budget import Budget
 from ams_grpc.push.outcome import Outcome
 from tests.unit.broker.fakes import ManualClock, Stored
-from tests.unit.broker.world import ORDERS, TOPIC, World, begun, eventually
+from tests.unit.broker.world import ORDERS, World, begun, eventually
 
 ENDPOINT = AmsEndpoint("https://example.com/hook?token=hidden", "hash", verified=True)
 LINEAR = AmsPush(ENDPOINT, max_messages=3)  # every 3 s
