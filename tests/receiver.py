@@ -11,9 +11,11 @@ import asyncio
 import base64
 import json
 import ssl
+import subprocess
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias
 
@@ -117,6 +119,12 @@ class Receiver:
     def data(self) -> list[bytes]:
         return [push.data for push in self.pushes]
 
+    def forget(self) -> None:
+        """As if nothing had come so far."""
+        with self._arrived:
+            self._pushes.clear()
+            self._answered.clear()
+
     def wait_for(
         self, enough: Callable[[list[Push]], object], timeout_s: float = PATIENCE_S
     ) -> None:
@@ -178,3 +186,25 @@ class Receiver:
             request.transport.write(b"HTTP/1.1 102 Processing\r\nContent-Length: 0\r\n\r\n")
             request.transport.close()
         return web.Response(status=status, headers=headers)
+
+
+def self_signed(folder: Path) -> tuple[Path, Path]:
+    """A certificate for localhost, signed by itself, and its key."""
+    certificate, key = folder / "cert.pem", folder / "key.pem"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+            *("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"),
+            *("-keyout", str(key), "-out", str(certificate)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return certificate, key
+
+
+def tls_with(certificate: Path, key: Path) -> ssl.SSLContext:
+    """For a receiver with this certificate."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    return context
