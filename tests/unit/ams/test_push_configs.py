@@ -193,7 +193,8 @@ def test_the_same_endpoint_stays_verified_and_another_one_does_not(configs: Push
     assert other.max_messages == 3
 
 
-AUTOGEN, DISABLED, UNSAID = {"type": "autogen"}, {"type": "disabled"}, {}
+AUTOGEN, DISABLED = {"type": "autogen"}, {"type": "disabled"}
+UNSAID: dict[str, str] = {}
 
 
 @pytest.mark.parametrize(

@@ -236,6 +236,16 @@ async def test_only_public_addresses_are_connected_to(receiver: Receiver) -> Non
     assert receiver.pushes == []
 
 
+async def test_a_redirect_leads_only_where_an_endpoint_could_be(receiver: Receiver) -> None:
+    """Here by address alone, not by a name that nobody has allowed."""
+    elsewhere = receiver.url("/elsewhere", host="localhost")
+    receiver.answer = lambda _: web.Response(status=307, headers={"Location": elsewhere})
+    async with delivering(EndpointRules(http=True, allowed=["127.0.0.1"])) as delivery:
+        assert (await pushed(delivery, receiver.url())).answer == NOT_PUBLIC
+        assert await verified(delivery, receiver.url()) == NOT_PUBLIC
+    assert [push.path for push in receiver.pushes] == ["/", "/ams_verification_hash"]
+
+
 async def test_a_name_is_checked_by_what_it_means(receiver: Receiver) -> None:
     with pytest.MonkeyPatch.context() as patch:
         rules = EndpointRules(http=True)

@@ -320,6 +320,18 @@ async def test_slowstart_rests_longer_after_each_failure() -> None:
     await stopped(world)
 
 
+async def test_slowstart_is_fast_after_a_while_without_messages() -> None:
+    world = await started(SLOWSTART)
+    await world.advance(60)
+    world.endpoint.always = ACCEPTED
+    await world.send(*(b"%d" % number for number in range(6)))
+
+    await world.advance(0.3)
+
+    assert len(world.endpoint.pushed) == 2
+    await stopped(world)
+
+
 async def test_without_messages_nothing_happens_and_no_timer_runs(pushing: Pushing) -> None:
     pushing.endpoint.always = ACCEPTED
     await pushing.send(b"0")
