@@ -6,11 +6,11 @@ import asyncio
 import logging
 from collections.abc import Callable
 from functools import partial
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 from ams_grpc.broker.catalog import Subscription
-from ams_grpc.broker.consumers import Consumer
+from ams_grpc.broker.consumers import Consumer, Delivery
 from ams_grpc.broker.errors import BrokerError, ShuttingDown, Unavailable
 from ams_grpc.broker.names import SubscriptionName
 from ams_grpc.broker.opening import Runtimes as WorkerRuntimes
@@ -20,9 +20,6 @@ from ams_grpc.broker.runtime import SubscriptionRuntime
 _LOG_EVERY_S: Final = 60.0
 _logger = logging.getLogger(__name__)
 
-MakeConsumer: TypeAlias = Callable[[SubscriptionRuntime, Callable[[BrokerError], None]], Consumer]
-"""A consumer for a runtime; the second argument is what closes it."""
-
 
 class Runtimes(WorkerRuntimes, Protocol):
     """Of ``broker.Subscriptions``, what is needed here."""
@@ -30,22 +27,49 @@ class Runtimes(WorkerRuntimes, Protocol):
     def used(self, subscription_ids: tuple[int, ...]) -> None: ...
 
 
+class Taker(Protocol):
+    """A worker, as far as its runtime sees it."""
+
+    subscription: Subscription
+    """As the worker knows it at each moment."""
+
+    @property
+    def free_messages(self) -> int:
+        """How many messages it can take now."""
+        ...
+
+    @property
+    def free_bytes(self) -> int:
+        """How long they may be together."""
+        ...
+
+    @property
+    def lease_s(self) -> int:
+        """How long it has them, in seconds."""
+        ...
+
+    def begin(self, runtime: SubscriptionRuntime, consumer: Consumer, delivery: Delivery) -> None:
+        """Take these."""
+        ...
+
+
 class Joining:
     """Keeps a worker joined to the runtime of its subscription, while there is something to push."""
 
     def __init__(
         self,
+        worker: Taker,
         runtimes: Runtimes,
         opening: asyncio.Semaphore,
-        subscription: Callable[[], Subscription],
-        make_consumer: MakeConsumer,
+        *,
+        one_per_key: bool = False,
     ) -> None:
-        """``subscription`` as the worker knows it at each moment."""
-        self.consumer: Consumer | None = None
+        """``one_per_key``: of an ordering key, one message is out at a time."""
+        self._worker = worker
         self._runtimes = runtimes
         self._opening = opening
-        self._subscription = subscription
-        self._make_consumer = make_consumer
+        self._one_per_key = one_per_key
+        self._consumer: Consumer | None = None
         self._runtime: SubscriptionRuntime | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -55,9 +79,10 @@ class Joining:
             self._task = asyncio.get_running_loop().create_task(self._run())
 
     def wake(self) -> None:
-        """There may be credit again."""
-        if self._runtime is not None and self.consumer is not None:
-            self._runtime.wake(self.consumer)
+        """There may be credit again, and the lease another one."""
+        if self._runtime is not None and self._consumer is not None:
+            self._consumer.ack_deadline_s = self._worker.lease_s
+            self._runtime.wake(self._consumer)
 
     async def stop(self) -> None:
         """Leave."""
@@ -69,8 +94,10 @@ class Joining:
         """Consume, until the subscription is not to be pushed any more."""
         while (runtime := await self._open()) is not None:
             closed: asyncio.Future[BrokerError] = asyncio.get_running_loop().create_future()
-            consumer = self._make_consumer(runtime, partial(_resolve, closed))
-            self._runtime, self.consumer = runtime, consumer
+            consumer = _WorkerConsumer(
+                self._worker, runtime, partial(_resolve, closed), one_per_key=self._one_per_key
+            )
+            self._runtime, self._consumer = runtime, consumer
             try:
                 runtime.add(consumer)
                 error = await closed
@@ -78,13 +105,43 @@ class Joining:
                 error = reason
             finally:
                 runtime.remove(consumer)
-                self._runtime = self.consumer = None
+                self._runtime = self._consumer = None
             if isinstance(error, ShuttingDown) or not isinstance(error, Unavailable):
                 return
 
     async def _open(self) -> SubscriptionRuntime | None:
         """The runtime; None when there is nothing to push any more."""
-        return await open_runtime(self._runtimes, self._subscription, self._opening)
+        return await open_runtime(self._runtimes, lambda: self._worker.subscription, self._opening)
+
+
+class _WorkerConsumer(Consumer):
+    """A worker, as a consumer of its runtime."""
+
+    __slots__ = ("_worker",)
+
+    def __init__(
+        self,
+        worker: Taker,
+        runtime: SubscriptionRuntime,
+        close: Callable[[BrokerError], None],
+        *,
+        one_per_key: bool,
+    ) -> None:
+        super().__init__(
+            partial(worker.begin, runtime, self),
+            close,
+            ack_deadline_s=worker.lease_s,
+            one_per_key=one_per_key,
+        )
+        self._worker = worker
+
+    @property
+    def free_messages(self) -> int:
+        return self._worker.free_messages
+
+    @property
+    def free_bytes(self) -> int:
+        return self._worker.free_bytes
 
 
 class Complaints:

@@ -18,14 +18,12 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 from itertools import repeat
 from typing import Final, Protocol
 
 from ams_grpc.broker.catalog import Subscription
 from ams_grpc.broker.clock import Alarm, Clock
 from ams_grpc.broker.consumers import Consumer, Delivery
-from ams_grpc.broker.errors import BrokerError
 from ams_grpc.broker.policies import PushConfig
 from ams_grpc.broker.runtime import SubscriptionRuntime
 from ams_grpc.push.budget import Budget
@@ -72,9 +70,8 @@ class PushWorker:
         self._tools = tools
         self._on_end = on_end
         self._pace = Pace(tools.max_window)
-        self._joining = Joining(
-            tools.runtimes, tools.opening, lambda: self.subscription, self._make_consumer
-        )
+        # Pub/Sub: of an ordering key, one message is out at a time.
+        self._joining = Joining(self, tools.runtimes, tools.opening, one_per_key=True)
         self._complaints = Complaints()
         self._requests: set[asyncio.Task[None]] = set()
         self._running = 0
@@ -90,8 +87,6 @@ class PushWorker:
         if _push_config(before).endpoint != _push_config(subscription).endpoint:
             self._pace = Pace(self._tools.max_window)  # how the other one fared says nothing
             self._end_pause()
-        if self._joining.consumer is not None:
-            self._joining.consumer.ack_deadline_s = self._lease_s
         self._joining.start()
         self._go_on()
 
@@ -112,7 +107,7 @@ class PushWorker:
     # --- as a consumer -----------------------------------------------------------------------
 
     @property
-    def free_slots(self) -> int:
+    def free_messages(self) -> int:
         """How many more requests may begin now."""
         free = self._pace.window - self._running
         if free <= 0 or self._pause is not None:
@@ -124,10 +119,10 @@ class PushWorker:
         """How long their messages may be together."""
         return self._tools.budget.free_bytes(self._go_on)
 
-    def _make_consumer(
-        self, runtime: SubscriptionRuntime, close: Callable[[BrokerError], None]
-    ) -> Consumer:
-        return _Slots(self, runtime, close, self._lease_s)
+    @property
+    def lease_s(self) -> int:
+        """How long requests have them."""
+        return self.subscription.config.ack_deadline_s + _LEASE_OUTLASTS_S
 
     def begin(self, runtime: SubscriptionRuntime, consumer: Consumer, delivery: Delivery) -> None:
         """Begin a request for each message."""
@@ -189,10 +184,6 @@ class PushWorker:
         if pace is self._pace and self._pause is None and pace.paused_until > now:
             self._pause = self._tools.clock.call_at(pace.paused_until, self._after_pause)
 
-    @property
-    def _lease_s(self) -> int:
-        return self.subscription.config.ack_deadline_s + _LEASE_OUTLASTS_S
-
     # --- pauses ------------------------------------------------------------------------------
 
     def _after_pause(self) -> None:
@@ -207,33 +198,6 @@ class PushWorker:
     def _go_on(self) -> None:
         """There may be credit again."""
         self._joining.wake()
-
-
-class _Slots(Consumer):
-    """The worker, as its runtime sees it."""
-
-    __slots__ = ("_worker",)
-
-    def __init__(
-        self,
-        worker: PushWorker,
-        runtime: SubscriptionRuntime,
-        close: Callable[[BrokerError], None],
-        lease_s: int,
-    ) -> None:
-        # Pub/Sub: of an ordering key, one message is out at a time.
-        super().__init__(
-            partial(worker.begin, runtime, self), close, ack_deadline_s=lease_s, one_per_key=True
-        )
-        self._worker = worker
-
-    @property
-    def free_messages(self) -> int:
-        return self._worker.free_slots
-
-    @property
-    def free_bytes(self) -> int:
-        return self._worker.free_bytes
 
 
 def _push_config(subscription: Subscription) -> PushConfig:

@@ -17,14 +17,12 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from typing import Final, Protocol
 
 from ams_grpc.broker.ams_push import AmsPush
 from ams_grpc.broker.catalog import Subscription
 from ams_grpc.broker.clock import Alarm, Clock
 from ams_grpc.broker.consumers import Consumer, Delivery
-from ams_grpc.broker.errors import BrokerError
 from ams_grpc.broker.names import SubscriptionName
 from ams_grpc.broker.policies import SECOND_US
 from ams_grpc.broker.runtime import MAX_DELIVERY_MESSAGES, SubscriptionRuntime
@@ -34,7 +32,6 @@ from ams_grpc.push.joining import Complaints, Joining, Runtimes
 from ams_grpc.push.outcome import Outcome
 
 LEASE_S: Final = 32
-"""So that it is the end of a request that counts, and not the end of its lease."""
 _TOO_LATE: Final = Outcome(False, "timeout", "it answered after the ack deadline", "ack timeout")
 _logger = logging.getLogger(__name__)
 
@@ -73,9 +70,7 @@ class AmsPushWorker:
         """AMS: what went wrong last, until messages are delivered again."""
         self._tools = tools
         self._on_end = on_end
-        self._joining = Joining(
-            tools.runtimes, tools.opening, lambda: self.subscription, self._make_consumer
-        )
+        self._joining = Joining(self, tools.runtimes, tools.opening)
         self._complaints = Complaints()
         self._pace: Pace = pace_of(self._push)
         self._alarm: Alarm | None = None
@@ -135,10 +130,10 @@ class AmsPushWorker:
         """How long they may be together."""
         return self._tools.budget.free_bytes(self._go_on)
 
-    def _make_consumer(
-        self, runtime: SubscriptionRuntime, close: Callable[[BrokerError], None]
-    ) -> Consumer:
-        return _CycleConsumer(self, runtime, close)
+    @property
+    def lease_s(self) -> int:
+        """Longer than a request, so that it is its end that counts."""
+        return LEASE_S
 
     def begin(self, runtime: SubscriptionRuntime, consumer: Consumer, delivery: Delivery) -> None:
         """Begin a cycle with these messages."""
@@ -220,26 +215,3 @@ class AmsPushWorker:
     def _go_on(self) -> None:
         """There may be credit again."""
         self._joining.wake()
-
-
-class _CycleConsumer(Consumer):
-    """The worker, as its runtime sees it."""
-
-    __slots__ = ("_worker",)
-
-    def __init__(
-        self,
-        worker: AmsPushWorker,
-        runtime: SubscriptionRuntime,
-        close: Callable[[BrokerError], None],
-    ) -> None:
-        super().__init__(partial(worker.begin, runtime, self), close, ack_deadline_s=LEASE_S)
-        self._worker = worker
-
-    @property
-    def free_messages(self) -> int:
-        return self._worker.free_messages
-
-    @property
-    def free_bytes(self) -> int:
-        return self._worker.free_bytes

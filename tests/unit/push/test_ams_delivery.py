@@ -28,10 +28,17 @@ MESSAGE = pb.PubsubMessage(
 ).SerializeToString()
 
 
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
+@pytest.fixture(scope="module")
+def one_receiver() -> Iterator[Receiver]:
     with Receiver() as receiver:
         yield receiver
+
+
+@pytest.fixture
+def receiver(one_receiver: Receiver) -> Receiver:
+    one_receiver.forget()
+    one_receiver.answer = lambda _: 200
+    return one_receiver
 
 
 @asynccontextmanager
