@@ -29,6 +29,7 @@ from ams_grpc.services.ams.topics import TopicAccess, TopicResources
 from ams_grpc.services.ams.users import UserAccounts
 from ams_grpc.services.ams.visibility import Visibility
 from ams_grpc.services.frame import Served
+from ams_grpc.services.idempotency import IdempotencyKeys
 from ams_grpc.storage.storage import Storage
 
 
@@ -63,7 +64,13 @@ def pushing(config: Config, known: Identity, pushes: PushRoom) -> Pushing:
 
 
 def ams_services(
-    storage: Storage, broker: Broker, known: Identity, push: Pushing, *, access_lists: bool
+    storage: Storage,
+    broker: Broker,
+    known: Identity,
+    keys: IdempotencyKeys,
+    push: Pushing,
+    *,
+    access_lists: bool,
 ) -> Sequence[Served]:
     """Every service of ams.v1. They ask for a token also where the others ask for none."""
     guard = AmsGuard(known.authenticator, known.authorizer, access_lists=access_lists)
@@ -77,7 +84,7 @@ def ams_services(
         _service(pubsub_pb2, "Topics"): Parts(
             TopicResources(broker.topics, storage.newest, visibility, _no_schema),
             TopicAccess(known.access_lists),
-            TopicMessages(broker.topics),
+            TopicMessages(broker.topics, keys),
         ),
         _service(pubsub_pb2, "Subscriptions"): Parts(
             SubscriptionResources(

@@ -83,6 +83,11 @@ class SubscriptionConfig:
     ams_push: AmsPush | None = None
 
     @property
+    def is_pushed(self) -> bool:
+        """True if messages go to an endpoint, be it one that is not verified yet."""
+        return self.push is not None or self.ams_push is not None
+
+    @property
     def worker(self) -> str | None:
         """Who delivers: ``push``, ``ams_push``, ``export``; None when subscribers pull."""
         if self.push is not None:

@@ -81,10 +81,18 @@ def check_topic(config: TopicConfig) -> None:
     _check_transforms(config.transforms)
 
 
-def check_subscription(config: SubscriptionConfig, profile: Profile) -> None:
-    """Raises InvalidArgument, OutOfRange unless it may be configured so under ``profile``."""
+def check_subscription(
+    config: SubscriptionConfig, profile: Profile, min_ack_deadline_s: int | None = None
+) -> None:
+    """Raises InvalidArgument, OutOfRange unless it may be configured so under ``profile``.
+
+    ``min_ack_deadline_s``, if given, counts in place of the profile's.
+    """
     check_labels(config.labels)
-    _check_ack_deadline(config.ack_deadline_s, profile.min_ack_deadline_s)
+    _check_ack_deadline(
+        config.ack_deadline_s,
+        profile.min_ack_deadline_s if min_ack_deadline_s is None else min_ack_deadline_s,
+    )
     _check_retention(config.message_retention_us)
     if config.expiration_ttl_us is not None:
         _check_expiration(config.expiration_ttl_us, config.message_retention_us, profile)
@@ -209,8 +217,7 @@ def _check_dead_letter(policy: DeadLetterPolicy) -> None:
 
 def _check_receivers(config: SubscriptionConfig) -> None:
     """Pub/Sub: messages are pulled, pushed or exported; exactly once they are only pulled."""
-    pushed = config.push is not None or config.ams_push is not None
-    if pushed and config.export is not None:
+    if config.is_pushed and config.export is not None:
         raise invalid_argument(
             "push_config and cloud_storage_config cannot both be set", field="push_config"
         )
