@@ -86,7 +86,7 @@ class Sender:
         method: str,
         endpoint: str,
         *,
-        body: bytes = b"",
+        body: bytes | None = None,
         headers: Mapping[str, str] = _NO_HEADERS,
         timeout_s: float,
         follow: Container[int] = (),
@@ -114,7 +114,12 @@ class Sender:
         return Outcome(False, "unreachable", "too many redirects")
 
     async def _ask(
-        self, method: str, url: URL, body: bytes, headers: Mapping[str, str], timeout_s: float
+        self,
+        method: str,
+        url: URL,
+        body: bytes | None,
+        headers: Mapping[str, str],
+        timeout_s: float,
     ) -> Answer:
         """Raises ``_ERRORS``."""
         if timeout_s <= 0:
@@ -124,7 +129,7 @@ class Sender:
             method,
             url,
             # Larger ones in parts, so that they do not hold up the event loop.
-            data=body if len(body) < _LARGE_BYTES else BytesIO(body),
+            data=body if body is None or len(body) < _LARGE_BYTES else BytesIO(body),
             headers=headers,
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(total=timeout_s),

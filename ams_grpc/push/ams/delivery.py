@@ -36,7 +36,7 @@ class Sender(Protocol):
         method: str,
         endpoint: str,
         *,
-        body: bytes = ...,
+        body: bytes | None = ...,
         headers: Mapping[str, str] = ...,
         timeout_s: float,
         follow: Container[int] = ...,

@@ -100,15 +100,14 @@ class AmsPushWorker:
             self._go_on()
 
     async def close(self) -> None:
-        cycle = self._cycle
         try:
             await self._joining.stop()
-            if cycle is not None:
-                await asyncio.wait([cycle])
+            if self._cycle is not None:
+                await asyncio.wait([self._cycle])
         finally:
-            if cycle is not None:
-                cycle.cancel()
-                await asyncio.wait([cycle])
+            if self._cycle is not None:
+                self._cycle.cancel()
+                await asyncio.wait([self._cycle])
             if self._alarm is not None:
                 self._alarm.cancel()
             self._tools.budget.forget(self._go_on)
@@ -140,22 +139,27 @@ class AmsPushWorker:
         self._pace.idle(self._tools.clock.monotonic() - self._ready_at)
         size = sum(map(len, delivery.messages))
         self._tools.budget.take(self._go_on, size)
-        self._cycle = asyncio.get_running_loop().create_task(
-            self._run(runtime, consumer, delivery, size)
-        )
+        self._cycle = asyncio.get_running_loop().create_task(self._run(runtime, delivery, size))
 
     # --- a cycle -----------------------------------------------------------------------------
 
-    async def _run(
-        self, runtime: SubscriptionRuntime, consumer: Consumer, delivery: Delivery, size: int
-    ) -> None:
+    async def _run(self, runtime: SubscriptionRuntime, delivery: Delivery, size: int) -> None:
+        try:
+            outcome = await self._request(list(delivery.messages))
+            self._end(runtime, delivery, outcome)
+        finally:
+            # Not before: whoever hears of it may begin the next cycle.
+            self._tools.budget.give(self._go_on, size)
+        self._go_on()  # also if its lease was ended meanwhile, by a seek
+
+    async def _request(self, messages: list[bytes]) -> Outcome:
+        """Send them, and begin to rest."""
         push, pace = self._push, self._pace
         begun_at = self._tools.clock.monotonic()
         try:
-            outcome = await self._send(push, list(delivery.messages))
+            outcome = await self._send(push, messages)
         finally:
             self._cycle = None
-            self._tools.budget.give(self._go_on, size)
         ack_deadline_s = self.subscription.config.ack_deadline_s
         # AMS: whole seconds count, and the deadline as it is now.
         if outcome.accepted and int(self._tools.clock.monotonic() - begun_at) > ack_deadline_s:
@@ -163,13 +167,16 @@ class AmsPushWorker:
         if pace is self._pace:
             self._rest(pace.after(failed=not outcome.accepted))
             self._note(push, outcome)
+        return outcome
+
+    def _end(self, runtime: SubscriptionRuntime, delivery: Delivery, outcome: Outcome) -> None:
+        """All are acknowledged, or all handed back."""
         self.results[outcome.kind] += 1
         if outcome.accepted:
             self._tools.runtimes.used((self.subscription.id,))
             runtime.settle(delivery.grant, delivery.seqs)
         else:
             runtime.fail(delivery.grant, delivery.seqs, outcome.reason, rest=False)
-        consumer.stand_in_line()  # also if its lease was ended meanwhile, by a seek
 
     async def _send(self, push: AmsPush, messages: list[bytes]) -> Outcome:
         try:

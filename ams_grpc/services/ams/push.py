@@ -42,8 +42,6 @@ class PushDesk:
         self._user = user
         self._deliveries = deliveries
         self._enabled = enabled
-        self.shown = configs.shown
-        self.follow = user.follow
 
     async def check(self) -> None:
         """Raises AmsRefusal unless there is push."""
@@ -67,6 +65,16 @@ class PushDesk:
             return lambda _old: None
         await self.check()
         return lambda old: self._configs.modified(given, old)
+
+    async def changed(
+        self, name: SubscriptionName, old: AmsPush | None, new: AmsPush | None
+    ) -> None:
+        """A subscription is stored that was pushed like ``old``, and is now like ``new``."""
+        await self._user.follow(caller(), name, old, new)
+
+    def shown(self, config: SubscriptionConfig) -> pb.PushConfig:
+        """What a subscription shows of its push."""
+        return self._configs.shown(config)
 
     def status(self, subscription: Subscription) -> str:
         """How delivery fares; empty for a subscription that AMS does not push to."""
@@ -135,7 +143,7 @@ class SubscriptionPush:
 
         with ams_words("Subscription"):
             updated = await self._subscriptions.update(name, changed)
-        await self._desk.follow(caller(), name, old, updated.config.ams_push)
+        await self._desk.changed(name, old, updated.config.ams_push)
 
 
 def _unverified(push: AmsPush | None) -> AmsEndpoint:

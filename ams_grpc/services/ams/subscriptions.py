@@ -91,7 +91,7 @@ class SubscriptionResources:
             raise NotFound("Topic doesn't exist") from None
         except AlreadyExists:
             raise AlreadyExists("Subscription already exists") from None
-        await self._push.follow(caller(), name, None, push)
+        await self._push.changed(name, None, push)
         with ams_words("Subscription"):
             return self._shown(await self._newest.subscription(name))
 

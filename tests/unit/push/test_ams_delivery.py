@@ -199,6 +199,7 @@ async def test_the_hash_has_to_be_answered_to_the_letter(
 
     [request] = receiver.pushes
     assert (request.method, request.path) == ("GET", "/ams_verification_hash")
+    assert "content-length" not in request.headers
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

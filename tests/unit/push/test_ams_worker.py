@@ -446,6 +446,18 @@ async def test_other_settings_start_it_anew_after_the_request_that_runs(
     assert pushing.endpoint.pushed[-1].push == new
 
 
+async def test_it_goes_on_although_the_request_that_ran_has_nothing_any_more(
+    pushing: Pushing,
+) -> None:
+    """It was given other settings, and its messages were taken away by a seek."""
+    await pushing.send(b"0", b"1", b"2", b"3")
+    await pushing.change(replace(LINEAR, max_messages=1))
+    await pushing.skip(3)
+    await pushing.answer(ACCEPTED)
+
+    assert pushing.endpoint.data == [[b"0", b"1", b"2"], [b"3"]]
+
+
 async def test_another_ack_deadline_does_not_start_it_anew(pushing: Pushing) -> None:
     await pushing.send(b"0")
     await pushing.answer(REFUSED)
