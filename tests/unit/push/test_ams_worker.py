@@ -510,6 +510,7 @@ STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("publish"), st.integers(1, 5)),
         st.tuples(st.just("answer"), st.sampled_from([ACCEPTED, REFUSED])),
+        st.tuples(st.just("skip"), st.integers(0, 20)),
         st.tuples(st.just("advance"), st.sampled_from([0.1, 0.5, 1.0, 3.0, 11.0])),
         st.tuples(
             st.just("change"),
@@ -539,6 +540,9 @@ async def _model(steps: list[tuple[str, object]]) -> None:
                 published += count
             case "answer", Outcome() if world.endpoint.running:
                 await world.answer(value)
+            case "skip", int(offset):
+                await world.skip(min(offset, published))
+                await settle()
             case "advance", float():
                 await world.advance(value)
             case "change", AmsPush():
@@ -550,7 +554,7 @@ async def _model(steps: list[tuple[str, object]]) -> None:
         for request in world.endpoint.pushed[checked:]:
             floor = await world.acknowledged()
             if request in world.endpoint.running:
-                assert request.push == push or checked == 0
+                assert request.push == push
                 assert request.push.verified
                 assert len(request.data) <= request.push.max_messages
                 expected = range(floor, floor + len(request.data))
