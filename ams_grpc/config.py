@@ -308,8 +308,9 @@ class Config(BaseSettings):
         """What AMS's pushes name as their sender."""
         if self.push_source is not None:
             return self.push_source
-        host, port = split_address(self.ams_address or self.grpc_address)
-        return f"{socket.gethostname() if host in _ANY_ADDRESS else host}:{port}"
+        address = self.ams_address or self.grpc_address
+        host, port = split_address(address)
+        return f"{socket.gethostname()}:{port}" if host in _ANY_ADDRESS else address
 
     @property
     def endpoint_rules(self) -> EndpointRules:
