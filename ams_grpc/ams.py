@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
 from google.protobuf.descriptor import ServiceDescriptor
 
+from ams_grpc.broker.ams_push import AmsEndpoint
 from ams_grpc.broker.broker import Broker
 from ams_grpc.broker.errors import NotFound
 from ams_grpc.broker.figures import Consumptions
 from ams_grpc.broker.policies import SchemaSettings
+from ams_grpc.config import Config
 from ams_grpc.identity import Identity
 from ams_grpc.pb.ams.v1 import access_pb2, accounts_pb2, metrics_pb2, pubsub_pb2
+from ams_grpc.push.push import PushRoom
 from ams_grpc.services.ams.access import Access
 from ams_grpc.services.ams.guard import AmsGuard
 from ams_grpc.services.ams.metrics import (
@@ -24,6 +28,9 @@ from ams_grpc.services.ams.node import ThisNode
 from ams_grpc.services.ams.parts import Parts
 from ams_grpc.services.ams.projects import ProjectAccounts
 from ams_grpc.services.ams.publishing import TopicMessages
+from ams_grpc.services.ams.push import PushDesk, SubscriptionPush
+from ams_grpc.services.ams.push_configs import PushConfigs
+from ams_grpc.services.ams.push_user import PushUser
 from ams_grpc.services.ams.registrations import RegistrationDesk
 from ams_grpc.services.ams.reports import Reports
 from ams_grpc.services.ams.status import ServiceStatus
@@ -37,23 +44,46 @@ from ams_grpc.services.idempotency import IdempotencyKeys
 from ams_grpc.storage.storage import Storage
 
 
+@dataclass(frozen=True, slots=True)
+class Pushing:
+    """AMS's push: what subscriptions need of it, and how an endpoint is verified."""
+
+    desk: PushDesk
+    verify: Callable[[AmsEndpoint], Awaitable[str]]
+
+
+def pushing(config: Config, known: Identity, pushes: PushRoom) -> Pushing:
+    """AMS's push, as the settings say. Endpoints are https, unless http is asked for by name."""
+    rules, http = config.endpoint_rules, config.push_http is True
+    token = config.push_worker_token
+
+    def accepts(url: str) -> bool:
+        return (http or url.lower().startswith("https:")) and rules.accepts(url)
+
+    desk = PushDesk(
+        PushConfigs(accepts, known.push_secrets),
+        PushUser(
+            "" if token is None else token.get_secret_value(),
+            known.users,
+            known.members,
+            known.access_lists,
+        ),
+        pushes.ams,
+        enabled=config.push_enabled,
+    )
+    return Pushing(desk, pushes.ams_delivery.verify)
+
+
 def ams_services(
+    config: Config,
     storage: Storage,
     broker: Broker,
     known: Identity,
     keys: IdempotencyKeys,
-    *,
-    access_lists: bool,
-    push_endpoint: str | None,
-    hostname: str,
-    pull_wait_s: float,
+    push: Pushing,
 ) -> Sequence[Served]:
-    """Every service of ams.v1. They ask for a token also where the others ask for none.
-
-    ``push_endpoint`` and ``hostname`` are shown: see ``status.ServiceStatus``. ``pull_wait_s``: see
-    ``windows.Windows``.
-    """
-    guard = AmsGuard(known.authenticator, known.authorizer, access_lists=access_lists)
+    """Every service of ams.v1. They ask for a token also where the others ask for none."""
+    guard = AmsGuard(known.authenticator, known.authorizer, access_lists=config.per_resource_auth)
     visibility = Visibility(known.accounts)
     figures, catalog, clock = storage.figures, storage.catalog, broker.clock
     nodes = NodeMetrics(figures, clock, ThisNode().measure)
@@ -72,13 +102,21 @@ def ams_services(
             TopicMessages(broker.topics, keys),
         ),
         _service(pubsub_pb2, "Subscriptions"): Parts(
-            SubscriptionResources(broker.subscriptions, broker.topics, storage.newest, visibility),
+            SubscriptionResources(
+                broker.subscriptions, broker.topics, storage.newest, visibility, push.desk
+            ),
             SubscriptionAccess(known.access_lists),
             SubscriptionMetrics(Consumptions(broker.ledger, broker.windowed), catalog, clock),
-            Windows(broker, wait_s=pull_wait_s),
+            SubscriptionPush(broker.subscriptions, push.desk, push.verify),
+            Windows(broker, wait_s=config.ams_pull_wait_s, push_enabled=config.push_enabled),
         ),
         _service(metrics_pb2, "Service"): Parts(
-            nodes, reports, ServiceStatus(push_endpoint, hostname)
+            nodes,
+            reports,
+            ServiceStatus(
+                config.effective_push_source if config.push_enabled else None,
+                config.proxy_hostname,
+            ),
         ),
     }
     methods = {

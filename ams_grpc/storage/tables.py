@@ -126,7 +126,7 @@ subscriptions: Final = Table(
     Column("config", Text, nullable=False),
     _number("active_at_us"),
     _number("created_us"),
-    Column("worker", NAME, index=True),  # who delivers: push, export; NULL: subscribers pull
+    Column("worker", NAME, index=True),  # who delivers; NULL: subscribers pull
     Column("resource_error", NAME),  # what keeps the worker from working
     Index(None, "project", "name"),
     Index(None, "topic_id", "name"),
