@@ -153,7 +153,9 @@ async def running(
                 guard,
             ),
         )
-        of_ams = ams_services(storage, broker, known, access_lists=config.per_resource_auth)
+        of_ams = ams_services(
+            storage, broker, known, definitions, access_lists=config.per_resource_auth
+        )
         calls = Calls()
         health_servicer = health.aio.HealthServicer()
         grpc_address = await parts.enter_async_context(

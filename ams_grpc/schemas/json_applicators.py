@@ -8,7 +8,7 @@ from typing import Any
 from ams_grpc.schemas.errors import DefinitionError
 from ams_grpc.schemas.json_findings import Findings, Path
 from ams_grpc.schemas.json_node import Compiling, Node
-from ams_grpc.schemas.json_values import compiled_pattern, least_and_most, text
+from ams_grpc.schemas.json_values import compiled_pattern, least_and_most
 from ams_grpc.schemas.patterns import Matches
 
 _PATTERN_STEPS = 8

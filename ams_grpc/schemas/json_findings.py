@@ -33,9 +33,7 @@ class Budget:
         """Raises MessageError when there are no more."""
         self.left -= steps
         if self.left < 0:
-            raise MessageError(
-                described([f"{ROOT}: The document takes too long to be checked"])
-            )
+            raise MessageError(described([f"{ROOT}: The document takes too long to be checked"]))
 
 
 class Findings:
@@ -70,12 +68,15 @@ class Findings:
 
 
 def described(violations: Sequence[str]) -> str:
-    """AMS: violations behind "Message <i> ", numbered if there are several."""
+    """AMS: what is said of data behind "Message <i> "."""
+    return numbered("data is not valid", violations)
+
+
+def numbered(summary: str, violations: Sequence[str]) -> str:
+    """AMS: one violation behind a comma, several with numbers."""
     if len(violations) == 1:
-        return f"data is not valid,{violations[0]}"
-    return "data is not valid." + "".join(
-        f"{number}){each}." for number, each in enumerate(violations, 1)
-    )
+        return f"{summary},{violations[0]}"
+    return f"{summary}." + "".join(f"{number}){each}." for number, each in enumerate(violations, 1))
 
 
 def shown(path: Path) -> str:

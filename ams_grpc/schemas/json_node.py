@@ -52,17 +52,16 @@ class Types:
 
 def types_of(given: object) -> Types:
     """Of the keyword ``type``. Raises DefinitionError."""
-    names = given if isinstance(given, list) else [given]
-    for name in names:
+    names: list[str] = []
+    for name in given if isinstance(given, list) else [given]:
         if not isinstance(name, str):
-            raise DefinitionError(
-                "Invalid type. Expected: string/array of strings, given: type"
-            )
+            raise DefinitionError("Invalid type. Expected: string/array of strings, given: type")
         if name not in _TYPES:
             raise DefinitionError(
                 f"has a primitive type that is NOT VALID -- given: /{name[:100]}/ Expected valid "
                 f"values are:[{' '.join(_TYPES)}]"
             )
+        names.append(name)
     shown = names[0] if len(names) == 1 else f"[{','.join(names)}]"
     kinds = frozenset(kind for name in names for kind in _TYPES[name])
     return Types(shown, kinds, "integer" in names)

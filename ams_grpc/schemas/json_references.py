@@ -28,7 +28,7 @@ class References:
             if isinstance(given, str) and not isinstance(part.get("$ref"), str):
                 full = _joined(base, given)
                 self._ids.setdefault(full.removesuffix("#"), part)
-                base = urldefrag(full).url  # noqa: PLW2901
+                base = urldefrag(full).url
             self._bases[id(part)] = base
             waiting += [(each, base) for key, each in part.items() if key not in _NO_SCHEMAS]
 

@@ -179,9 +179,7 @@ def compile_enum(_compiling: Compiling, node: Node, given: Mapping[str, Any]) ->
     )
 
 
-def _compile_allowed(
-    node: Node, values: list[Any], description: Callable[[str, str], str]
-) -> None:
+def _compile_allowed(node: Node, values: list[Any], description: Callable[[str, str], str]) -> None:
     allowed = {_identity(value) for value in values}
     shown = ", ".join(_json(value).decode() for value in values)
 

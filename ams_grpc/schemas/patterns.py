@@ -68,6 +68,6 @@ def _compile(pattern: str) -> Any:
 
 @cache
 def _re2() -> Any:
-    import re2  # noqa: PLC0415  # when somebody needs it
+    import re2  # type: ignore[import-untyped]  # noqa: PLC0415  # when somebody needs it
 
     return re2

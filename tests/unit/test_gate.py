@@ -103,6 +103,9 @@ class MemorySchemas:
         self.reads.append(f"revisions of {schema_id}")
         return sorted(self.ids.items(), reverse=True)
 
+    async def attribute_rules(self, schema_id: int) -> str:
+        return ""
+
     async def definition(self, revision: int) -> Definition | None:
         self.reads.append(f"definition of {revision}")
         return self.definitions.get(revision)
@@ -223,6 +226,8 @@ LARGE: Final = b"x" * (INLINE_BYTES + 1)
 
 class Slow:
     """A definition that takes messages, but those with an "s" at the end not before it is told."""
+
+    extra_bytes = 0
 
     def __init__(self) -> None:
         self.begun: list[bytes] = []
