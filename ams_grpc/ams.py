@@ -15,6 +15,7 @@ from ams_grpc.services.ams.access import Access
 from ams_grpc.services.ams.guard import AmsGuard
 from ams_grpc.services.ams.parts import Parts
 from ams_grpc.services.ams.projects import ProjectAccounts
+from ams_grpc.services.ams.publishing import TopicMessages
 from ams_grpc.services.ams.registrations import RegistrationDesk
 from ams_grpc.services.ams.schemas import SchemaRoom, TopicSchemas
 from ams_grpc.services.ams.subscriptions import SubscriptionAccess, SubscriptionResources
@@ -48,6 +49,7 @@ def ams_services(
             TopicResources(broker.topics, storage.newest, visibility, topic_schemas.find),
             TopicAccess(known.access_lists),
             topic_schemas,
+            TopicMessages(broker.topics),
         ),
         _service(pubsub_pb2, "Subscriptions"): Parts(
             SubscriptionResources(broker.subscriptions, broker.topics, storage.newest, visibility),

@@ -98,6 +98,11 @@ class Config(BaseSettings):
     auth: bool = Field(
         False, description="Callers need a token, and may do what their roles allow; off: open mode"
     )
+    per_resource_auth: bool = Field(
+        True,
+        description="AMS: publishers and consumers must be on the access list of a topic or "
+        "subscription",
+    )
     admin_token_file: Path | None = Field(
         None, description="Where the first service_admin's token is written, when there is none yet"
     )
@@ -269,7 +274,10 @@ class Config(BaseSettings):
     def _is_for_this_machine(self) -> bool:
         """True if no other machine reaches any of the addresses."""
         addresses = (
-            self.grpc_address, self.google_rest_address, self.ams_address, self.admin_address
+            self.grpc_address,
+            self.google_rest_address,
+            self.ams_address,
+            self.admin_address,
         )
         return all(address is None or is_loopback(address) for address in addresses)
 
@@ -331,7 +339,7 @@ def _check_token(token: str) -> None:
 
 def _check_origin(origin: str) -> None:
     parts = urlsplit(origin)
-    if origin != "*" and origin != f"{parts.scheme}://{parts.netloc}":
+    if origin not in {"*", f"{parts.scheme}://{parts.netloc}"}:
         raise ValueError(f"{origin!r} is no origin: it is SCHEME://HOST[:PORT], or *")
 
 

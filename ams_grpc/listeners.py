@@ -126,9 +126,7 @@ async def google_rest_server(
 
 
 @asynccontextmanager
-async def ams_server(
-    address: str, services: Iterable[Served], calls: Calls
-) -> AsyncIterator[str]:
+async def ams_server(address: str, services: Iterable[Served], calls: Calls) -> AsyncIterator[str]:
     """Serve AMS's REST dialect of these services; gives the address."""
     # Imported late: without it nobody pays for it.
     from ams_grpc import bridge  # noqa: PLC0415

@@ -22,7 +22,6 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    text,
     false,
     text,
 )
@@ -78,7 +77,9 @@ schemas: Final = Table(
     _number("version"),
     _number("created_us"),
     Column("uuid", NAME, nullable=False, server_default=text("''")),
-    Column("attributes", Text, nullable=False, server_default=text("''")),  # rules for them, in JSON
+    Column(
+        "attributes", Text, nullable=False, server_default=text("''")
+    ),  # rules for them, in JSON
     Index(None, "project", "name"),
     sqlite_autoincrement=True,
 )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Callable, Iterable
+from typing import Any, Final
 from urllib.parse import quote, unquote
 
 from aiohttp import web
@@ -12,9 +12,9 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from ams_grpc.pb.ams.v1 import access_pb2
-from http_bridge.ams import errors
+from http_bridge.ams import errors, messages
 from http_bridge.ams.errors import Refusal
-from http_bridge.ams.reading import BadRequest, named_by, read_body, read_query
+from http_bridge.ams.reading import BadRequest, bad_body, named_by, read_body, read_query
 from http_bridge.ams.routes import AmsMatch, AmsRouter, cleaned
 from http_bridge.ams.writing import dump, reply_json
 from http_bridge.app import PEER
@@ -71,9 +71,9 @@ class AmsRest:
             if request.method == "GET":
                 read_query(message, match, request.query)
             else:
-                read_body(message, match, await request.read())
+                _read_body(message, match, await request.read())
         except BadRequest:
-            await self._check(match, metadata)
+            await self._check(match, message, metadata)
             raise
         serialized = await self._caller(
             match.route.path,
@@ -84,10 +84,10 @@ class AmsRest:
         reply = GetMessageClass(match.route.method.output_type).FromString(serialized)
         return _answer(match, reply)
 
-    async def _check(self, match: AmsMatch, metadata: Metadata) -> None:
-        """Refuse for what comes before the body. Raises RpcFailure."""
+    async def _check(self, match: AmsMatch, request: Message, metadata: Metadata) -> None:
+        """Refuse for what comes before the rest of the request is read. Raises RpcFailure."""
         asked = access_pb2.CheckAccessRequest(
-            method=match.route.method.full_name, request=named_by(match).SerializeToString()
+            method=match.route.method.full_name, request=request.SerializeToString()
         )
         await self._caller(
             _CHECK, asked.SerializeToString(), metadata=metadata, timeout_s=CALL_TIMEOUT_S
@@ -110,7 +110,31 @@ def _ascii(token: str) -> str:
     return token if token.isascii() and token.isprintable() else "?"
 
 
+def _read_body(message: Message, match: AmsMatch, body: bytes) -> None:
+    fast = _FAST_READERS.get(match.route.method.full_name)
+    if fast is None:
+        read_body(message, match, body)
+        return
+    try:
+        fast(message, body)
+    except (ValueError, RecursionError):
+        raise bad_body(match.route) from None
+
+
+_FAST_READERS: Final[dict[str, Callable[[Any, bytes], None]]] = {
+    "ams.v1.Topics.Publish": messages.read_publish,
+    "ams.v1.Subscriptions.Pull": messages.read_pull,
+}
+_FAST_WRITERS: Final[dict[str, Callable[[Any], bytes]]] = {
+    "ams.v1.Topics.Publish": messages.publish_json,
+    "ams.v1.Subscriptions.Pull": messages.pull_json,
+}
+
+
 def _answer(match: AmsMatch, reply: Message) -> web.Response:
+    fast = _FAST_WRITERS.get(match.route.method.full_name)
+    if fast is not None:
+        return _json(fast(reply))
     shown = reply_json(reply)
     if not shown:
         return _json(b"{}" if match.route.options.braces else b"")

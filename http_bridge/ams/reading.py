@@ -11,11 +11,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, NoReturn
 
 import orjson
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from ams_grpc.pb.ams.v1 import options_pb2
+from http_bridge.ams.options import field_options
 from http_bridge.ams.routes import AmsMatch, AmsRoute
 
 _MOST_PARTS: Final = 100_000
@@ -46,11 +47,12 @@ def named_by(match: AmsMatch) -> Message:
 
 def read_query(request: Message, match: AmsMatch, query: Mapping[str, str]) -> None:
     """Fill in what the query says. Raises BadRequest."""
-    for field in request.DESCRIPTOR.fields:
+    descriptor: Any = request.DESCRIPTOR
+    for field in descriptor.fields:
         if field.name in match.variables:
             continue
-        options = field.GetOptions().Extensions
-        text = query.get(field.json_name) or query.get(options[options_pb2.also], "")
+        options = field_options(field)
+        text = query.get(field.json_name) or query.get(options.also, "")
         if not text:
             continue
         if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
@@ -61,7 +63,7 @@ def read_query(request: Message, match: AmsMatch, query: Mapping[str, str]) -> N
             try:
                 setattr(request, field.name, int(text) if text.isascii() else None)
             except (ValueError, TypeError):
-                raise BadRequest(options[options_pb2.refusal]) from None
+                raise BadRequest(options.refusal) from None
 
 
 def read_body(request: Message, match: AmsMatch, body: bytes) -> None:
@@ -98,10 +100,10 @@ def load(body: bytes, *, first_value_only: bool = False) -> dict[str, Any]:
         value = _load_slowly(body, first_value_only=first_value_only)
     if value is None:
         return {}
-    if not isinstance(value, dict):
-        raise ValueError("no object")
-    _check_size(value)
-    return value
+    if isinstance(value, dict):
+        _check_size(value)
+        return value
+    raise ValueError("no object")
 
 
 def _load_slowly(body: bytes, *, first_value_only: bool) -> Any:
@@ -148,7 +150,7 @@ def _check_size(value: Any) -> None:
 
 
 def _fill(message: Message, values: Mapping[str, Any], *, skip: Iterable[str] = ()) -> None:
-    descriptor: Descriptor = message.DESCRIPTOR
+    descriptor: Any = message.DESCRIPTOR
     by_key = {key.lower(): value for key, value in values.items()}
     for field in descriptor.fields:
         if field.name in skip:
@@ -163,7 +165,7 @@ def _fill(message: Message, values: Mapping[str, Any], *, skip: Iterable[str] = 
         value = _value(values, by_key, field)
         if value is not None:
             _set(message, field, value)
-        elif field.GetOptions().Extensions[options_pb2.required]:
+        elif field_options(field).required:
             raise _WrongType
 
 

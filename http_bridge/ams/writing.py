@@ -12,7 +12,7 @@ from google.protobuf import json_format
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from ams_grpc.pb.ams.v1 import options_pb2
+from http_bridge.ams.options import field_options
 
 _INDENTATION: Final = re.compile(rb"(?m)^ +")
 _ESCAPES: Final = (
@@ -53,12 +53,13 @@ def _wider(indentation: re.Match[bytes]) -> bytes:
 
 
 def _pairs(message: Message) -> Iterator[tuple[str, Any]]:
-    for field in message.DESCRIPTOR.fields:
+    descriptor: Any = message.DESCRIPTOR
+    for field in descriptor.fields:
         value = getattr(message, field.name)
         if field.message_type is not None and not field.is_repeated:
             if message.HasField(field.name):
                 yield field.json_name, _inner(value)
-        elif value or not field.GetOptions().Extensions[options_pb2.omit_empty]:
+        elif value or not field_options(field).omit_empty:
             yield field.json_name, _shown(field, value)
 
 

@@ -58,7 +58,7 @@ def person(request: Any) -> Person:
     )
 
 
-def person_fields(person: Person) -> dict[str, str]:
+def person_fields(person: Person) -> dict[str, Any]:
     return {
         "email": person.email,
         "first_name": person.first_name,

@@ -14,6 +14,7 @@ from ams_grpc.broker.names import ResourceName, SubscriptionName, TopicName
 from ams_grpc.pb.ams.v1 import options_pb2
 
 _VARIABLE: Final = re.compile(r"\{([a-z]+)\}")
+_ROUTE: Final[Any] = options_pb2.route  # whose stub has another type than what indexes it
 _VERBS: Final = ("get", "put", "post", "delete")
 
 
@@ -51,8 +52,8 @@ class AmsRoute:
 @cache
 def route_of(method: MethodDescriptor) -> AmsRoute:
     """The route of a method."""
-    options = method.GetOptions()
-    route = options.Extensions[options_pb2.route]
-    rule = options.Extensions[annotations_pb2.http]
+    options: Any = method.GetOptions()
+    route: Any = options.Extensions[_ROUTE]
+    rule: Any = options.Extensions[annotations_pb2.http]
     path = next((getattr(rule, verb) for verb in _VERBS if rule.HasField(verb)), "")
     return AmsRoute(route.name, tuple(_VARIABLE.findall(path)), route.open, route.changes)
