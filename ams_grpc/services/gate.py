@@ -26,6 +26,8 @@ from ams_grpc.broker.ports import Admitted, Gate
 from ams_grpc.broker.schemas import SchemaCatalog, SchemaType
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
 from ams_grpc.schemas.errors import MessageError
+from ams_grpc.services.ams.base64 import NotBase64Error, read_base64
+from ams_grpc.services.ams.data import data_and_text
 from ams_grpc.services.definitions import (
     Compiled,
     CompiledDefinitions,
@@ -33,7 +35,7 @@ from ams_grpc.services.definitions import (
     misfits,
     work,
 )
-from ams_grpc.services.messages import attributes_of, bodies, data_of, payload_of
+from ams_grpc.services.messages import attributes_of, bodies, payload_of
 from ams_grpc.services.threads import Threads, Turns
 
 if TYPE_CHECKING:
@@ -117,14 +119,18 @@ class SchemaGate:
             return Admitted(payload, count)
         serialized = bodies(payload, count)
         known = await self._look_up(topic, settings)
+        # The first message that is wrong in any way is named, so those behind it do not matter.
+        data, unreadable = _data(serialized)
         refused = None
         if known.rules is not None:
             refused = await self._first_of_wrong_attributes(topic, known.rules, serialized)
-        # The first message that is wrong in any way is named, so those behind it do not matter.
-        looked_at = serialized if refused is None else serialized[: refused[0] + 1]
-        stamps = await self._match(topic, settings, known.revisions, looked_at)
         if refused is not None:
-            raise _refusal_of_attributes(*refused)
+            data = data[: refused[0] + 1]
+        stamps = await self._match(topic, settings, known.revisions, data)
+        if unreadable is not None and (refused is None or len(stamps) <= refused[0]):
+            raise _refusal_in_ams_words(len(stamps), unreadable, "data")
+        if refused is not None:
+            raise _refusal_in_ams_words(*refused, "attributes")
         if settings.ams:
             return Admitted(payload, count)
         stamped = [body + stamp for body, stamp in zip(serialized, stamps, strict=True)]
@@ -145,14 +151,16 @@ class SchemaGate:
         topic: Topic,
         settings: SchemaSettings,
         revisions: Sequence[_Revision],
-        serialized: Sequence[bytes],
+        messages: Sequence[bytes],
     ) -> Sequence[bytes]:
         """The stamp of each message: that of the newest revision it follows.
 
         Raises InvalidArgument for a message that follows none.
         """
-        stamps = [b""] * len(serialized)
-        left = {place: data_of(body) for place, body in enumerate(serialized)}
+        stamps = [b""] * len(messages)
+        left = dict(enumerate(messages))
+        if not left:
+            return stamps
         reasons: Mapping[int, str] = {}  # of the newest revision
         newest = ""
         of_type = SchemaType.UNSPECIFIED
@@ -246,6 +254,18 @@ def _stamp(settings: SchemaSettings, revision_id: str) -> bytes:
     ).SerializeToString()
 
 
+def _data(serialized: Sequence[bytes]) -> tuple[list[bytes], str | None]:
+    """The data of messages, up to the first that was to be base64 and is none, and why."""
+    found: list[bytes] = []
+    for body in serialized:
+        data, is_text = data_and_text(body)
+        try:
+            found.append(read_base64(data) if is_text else data)
+        except NotBase64Error as error:
+            return found, str(error)
+    return found, None
+
+
 def _first_of_wrong_attributes(
     rules: AttributeRules, serialized: Sequence[bytes]
 ) -> tuple[int, str] | None:
@@ -284,5 +304,5 @@ def ams_refusal(schema_type: SchemaType, place: int, reason: str) -> str:
     return f"Message {place} is not valid.{reason}"
 
 
-def _refusal_of_attributes(place: int, reason: str) -> InvalidArgument:
-    return InvalidArgument(f"Message {place} {reason}", field=f"messages[{place}].attributes")
+def _refusal_in_ams_words(place: int, reason: str, field: str) -> InvalidArgument:
+    return InvalidArgument(f"Message {place} {reason}", field=f"messages[{place}].{field}")

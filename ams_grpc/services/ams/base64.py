@@ -3,57 +3,46 @@
 from __future__ import annotations
 
 import binascii
-from collections.abc import Sequence
 from typing import Final
-
-from ams_grpc.broker.errors import InvalidArgument
 
 _LETTERS: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
 _BREAKS: Final = b"\r\n"
 _PADDING: Final = ord("=")
 
 
-def read_base64(texts: Sequence[str]) -> tuple[list[bytes], InvalidArgument | None]:
-    """The data of messages, up to the first that is no base64, and the refusal of that one.
+class NotBase64Error(Exception):
+    """A message's data is no base64. The text goes behind "Message <i> "."""
 
-    AMS names the first message that is wrong in any way. So whoever publishes to a topic with a
-    schema has those before it checked, and then raises the refusal.
-    """
-    found: list[bytes] = []
-    for place, text in enumerate(texts):
-        try:
-            found.append(binascii.a2b_base64(text, strict_mode=True))
-            continue
-        except ValueError:  # or no ASCII
-            encoded = text.encode(errors="replace")
-        wrong = first_wrong_byte(encoded)
-        if wrong is not None:
-            return found, InvalidArgument(
-                f"Message {place} is not in valid base64 enocding,"
-                f"illegal base64 data at input byte {wrong}",
-                field=f"messages[{place}].data",
-            )
-        found.append(binascii.a2b_base64(encoded))
-    return found, None
+    def __init__(self, place: int) -> None:
+        super().__init__(
+            "is not in valid base64 enocding,"  # AMS writes it so
+            f"illegal base64 data at input byte {place}"
+        )
 
 
-def first_wrong_byte(text: bytes) -> int | None:
+def read_base64(text: bytes) -> bytes:
+    """Raises NotBase64Error."""
+    wrong = _first_wrong_byte(text)
+    if wrong is not None:
+        raise NotBase64Error(wrong)
+    return binascii.a2b_base64(text)
+
+
+def _first_wrong_byte(text: bytes) -> int | None:
     """Where Go's decoder stops, in the standard alphabet with padding; None: it does not.
 
     Line breaks count for nothing, but for the position.
     """
-    at = in_quantum = 0
-    while at < len(text):
-        byte = text[at]
-        at += 1
+    in_quantum = 0
+    for at, byte in enumerate(text):
         if byte in _LETTERS:
             in_quantum = (in_quantum + 1) % 4
         elif byte in _BREAKS:
             continue
         elif byte != _PADDING or in_quantum < 2:
-            return at - 1
+            return at
         else:
-            return _wrong_after_padding(text, at, in_quantum)
+            return _wrong_after_padding(text, at + 1, in_quantum)
     return len(text) - in_quantum if in_quantum else None
 
 

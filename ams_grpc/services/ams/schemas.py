@@ -16,7 +16,7 @@ from ams_grpc.broker.policies import SchemaSettings
 from ams_grpc.broker.schemas import Definition, Schema, SchemaType
 from ams_grpc.broker.topics import Topics
 from ams_grpc.pb.ams.v1 import schemas_pb2 as pb
-from ams_grpc.services.ams.base64 import read_base64
+from ams_grpc.services.ams.base64 import NotBase64Error, read_base64
 from ams_grpc.services.ams.names import ams_words
 from ams_grpc.services.ams.structs import struct_of, text_of
 from ams_grpc.services.frame import Context
@@ -43,9 +43,9 @@ class SchemaRoom:
         """Raises AlreadyExists, InvalidArgument."""
         schema_type = _type(request.type)
         text = _NOTHING.get(schema_type, "")
-        if request.HasField("definition"):
-            text = text_of(request.definition)
-        name = SchemaName(request.project, _checked_id(request.schema))
+        if request.HasField("schema"):
+            text = text_of(request.schema)
+        name = SchemaName(request.project, _checked_id(request.schema_id))
         with ams_words("Schema"):
             return _schema_pb(
                 await self._schemas.create(
@@ -71,7 +71,7 @@ class SchemaRoom:
         change = Change(
             name=_new_name(request),
             type=_type(request.type) if request.type else None,
-            text=text_of(request.definition) if request.definition.fields else None,
+            text=text_of(request.schema) if request.schema.fields else None,
             attributes=_rules(request),
         )
         with ams_words("Schema"):
@@ -155,7 +155,7 @@ class TopicSchemas:
 
 
 def _name(request: Any) -> SchemaName:
-    return SchemaName(request.project, request.schema)
+    return SchemaName(request.project, request.schema_id)
 
 
 def _topic_name(request: Any) -> TopicName:
@@ -208,10 +208,10 @@ def _data_in(body: bytes) -> bytes:
         raise ams("BAD_REQUEST", "Invalid Request Body")
     if "data" not in message:
         raise InvalidArgument("Invalid Schema Payload Arguments")
-    data, refusal = read_base64([message["data"] or ""])
-    if refusal is not None:
-        raise refusal
-    return data[0]
+    try:
+        return read_base64((message["data"] or "").encode())
+    except NotBase64Error as error:
+        raise InvalidArgument(f"Message 0 {error}") from None
 
 
 def _schema_pb(schema: Schema) -> pb.Schema:

@@ -22,7 +22,9 @@ NAME: Any = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 def upgrade() -> None:
     op.add_column("schemas", sa.Column("uuid", NAME, nullable=False, server_default=sa.text("''")))
-    op.add_column("schemas", sa.Column("attributes", sa.Text(), nullable=False, server_default=sa.text("''")))
+    op.add_column(
+        "schemas", sa.Column("attributes", sa.Text(), nullable=False, server_default=sa.text("''"))
+    )
     connection = op.get_bind()
     given = sa.text("UPDATE schemas SET uuid = :uuid WHERE id = :id")
     for schema_id in connection.scalars(sa.text("SELECT id FROM schemas")).all():
