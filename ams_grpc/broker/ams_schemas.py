@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ams_grpc.broker.errors import InvalidArgument, NotFound, already_exists, too_large
+from ams_grpc.broker.errors import InvalidArgument, NotFound, already_exists, ams, too_large
 from ams_grpc.broker.names import SchemaName
 from ams_grpc.broker.schemas import (
     MAX_DEFINITION_BYTES,
+    MAX_MESSAGE_BYTES,
     Definition,
     Definitions,
     Replacement,
@@ -85,8 +86,13 @@ class AmsSchemas:
         await until_unchanged(name, attempt)
 
     async def check_message(self, schema: Schema, data: bytes) -> None:
-        """Raises InvalidArgument unless a message follows a schema."""
-        await self._schemas.check_message(schema.newest.definition, schema.type.encoding, data)
+        """Raises InvalidArgument unless a message follows a schema, AmsRefusal if it is too large."""
+        if len(data) > MAX_MESSAGE_BYTES:
+            raise ams("TOO_LARGE", "Message size is too large")
+        definition = schema.newest.definition
+        reason = await self._definitions.misfit(definition, schema.type.encoding, data)
+        if reason is not None:
+            raise InvalidArgument(refusal(schema.type, 0, reason))
 
     async def _changed(self, old: Definition, change: Change) -> Definition | None:
         """A new definition; None if it stays as it is. Raises InvalidArgument."""
@@ -112,6 +118,13 @@ class AmsSchemas:
         except NotFound:
             return
         raise already_exists(name)
+
+
+def refusal(schema_type: SchemaType, place: int, reason: str) -> str:
+    """AMS: what is said of a message that does not follow a schema."""
+    if schema_type is SchemaType.JSON:  # its reasons say what is not valid
+        return f"Message {place} {reason}"
+    return f"Message {place} is not valid.{reason}"
 
 
 def _check_type(schema_type: SchemaType) -> None:

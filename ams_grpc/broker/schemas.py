@@ -195,6 +195,10 @@ class Definitions(Protocol):
         """Raises InvalidArgument unless a message follows a checked definition."""
         ...
 
+    async def misfit(self, definition: Definition, encoding: Encoding, data: bytes) -> str | None:
+        """Why a message does not follow a checked definition; None if it does."""
+        ...
+
 
 class Schemas:
     """All schemas of the service."""

@@ -25,8 +25,8 @@ _TYPES: Final[Mapping[str, tuple[type, ...]]] = {
     "array": (list,),
     "boolean": (bool,),
     "integer": (int,),
-    "null": (NoneType,),
     "number": (int, float),
+    "null": (NoneType,),
     "object": (dict,),
     "string": (str,),
 }

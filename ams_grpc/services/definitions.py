@@ -109,16 +109,21 @@ class CompiledDefinitions:
 
     async def check_message(self, definition: Definition, encoding: Encoding, data: bytes) -> None:
         """See ``broker.schemas.Definitions``."""
-        found = await self._checks.run(
-            lambda: misfits(_compile(definition), encoding, {"message": data})
-        )
-        for reason in found.values():
+        reason = await self.misfit(definition, encoding, data)
+        if reason is not None:
             form = "JSON" if encoding is Encoding.JSON else "binary"
             raise InvalidArgument(
                 f"Could not parse {form} {_LANGUAGES[definition.type]} message: {reason}",
                 field="message",
                 info=error_info(definition.type, encoding, reason),
             )
+
+    async def misfit(self, definition: Definition, encoding: Encoding, data: bytes) -> str | None:
+        """See ``broker.schemas.Definitions``."""
+        found = await self._checks.run(
+            lambda: misfits(_compile(definition), encoding, {"message": data})
+        )
+        return found.get("message")
 
     async def revision(
         self, number: int, load: Callable[[int], Awaitable[Definition | None]]

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from ams_grpc.broker import ams_schemas
 from ams_grpc.broker.catalog import Topic
 from ams_grpc.broker.errors import InvalidArgument, NotFound
 from ams_grpc.broker.policies import Encoding, SchemaSettings
@@ -289,19 +290,12 @@ def _refusal(
     why = "no revision is in range" if reason is None else f"revision {revision_id}: {reason}"
     text = "Invalid data in message: Message failed schema validation."
     if settings.ams or schema_type is SchemaType.JSON:
-        text = ams_refusal(schema_type, place, reason or why)
+        text = ams_schemas.refusal(schema_type, place, reason or why)
     return InvalidArgument(
         text,
         field=f"{where}.data",
         info=error_info(schema_type, settings.encoding, f"{where}, {why}"),
     )
-
-
-def ams_refusal(schema_type: SchemaType, place: int, reason: str) -> str:
-    """AMS: what is said of a message that does not follow a schema."""
-    if schema_type is SchemaType.JSON:  # its reasons say what is not valid
-        return f"Message {place} {reason}"
-    return f"Message {place} is not valid.{reason}"
 
 
 def _refusal_in_ams_words(place: int, reason: str, field: str) -> InvalidArgument:
