@@ -169,14 +169,19 @@ def test_where_it_is_wrong(schema: Any, document: Any, said: list[str]) -> None:
     assert refusal(schema, document) == f"data is not valid{expected}"
 
 
+NO_TYPE = (
+    "has a primitive type that is NOT VALID -- given: /unknown/ Expected valid values are:"
+    "[array boolean integer number null object string]"
+)
+
+
 @pytest.mark.parametrize(
     "schema, said",
     [
         (None, "schema is invalid"),
         (
             {"type": "unknown"},
-            "has a primitive type that is NOT VALID -- given: /unknown/ Expected valid values "
-            "are:[array boolean integer number null object string]",
+            NO_TYPE,
         ),
         ({"type": 5}, "Invalid type. Expected: string/array of strings, given: type"),
         ({"required": "id"}, "required must be of an array"),
@@ -190,9 +195,8 @@ def test_where_it_is_wrong(schema: Any, document: Any, said: list[str]) -> None:
         ({"multipleOf": 0}, "multipleOf must be strictly greater than 0"),
         ({"$ref": "#/definitions/x"}, "Object has no key 'definitions'"),
         (
-            {"$ref": "http://json-schema.org/draft-07/schema#"},
-            "Reference http://json-schema.org/draft-07/schema# leads out of the schema, and is not "
-            "followed",
+            {"$ref": "http://example.org/x#/a"},
+            "Reference http://example.org/x#/a leads out of the schema, and is not followed",
         ),
         (
             {"$ref": "file:///etc/passwd"},
@@ -349,7 +353,7 @@ def keywords(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 schemas = st.recursive(st.booleans() | keywords(st.just(True)), keywords, max_leaves=4)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(schemas, documents)
 def test_what_is_taken_is_what_others_take(schema: Any, document: Any) -> None:
     expected = jsonschema.Draft7Validator(schema).is_valid(document)
