@@ -9,13 +9,13 @@ from typing import Any, Final
 import grpc
 import pytest
 from google.api_core import exceptions
-from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 from google.pubsub_v1 import types
 
 from ams_grpc.pb.ams.v1 import accounts_pb2, pubsub_pb2, schemas_pb2
 from tests.clients.pubsub import PubSub, project_on
 from tests.clients.schemas import AVRO, FULL, schemas_of
-from tests.server import Server
+from tests.server import Server, free_port
 
 TOKEN: Final = "r" * 64
 ORDER: Final = {"type": "object", "required": ["id"], "properties": {"id": {"type": "integer"}}}
@@ -37,8 +37,8 @@ class Ams:
 
     def __call__(self, name: str, **fields: Any) -> Any:
         method = METHODS[name]
-        request: type[Message] = method.input_type._concrete_class
-        reply: type[Message] = method.output_type._concrete_class
+        request = GetMessageClass(method.input_type)
+        reply = GetMessageClass(method.output_type)
         call = self.channel.unary_unary(
             f"/{method.containing_service.full_name}/{name}",
             request_serializer=request.SerializeToString,
@@ -50,7 +50,11 @@ class Ams:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with Server(tmp_path_factory.mktemp("ams"), settings={"ADMIN_TOKEN": TOKEN}) as server:
+    with Server(
+        tmp_path_factory.mktemp("ams"),
+        arguments=("--ams-address", f"127.0.0.1:{free_port()}"),
+        settings={"ADMIN_TOKEN": TOKEN},
+    ) as server:
         yield server
 
 
@@ -104,7 +108,7 @@ def test_avro_of_ams_is_binary(pubsub: PubSub, ams: Ams) -> None:
 
     pubsub.publish(topic, b"\x0e")
     with pytest.raises(exceptions.InvalidArgument) as refusal:
-        pubsub.publish(topic, b"\x0e", b"")
+        pubsub.publish(topic, b"\x0e", b"\x80")
     assert refusal.value.message == "Message 1 is not valid.age: the data ends too early"
     settings = pubsub.publisher.get_topic(topic=topic).schema_settings
     assert (settings.schema, settings.encoding) == (

@@ -25,8 +25,10 @@ AVRO = Definition(SchemaType.AVRO, '{"type":"int"}')
 UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
-def settings(of: Schema, *, ams: bool = True, **more: int) -> SchemaSettings:
-    return SchemaSettings(of.name, Encoding.JSON, schema_id=of.id, ams=ams, **more)
+def settings(of: Schema, *, ams: bool = True, first_revision: int = 0) -> SchemaSettings:
+    return SchemaSettings(
+        of.name, Encoding.JSON, schema_id=of.id, first_revision=first_revision, ams=ams
+    )
 
 
 async def test_one_is_read_as_it_was_made(storage: Storage) -> None:
