@@ -20,7 +20,7 @@ _PLAIN: Final = re.compile(rb'[^"\\\x00-\x1f]*')
 _DIGITS: Final = re.compile(rb"[0-9]*")
 _LITERALS: Final = {ord("t"): b"true", ord("f"): b"false", ord("n"): b"null"}
 _HEX: Final = frozenset(b"0123456789abcdefABCDEF")
-_MAX_DIGITS: Final = 400  # of an integer; what is longer is as good as infinite
+_MAX_DIGITS: Final = 300  # of an integer; what is longer is as good as infinite
 
 
 def first_value(data: bytes) -> object:

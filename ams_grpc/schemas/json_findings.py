@@ -55,7 +55,7 @@ class Findings:
         self.count += 1
         self.score -= 2
         if len(self.violations) < MAX_VIOLATIONS:
-            self.violations.append(f"{_clipped(shown(path))}: {_clipped(description)}")
+            self.violations.append(f"{brief(shown(path))}: {brief(description)}")
 
     def merge(self, other: Findings) -> None:
         self.count += other.count
@@ -92,5 +92,6 @@ def field(path: Path) -> str:
     return ROOT if path is None else str(path[1])
 
 
-def _clipped(text: str) -> str:
+def brief(text: str) -> str:
+    """What is told of a text that may be long. Those of a definition are cut when it is compiled."""
     return text if len(text) <= _MAX_CHARS else f"{text[: _MAX_CHARS - 3]}..."

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
-from ams_grpc.schemas import json_applicators as applicators
+from ams_grpc.schemas import json_arrays as arrays
+from ams_grpc.schemas import json_branches as branches
+from ams_grpc.schemas import json_equality as equality
+from ams_grpc.schemas import json_objects as objects
 from ams_grpc.schemas import json_values as values
 from ams_grpc.schemas.json_node import Compiling, Node
 
@@ -13,29 +16,29 @@ from ams_grpc.schemas.json_node import Compiling, Node
 CompileKeyword: TypeAlias = Callable[[Compiling, Node, Mapping[str, Any]], None]
 
 _KEYWORDS: Final[Mapping[tuple[str, ...], CompileKeyword]] = {
-    ("anyOf",): applicators.compile_any_of,
-    ("oneOf",): applicators.compile_one_of,
-    ("allOf",): applicators.compile_all_of,
-    ("not",): applicators.compile_not,
-    ("dependencies",): applicators.compile_dependencies,
-    ("if",): applicators.compile_if,
-    ("minProperties", "maxProperties"): applicators.compile_sizes,
-    ("propertyNames",): applicators.compile_property_names,
-    ("required",): applicators.compile_required,
-    ("patternProperties", "additionalProperties"): applicators.compile_other_properties,
-    ("items", "additionalItems"): applicators.compile_items,
-    ("minItems", "maxItems"): applicators.compile_counts,
-    ("uniqueItems",): values.compile_unique_items,
-    ("contains",): applicators.compile_contains,
+    ("anyOf",): branches.compile_any_of,
+    ("oneOf",): branches.compile_one_of,
+    ("allOf",): branches.compile_all_of,
+    ("not",): branches.compile_not,
+    ("dependencies",): objects.compile_dependencies,
+    ("if",): branches.compile_if,
+    ("minProperties", "maxProperties"): objects.compile_sizes,
+    ("propertyNames",): objects.compile_property_names,
+    ("required",): objects.compile_required,
+    ("patternProperties", "additionalProperties"): objects.compile_other_properties,
+    ("items", "additionalItems"): arrays.compile_items,
+    ("minItems", "maxItems"): arrays.compile_counts,
+    ("uniqueItems",): equality.compile_unique_items,
+    ("contains",): arrays.compile_contains,
     ("multipleOf",): values.compile_multiple_of,
     ("minimum", "exclusiveMinimum"): values.compile_minimum,
     ("maximum", "exclusiveMaximum"): values.compile_maximum,
     ("minLength", "maxLength"): values.compile_lengths,
     ("pattern",): values.compile_pattern,
     ("format",): values.compile_format,
-    ("const",): values.compile_const,
-    ("enum",): values.compile_enum,
-    ("properties",): applicators.compile_properties,
+    ("const",): equality.compile_const,
+    ("enum",): equality.compile_enum,
+    ("properties",): objects.compile_properties,
 }
 
 _SINCE: Final = {"const": 6, "contains": 6, "propertyNames": 6, "if": 7}

@@ -18,7 +18,10 @@ Check: TypeAlias = Callable[[Any, Path, Findings], None]
 # 4, 6 or 7; 0: all of them at once, as AMS has it unless "$schema" says otherwise.
 Draft: TypeAlias = int
 
-_PER_STEP: Final = 16
+BYTES_PER_STEP: Final = 64
+"""So many bytes of a value that are looked at count as a step."""
+
+NAMES_PER_STEP: Final = 16
 """So many names that are looked for count as a step."""
 
 _TYPES: Final[Mapping[str, tuple[type, ...]]] = {
@@ -87,12 +90,12 @@ class Node:
         self.check: Check = _refuse if refuses_all else _accept
         self._checks: defaultdict[type, list[Check]] = defaultdict(list)
 
-    def add(self, check: Check, *kinds: type, width: int = 0) -> None:
+    def add(self, check: Check, *kinds: type, steps: int = 0) -> None:
         """Have ``check`` look at values of these types (none: of all); they are not otherwise.
 
-        ``width``: how many names and the like it may have to look for.
+        ``steps``: what it takes, at most, beside what it spends itself.
         """
-        self.cost += width // _PER_STEP
+        self.cost += steps
         for kind in kinds or _KINDS:
             self._checks[kind].append(check)
 

@@ -2,47 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from fractions import Fraction
 from math import isfinite
-from typing import Any, Final
+from typing import Any
 
-import orjson
-
-from ams_grpc.schemas.errors import DefinitionError, MessageError
-from ams_grpc.schemas.json_findings import ROOT, Findings, Path, described, field
+from ams_grpc.schemas.errors import DefinitionError
+from ams_grpc.schemas.json_definitions import compiled_pattern, least_and_most, number, text
+from ams_grpc.schemas.json_findings import Findings, Path, brief
 from ams_grpc.schemas.json_formats import FORMATS
-from ams_grpc.schemas.json_node import Compiling, Node
-from ams_grpc.schemas.patterns import BadPatternError, Matches
-
-_BYTES_PER_STEP: Final = 64
-
-
-def number(given: Mapping[str, Any], keyword: str) -> int | float:
-    """Raises DefinitionError unless a keyword has a number."""
-    value: object = given[keyword]
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise DefinitionError(f"{keyword} must be of a number")
-    return value
-
-
-def count(given: Mapping[str, Any], keyword: str) -> int:
-    """Raises DefinitionError unless a keyword has a number of things."""
-    value = number(given, keyword)
-    if value != int(value):
-        raise DefinitionError(f"{keyword} must be of an integer")
-    if value < 0:
-        raise DefinitionError(f"{keyword} must be greater than or equal to 0")
-    return int(value)
-
-
-def text(given: Mapping[str, Any], keyword: str) -> str:
-    """Raises DefinitionError unless a keyword has a text."""
-    value: object = given[keyword]
-    if not isinstance(value, str):
-        raise DefinitionError(f"{keyword} must be of type string")
-    return value
-
+from ams_grpc.schemas.json_node import BYTES_PER_STEP, Compiling, Node
 
 # --- numbers --------------------------------------------------------------------------------------
 
@@ -57,7 +26,7 @@ def compile_multiple_of(_compiling: Compiling, node: Node, given: Mapping[str, A
         if not isfinite(value) or Fraction(repr(value)) % exact:
             found.add(path, f"Must be a multiple of {multiple:.10g}")
 
-    node.add(check, int, float, width=64)
+    node.add(check, int, float, steps=4)
 
 
 def compile_minimum(compiling: Compiling, node: Node, given: Mapping[str, Any]) -> None:
@@ -120,33 +89,17 @@ def compile_lengths(_compiling: Compiling, node: Node, given: Mapping[str, Any])
     node.add(check, str)
 
 
-def least_and_most(given: Mapping[str, Any], least: str, most: str) -> tuple[int, int | None]:
-    """Bounds of a size. Raises DefinitionError, also when they exclude each other."""
-    low = count(given, least) if least in given else 0
-    high = count(given, most) if most in given else None
-    if high is not None and low > high:
-        raise DefinitionError(f"{least} cannot be greater than {most}")
-    return low, high
-
-
 def compile_pattern(compiling: Compiling, node: Node, given: Mapping[str, Any]) -> None:
     pattern = text(given, "pattern")
     matches = compiled_pattern(compiling, pattern, "pattern must be a valid regex")
+    shown = brief(pattern)
 
     def check(value: Any, path: Path, found: Findings) -> None:
-        found.budget.spend(8 + len(value) // _BYTES_PER_STEP)
+        found.budget.spend(8 + len(value) // BYTES_PER_STEP)
         if not matches(value):
-            found.add(path, f"Does not match pattern '{pattern}'")
+            found.add(path, f"Does not match pattern '{shown}'")
 
     node.add(check, str)
-
-
-def compiled_pattern(compiling: Compiling, pattern: str, refusal: str) -> Matches:
-    """Raises DefinitionError."""
-    try:
-        return compiling.patterns.compile(pattern)
-    except BadPatternError:
-        raise DefinitionError(refusal) from None
 
 
 def compile_format(_compiling: Compiling, node: Node, given: Mapping[str, Any]) -> None:
@@ -156,87 +109,8 @@ def compile_format(_compiling: Compiling, node: Node, given: Mapping[str, Any]) 
         return
 
     def check(value: Any, path: Path, found: Findings) -> None:
-        found.budget.spend(len(value) // _BYTES_PER_STEP)
+        found.budget.spend(len(value) // BYTES_PER_STEP)
         if not fits(value):
             found.add(path, f"Does not match format '{name}'")
 
-    node.add(check, str, width=64)
-
-
-# --- values that are equal to others --------------------------------------------------------------
-
-
-def compile_const(_compiling: Compiling, node: Node, given: Mapping[str, Any]) -> None:
-    _compile_allowed(node, [given["const"]], lambda name, shown: f"{name} does not match: {shown}")
-
-
-def compile_enum(_compiling: Compiling, node: Node, given: Mapping[str, Any]) -> None:
-    values = given["enum"]
-    if not isinstance(values, list):
-        raise DefinitionError("enum must be of an array")
-    _compile_allowed(
-        node, values, lambda name, shown: f"{name} must be one of the following: {shown}"
-    )
-
-
-def _compile_allowed(node: Node, values: list[Any], description: Callable[[str, str], str]) -> None:
-    allowed = {_identity(value) for value in values}
-    shown = ", ".join(_json(value).decode() for value in values)
-
-    def check(value: Any, path: Path, found: Findings) -> None:
-        if _counted_identity(value, found) not in allowed:
-            found.add(path, description(field(path), shown))
-
-    node.add(check)
-
-
-def compile_unique_items(_compiling: Compiling, node: Node, given: Mapping[str, Any]) -> None:
-    if not isinstance(given["uniqueItems"], bool):
-        raise DefinitionError("uniqueItems must be of type boolean")
-    if not given["uniqueItems"]:
-        return
-
-    def check(value: Any, path: Path, found: Findings) -> None:
-        seen: dict[bytes, int] = {}
-        for place, item in enumerate(value):
-            identity = _counted_identity(item, found)
-            if identity in seen:
-                found.add(path, f"array items[{seen[identity]},{place}] must be unique")
-            seen[identity] = place
-
-    node.add(check, list)
-
-
-def _counted_identity(value: object, found: Findings) -> bytes:
-    identity = _identity(value)
-    found.budget.spend(1 + len(identity) // _BYTES_PER_STEP)
-    return identity
-
-
-def _identity(value: object) -> bytes:
-    """The same for values that JSON Schema takes for equal, such as 1 and 1.0, and for no others."""
-    kind = type(value)
-    if kind is float or ((kind is list or kind is dict) and value):
-        value = _with_whole_numbers(value)
-    return _json(value)
-
-
-def _with_whole_numbers(value: object) -> object:
-    match value:
-        case float():
-            return int(value) if value.is_integer() and abs(value) < 2**63 else value
-        case list():
-            return [_with_whole_numbers(each) for each in value]
-        case dict():
-            return {key: _with_whole_numbers(each) for key, each in value.items()}
-        case _:
-            return value
-
-
-def _json(value: object) -> bytes:
-    try:
-        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
-    except (TypeError, RecursionError):  # deeper than it goes, or a number of hundreds of digits
-        raise MessageError(
-            described([f"{ROOT}: The document has values too deep or too long to be compared"])
-        ) from None
+    node.add(check, str, steps=4)
