@@ -23,6 +23,7 @@ from ams_grpc.services.ams.topics import TopicAccess, TopicResources
 from ams_grpc.services.ams.users import UserAccounts
 from ams_grpc.services.ams.visibility import Visibility
 from ams_grpc.services.frame import Served
+from ams_grpc.services.idempotency import IdempotencyKeys
 from ams_grpc.storage.storage import Storage
 
 
@@ -31,6 +32,7 @@ def ams_services(
     broker: Broker,
     known: Identity,
     definitions: Definitions,
+    keys: IdempotencyKeys,
     *,
     access_lists: bool,
 ) -> Sequence[Served]:
@@ -49,7 +51,7 @@ def ams_services(
             TopicResources(broker.topics, storage.newest, visibility, topic_schemas.find),
             TopicAccess(known.access_lists),
             topic_schemas,
-            TopicMessages(broker.topics),
+            TopicMessages(broker.topics, keys),
         ),
         _service(pubsub_pb2, "Subscriptions"): Parts(
             SubscriptionResources(broker.subscriptions, broker.topics, storage.newest, visibility),

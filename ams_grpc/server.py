@@ -46,6 +46,7 @@ from ams_grpc.services.frame import Calls, Served
 from ams_grpc.services.gate import SchemaGate, chain
 from ams_grpc.services.guard import TokenGuard
 from ams_grpc.services.iam import IamPolicy
+from ams_grpc.services.idempotency import IdempotencyKeys
 from ams_grpc.services.messages import annotated, attributes_of, decode, ordering_key
 from ams_grpc.services.publisher import Publisher
 from ams_grpc.services.schema import SchemaService
@@ -139,8 +140,11 @@ async def running(
             )
         )
         broker.subscriptions.workers = workers
+        keys = IdempotencyKeys(config.idempotency_window_s)
         services = (
-            Served(pubsub_pb2.DESCRIPTOR.services_by_name["Publisher"], Publisher(broker), guard),
+            Served(
+                pubsub_pb2.DESCRIPTOR.services_by_name["Publisher"], Publisher(broker, keys), guard
+            ),
             Served(pubsub_pb2.DESCRIPTOR.services_by_name["Subscriber"], Subscriber(broker), guard),
             Served(
                 schema_pb2.DESCRIPTOR.services_by_name["SchemaService"],
@@ -154,7 +158,12 @@ async def running(
             ),
         )
         of_ams = ams_services(
-            storage, broker, known, definitions, access_lists=config.per_resource_auth
+            storage,
+            broker,
+            known,
+            definitions,
+            keys,
+            access_lists=config.per_resource_auth,
         )
         calls = Calls()
         health_servicer = health.aio.HealthServicer()

@@ -18,7 +18,7 @@ MAX_VIOLATIONS: Final = 20
 _MAX_CHARS: Final = 300
 
 FREE_STEPS: Final = 100_000
-STEPS_PER_BYTE: Final = 4
+STEPS_PER_BYTE: Final = 2
 
 
 class Budget:
@@ -52,6 +52,7 @@ class Findings:
         self.violations: list[str] = []
 
     def add(self, path: Path, description: str) -> None:
+        self.budget.spend(1)
         self.count += 1
         self.score -= 2
         if len(self.violations) < MAX_VIOLATIONS:

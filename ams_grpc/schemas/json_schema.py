@@ -22,6 +22,9 @@ from ams_grpc.schemas.patterns import PATTERN_BYTES, Patterns
 _DRAFTS: Final = {f"http://json-schema.org/draft-0{draft}/schema": draft for draft in (4, 6, 7)}
 _ENDLESS: Final = 1 << 20
 
+_LEAST_WEIGHT: Final = 4
+"""What is no JSON is gone over byte by byte, to say where it goes wrong."""
+
 
 class JsonSchema:
     """A definition, ready to check documents."""
@@ -33,7 +36,7 @@ class JsonSchema:
             raise DefinitionError("schema is invalid")
         compiler = Compiler(definition)
         self._root = compiler.root
-        self._weight = weight(self._root)
+        self._weight = max(weight(self._root), _LEAST_WEIGHT)
         self.extra_bytes = compiler.patterns.count * PATTERN_BYTES
 
     def check_json(self, data: bytes) -> None:

@@ -17,13 +17,12 @@ from http_bridge.ams.errors import Refusal
 from http_bridge.ams.reading import BadRequest, bad_body, named_by, read_body, read_query
 from http_bridge.ams.routes import AmsMatch, AmsRouter, cleaned
 from http_bridge.ams.writing import dump, reply_json
-from http_bridge.app import PEER
+from http_bridge.app import PEER, idempotency_keys
 from http_bridge.caller import Caller, Metadata, RpcFailure
 
 MAX_BODY_BYTES: Final = 20 * 1024 * 1024
 CALL_TIMEOUT_S: Final = 60.0
 _CHECK: Final = "/ams.v1.Access/CheckAccess"
-_IDEMPOTENCY: Final = "Idempotency-Key"
 
 
 class AmsRest:
@@ -96,12 +95,10 @@ class AmsRest:
 
 def _metadata(request: web.Request) -> Metadata:
     """Who calls, for the method to find out: by header, or else by the query."""
-    metadata = [(PEER, request.remote or "")]
+    metadata = [(PEER, request.remote or ""), *idempotency_keys(request)]
     token = request.headers.get("x-api-key") or request.query.get("key", "")
     if token:
         metadata.append(("x-api-key", _ascii(token)))
-    if _IDEMPOTENCY in request.headers:
-        metadata.append(("x-idempotency-key", request.headers[_IDEMPOTENCY]))
     return metadata
 
 

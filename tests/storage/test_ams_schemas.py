@@ -116,7 +116,7 @@ def test_schemas_that_were_there_before_get_a_uuid(database_url: str) -> None:
     try:
         with database.writer.begin() as connection:
             config.attributes["connection"] = connection
-            command.upgrade(config, "0006")
+            command.upgrade(config, "0008")
             connection.execute(
                 text(
                     "INSERT INTO schemas (name, project, type, version, created_us)"
