@@ -18,6 +18,11 @@ from ams_grpc.schemas.errors import MessageError
 _SPACE: Final = re.compile(rb"[ \t\r\n]*")
 _PLAIN: Final = re.compile(rb'[^"\\\x00-\x1f]*')
 _DIGITS: Final = re.compile(rb"[0-9]*")
+# Most of what is in an array, all at once.
+_ITEMS: Final = re.compile(
+    rb"""(?:[ \t\r\n]*(?:-?(?:0|[1-9][0-9]*+)|"[^"\\\x00-\x1f]*+")[ \t\r\n]*,)*+"""
+)
+_DEEPEST: Final = 10_000  # in Go
 _LITERALS: Final = {ord("t"): b"true", ord("f"): b"false", ord("n"): b"null"}
 _HEX: Final = frozenset(b"0123456789abcdefABCDEF")
 _MAX_DIGITS: Final = 300  # of an integer; what is longer is as good as infinite
@@ -70,6 +75,9 @@ class _Scanner:
             opened = self._begin_value()
             if opened:
                 inside.append(opened)
+                if len(inside) > _DEEPEST:
+                    self.at -= 1
+                    self._refuse("exceeded max depth")
                 self._pass_space()
                 if self._peek() == opened + 2:  # in ASCII, two behind the opening bracket
                     self.at += 1
@@ -100,9 +108,11 @@ class _Scanner:
 
     def _begin_item(self, opened: int) -> None:
         """Pass over what stands before a value: in an object, its key."""
-        self._pass_space()
         if opened == ord("["):
+            self.at = _end(_ITEMS, self._data, self.at)
+            self._pass_space()
             return
+        self._pass_space()
         if self._peek() != ord('"'):
             self._refuse("looking for beginning of object key string")
         self._pass_string()

@@ -97,15 +97,15 @@ def compile_properties(compiling: Compiling, node: Node, given: Mapping[str, Any
         name: compiling.node(definition, "properties")
         for name, definition in mapping(given, "properties").items()
     }
-    known = tuple(parts.items())
 
     def check(value: Any, path: Path, found: Findings) -> None:
-        for name, part in known:
-            if name in value:
-                part.check(value[name], (path, name), found)
+        found.budget.spend(min(len(value), len(parts)) // NAMES_PER_STEP)
+        for name in parts if len(parts) <= len(value) else value:
+            if name in value and name in parts:
+                parts[name].check(value[name], (path, name), found)
 
     node.inside += parts.values()
-    node.add(check, dict, steps=len(parts) // NAMES_PER_STEP)
+    node.add(check, dict)
 
 
 def compile_dependencies(compiling: Compiling, node: Node, given: Mapping[str, Any]) -> None:

@@ -57,7 +57,10 @@ def test_what_others_refuse_and_ams_takes(data: bytes, value: object) -> None:
         (b"-x", "invalid character 'x' in numeric literal"),
         (b"1.x", "invalid character 'x' after decimal point in numeric literal"),
         (b"1e+x", "invalid character 'x' in exponent of numeric literal"),
-        (b"[" * 200_000 + b"]" * 200_000, "exceeded max depth"),
+        (b"[" * 10_001, "invalid character '[' exceeded max depth"),
+        (b"[" * 9_000 + b"]" * 9_000, "exceeded max depth"),
+        (b'[1, "a", -2 , "b" "c"]', "invalid character '\"' after array element"),
+        (b"[1, 2, 03]", "invalid character '3' after array element"),
     ],
 )
 def test_what_is_no_json(data: bytes, said: str) -> None:
