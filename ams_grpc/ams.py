@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from google.protobuf.descriptor import ServiceDescriptor
 
 from ams_grpc.broker.ams_push import AmsEndpoint
+from ams_grpc.broker.ams_schemas import AmsSchemas
 from ams_grpc.broker.broker import Broker
-from ams_grpc.broker.errors import NotFound
 from ams_grpc.broker.figures import Consumptions
-from ams_grpc.broker.policies import SchemaSettings
+from ams_grpc.broker.schemas import Definitions
 from ams_grpc.config import Config
 from ams_grpc.identity import Identity
-from ams_grpc.pb.ams.v1 import access_pb2, accounts_pb2, metrics_pb2, pubsub_pb2
+from ams_grpc.pb.ams.v1 import access_pb2, accounts_pb2, metrics_pb2, pubsub_pb2, schemas_pb2
 from ams_grpc.push.push import PushRoom
 from ams_grpc.services.ams.access import Access
 from ams_grpc.services.ams.guard import AmsGuard
@@ -33,6 +33,7 @@ from ams_grpc.services.ams.push_configs import PushConfigs
 from ams_grpc.services.ams.push_user import PushUser
 from ams_grpc.services.ams.registrations import RegistrationDesk
 from ams_grpc.services.ams.reports import Reports
+from ams_grpc.services.ams.schemas import SchemaRoom, TopicSchemas
 from ams_grpc.services.ams.status import ServiceStatus
 from ams_grpc.services.ams.subscriptions import SubscriptionAccess, SubscriptionResources
 from ams_grpc.services.ams.topics import TopicAccess, TopicResources
@@ -79,6 +80,7 @@ def ams_services(
     storage: Storage,
     broker: Broker,
     known: Identity,
+    definitions: Definitions,
     keys: IdempotencyKeys,
     push: Pushing,
 ) -> Sequence[Served]:
@@ -88,6 +90,8 @@ def ams_services(
     figures, catalog, clock = storage.figures, storage.catalog, broker.clock
     nodes = NodeMetrics(figures, clock, ThisNode().measure)
     reports = Reports(figures, known.accounts, clock, nodes)
+    schemas = AmsSchemas(storage.schemas, definitions)
+    topic_schemas = TopicSchemas(broker.topics, schemas)
     served = {
         _service(accounts_pb2, "Users"): Parts(UserAccounts(known.users), reports),
         _service(accounts_pb2, "Registrations"): RegistrationDesk(known.registrations, known.users),
@@ -96,9 +100,10 @@ def ams_services(
             ProjectMetrics(figures, known.accounts, clock),
         ),
         _service(pubsub_pb2, "Topics"): Parts(
-            TopicResources(broker.topics, storage.newest, visibility, _no_schema),
+            TopicResources(broker.topics, storage.newest, visibility, topic_schemas.find),
             TopicAccess(known.access_lists),
             TopicMetrics(figures, catalog, clock),
+            topic_schemas,
             TopicMessages(broker.topics, keys),
         ),
         _service(pubsub_pb2, "Subscriptions"): Parts(
@@ -119,6 +124,7 @@ def ams_services(
             ),
         ),
     }
+    served[_service(schemas_pb2, "Schemas")] = SchemaRoom(schemas)
     methods = {
         method.full_name: (method, servicer)
         for service, servicer in served.items()
@@ -126,12 +132,6 @@ def ams_services(
     }
     served[_service(access_pb2, "Access")] = Access(guard, methods)
     return [Served(service, servicer, guard) for service, servicer in served.items()]
-
-
-async def _no_schema(_project: str, reference: str) -> SchemaSettings | None:
-    if reference:
-        raise NotFound("Schema doesn't exist")
-    return None
 
 
 def _service(file: object, name: str) -> ServiceDescriptor:

@@ -175,7 +175,8 @@ async def running(
                 guard,
             ),
         )
-        of_ams = ams_services(config, storage, broker, known, keys, pushing(config, known, pushes))
+        push = pushing(config, known, pushes)
+        of_ams = ams_services(config, storage, broker, known, definitions, keys, push)
         calls = Calls()
         health_servicer = health.aio.HealthServicer()
         grpc_address = await parts.enter_async_context(

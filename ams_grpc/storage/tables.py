@@ -76,6 +76,10 @@ schemas: Final = Table(
     Column("type", NAME, nullable=False),
     _number("version"),
     _number("created_us"),
+    Column("uuid", NAME, nullable=False, server_default=text("''")),
+    Column(
+        "attributes", Text, nullable=False, server_default=text("''")
+    ),  # rules for them, in JSON
     Index(None, "project", "name"),
     sqlite_autoincrement=True,
 )
