@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import cast
 
 import grpc
+from aiohttp import web
 from google.protobuf.descriptor import ServiceDescriptor
 
+from ams_grpc.config import Config
 from ams_grpc.services.frame import Calls, Context, Guard, local_calls
 from ams_grpc.services.status import status_of
-from http_bridge.app import PEER, GoogleRest, is_loopback, serving
+from http_bridge.app import PEER, GoogleRest, is_loopback
 from http_bridge.caller import RpcFailure
+from http_bridge.cors import Cors
+from http_bridge.limits import Limits
 
 
 class LocalContext:
@@ -65,21 +68,27 @@ class LocalCaller:
             raise RpcFailure(code, text, details[0][1] if details else b"") from error
 
 
-@asynccontextmanager
-async def google_rest_server(
+def google_rest(
+    config: Config,
     host: str,
-    port: int,
     services: Iterable[tuple[ServiceDescriptor, object]],
     calls: Calls,
     guard: Guard | None = None,
-) -> AsyncIterator[int]:
-    """Serve Google's REST dialect while the context lasts; gives the port. Raises OSError."""
+) -> web.Application:
+    """Google's REST dialect of services, for those who reach it at ``host``."""
     services = list(services)
     methods: dict[str, Callable[[bytes, Context], Awaitable[bytes]]] = {}
     for service, servicer in services:
         methods |= local_calls(service, servicer, calls, guard)
-    rest = GoogleRest(
-        LocalCaller(methods), [service for service, _ in services], on_loopback=is_loopback(host)
-    )
-    async with serving(rest.application(), host, port) as taken:
-        yield taken
+    return GoogleRest(
+        LocalCaller(methods),
+        [service for service, _ in services],
+        on_loopback=is_loopback(host),
+        limits=limits(config),
+        cors=Cors(config.cors_origins),
+    ).application()
+
+
+def limits(config: Config) -> Limits:
+    """What one REST request may cost."""
+    return Limits(config.rest_max_bytes, config.rest_timeout_s)

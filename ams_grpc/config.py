@@ -269,7 +269,10 @@ class Config(BaseSettings):
     def _is_for_this_machine(self) -> bool:
         """True if no other machine reaches any of the addresses."""
         addresses = (
-            self.grpc_address, self.google_rest_address, self.ams_address, self.admin_address
+            self.grpc_address,
+            self.google_rest_address,
+            self.ams_address,
+            self.admin_address,
         )
         return all(address is None or is_loopback(address) for address in addresses)
 
@@ -331,7 +334,8 @@ def _check_token(token: str) -> None:
 
 def _check_origin(origin: str) -> None:
     parts = urlsplit(origin)
-    if origin != "*" and origin != f"{parts.scheme}://{parts.netloc}":
+    is_one = parts.scheme and parts.netloc and origin == f"{parts.scheme}://{parts.netloc}"
+    if origin != "*" and not is_one:
         raise ValueError(f"{origin!r} is no origin: it is SCHEME://HOST[:PORT], or *")
 
 

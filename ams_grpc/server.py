@@ -26,16 +26,18 @@ from ams_grpc.broker.profiles import PROFILES
 from ams_grpc.broker.schemas import Schemas
 from ams_grpc.broker.views import FilteredView, PlainView, View
 from ams_grpc.broker.workers import Supervisor
-from ams_grpc.config import Config, revealed
+from ams_grpc.config import Config, revealed, split_address
 from ams_grpc.exports.destinations import Destinations, Place
 from ams_grpc.exports.topic_schemas import schema_of_topic
 from ams_grpc.exports.worker import ExportWorker
 from ams_grpc.identity import Identity, first_admin, identity
 from ams_grpc.listeners import (
     CannotStartError,
-    google_rest_server,
-    grpc_server,
+    google_rest,
+    grpc_door,
     operators_server,
+    rest_server,
+    tls_of,
 )
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2, schema_pb2
 from ams_grpc.push.push import PushRoom, PushSettings
@@ -80,6 +82,7 @@ async def running(
     async with AsyncExitStack() as parts:
         clock = SystemClock()
         rules = config.endpoint_rules
+        tls = tls_of(config)
         storage = await parts.enter_async_context(
             open_storage(
                 config.effective_database_url.get_secret_value(),
@@ -150,12 +153,14 @@ async def running(
         calls = Calls()
         health_servicer = health.aio.HealthServicer()
         grpc_address = await parts.enter_async_context(
-            grpc_server(config, services, calls, health_servicer, guard)
+            grpc_door(config, tls, services, calls, health_servicer, guard)
         )
         google_rest_address = None
         if config.google_rest_address is not None:
+            host, _ = split_address(config.google_rest_address)
+            application = google_rest(config, host, services, calls, guard)
             google_rest_address = await parts.enter_async_context(
-                google_rest_server(config.google_rest_address, services, calls, guard)
+                rest_server(config.google_rest_address, tls, application)
             )
         draining = asyncio.Event()
         admin_address = None
