@@ -8,11 +8,11 @@ from typing import cast
 
 import grpc
 from aiohttp import web
-from google.protobuf.descriptor import ServiceDescriptor
 
 from ams_grpc.config import Config
-from ams_grpc.services.frame import Calls, Context, Guard, local_calls
+from ams_grpc.services.frame import Calls, Context, Served, local_calls
 from ams_grpc.services.status import status_of
+from http_bridge.ams.app import AmsRest
 from http_bridge.app import PEER, GoogleRest, is_loopback
 from http_bridge.caller import RpcFailure
 from http_bridge.cors import Cors
@@ -68,27 +68,36 @@ class LocalCaller:
             raise RpcFailure(code, text, details[0][1] if details else b"") from error
 
 
-def google_rest(
-    config: Config,
-    host: str,
-    services: Iterable[tuple[ServiceDescriptor, object]],
-    calls: Calls,
-    guard: Guard | None = None,
-) -> web.Application:
-    """Google's REST dialect of services, for those who reach it at ``host``."""
-    services = list(services)
+def local_caller(services: Iterable[Served], calls: Calls) -> LocalCaller:
+    """Calls the unary methods of these services."""
     methods: dict[str, Callable[[bytes, Context], Awaitable[bytes]]] = {}
-    for service, servicer in services:
+    for service, servicer, guard in services:
         methods |= local_calls(service, servicer, calls, guard)
+    return LocalCaller(methods)
+
+
+def google_rest(
+    config: Config, services: Sequence[Served], calls: Calls, host: str
+) -> web.Application:
+    """Google's REST dialect of these services, for those who reach it at ``host``."""
     return GoogleRest(
-        LocalCaller(methods),
-        [service for service, _ in services],
+        local_caller(services, calls),
+        [each.service for each in services],
         on_loopback=is_loopback(host),
-        limits=limits(config),
+        limits=_limits(config),
         cors=Cors(config.cors_origins),
     ).application()
 
 
-def limits(config: Config) -> Limits:
-    """What one REST request may cost."""
+def ams_rest(config: Config, services: Sequence[Served], calls: Calls) -> web.Application:
+    """AMS's REST dialect of these services."""
+    return AmsRest(
+        local_caller(services, calls),
+        [each.service for each in services],
+        limits=_limits(config),
+        cors=Cors(config.cors_origins),
+    ).application()
+
+
+def _limits(config: Config) -> Limits:
     return Limits(config.rest_max_bytes, config.rest_timeout_s)

@@ -204,8 +204,9 @@ async def _serve(config: Any) -> None:
         gc.set_threshold(50_000, 20, 50)
         operators = f" admin={addresses.admin}" if addresses.admin else ""
         rest = f" google_rest={addresses.google_rest}" if addresses.google_rest else ""
+        ams = f" ams={addresses.ams}" if addresses.ams else ""
         click.echo(
-            f"ready grpc={addresses.grpc}{operators}{rest} profile={config.effective_profile}"
+            f"ready grpc={addresses.grpc}{operators}{rest}{ams} profile={config.effective_profile}"
         )
         _log.info(
             "ams-grpc %s serves %s with profile %s on %s",

@@ -98,6 +98,11 @@ class Config(BaseSettings):
     auth: bool = Field(
         False, description="Callers need a token, and may do what their roles allow; off: open mode"
     )
+    per_resource_auth: bool = Field(
+        True,
+        description="AMS: publishers and consumers must be on the access list of a topic or "
+        "subscription",
+    )
     admin_token_file: Path | None = Field(
         None, description="Where the first service_admin's token is written, when there is none yet"
     )

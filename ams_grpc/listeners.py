@@ -10,10 +10,9 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 import grpc
-from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -22,7 +21,7 @@ from ams_grpc.broker.errors import StorageUnavailable
 from ams_grpc.config import Config, split_address
 from ams_grpc.push.documents import CERTIFICATES, DISCOVERY
 from ams_grpc.push.push import PushRoom
-from ams_grpc.services.frame import Calls, Guard, handlers
+from ams_grpc.services.frame import Calls, Served, handlers
 from ams_grpc.storage.storage import Storage
 from ams_grpc.tls import Tls
 
@@ -60,24 +59,22 @@ class CannotListenError(CannotStartError):
     """An address that the server was to listen on is not to be had."""
 
 
-Services: TypeAlias = Sequence[tuple[ServiceDescriptor, object]]
-"""What is served: services, and who implements each."""
-
-
 @asynccontextmanager
 async def grpc_door(
     config: Config,
     tls: Tls | None,
-    services: Services,
+    services: Sequence[Served],
     calls: Calls,
     health_servicer: health.aio.HealthServicer,
-    guard: Guard | None,
+    http: Callable[[str], web.Application],
 ) -> AsyncIterator[str]:
-    """Serve gRPC, and beside it Google's REST API if the settings say so; gives the address.
+    """Serve gRPC, and on the same port HTTP if the settings say so; gives the address.
+
+    ``http`` makes the HTTP application for an address, when it is needed first.
 
     At the end, new calls get UNAVAILABLE, and those that run have ``drain_s`` seconds to finish.
     """
-    server = _server(services, calls, health_servicer, guard)
+    server = _server(services, calls, health_servicer)
     for name in ("", *_names(services)):
         await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
     host, port = split_address(config.grpc_address)
@@ -90,7 +87,7 @@ async def grpc_door(
         else:
             _listen(server, f"unix:{inside}", None)
             await server.start()
-            application = partial(google_rest, config, host, services, calls, guard)
+            application = partial(http, config.grpc_address)
             port = await parts.enter_async_context(_one_port(host, port, inside, application))
         yield f"{host}:{port}"
 
@@ -131,22 +128,19 @@ async def _one_port(
 
 
 def _server(
-    services: Services,
-    calls: Calls,
-    health_servicer: health.aio.HealthServicer,
-    guard: Guard | None,
+    services: Sequence[Served], calls: Calls, health_servicer: health.aio.HealthServicer
 ) -> grpc.aio.Server:
     server = grpc.aio.server(options=_OPTIONS)
-    for service, servicer in services:
+    for service, servicer, guard in services:
         server.add_generic_rpc_handlers((handlers(service, servicer, calls, guard),))
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     reflection.enable_server_reflection(_names(services), server)
     return server
 
 
-def _names(services: Services) -> list[str]:
+def _names(services: Sequence[Served]) -> list[str]:
     own = (health.SERVICE_NAME, reflection.SERVICE_NAME)
-    return [*own, *(service.full_name for service, _ in services)]
+    return [*own, *(each.service.full_name for each in services)]
 
 
 async def _drain(server: grpc.aio.Server, calls: Calls, drain_s: float) -> None:
@@ -177,13 +171,20 @@ def _listen(server: grpc.aio.Server, address: str, tls: Tls | None) -> int:
 
 
 def google_rest(
-    config: Config, host: str, services: Services, calls: Calls, guard: Guard | None
+    config: Config, services: Sequence[Served], calls: Calls, address: str
 ) -> web.Application:
-    """Google's REST API, for those who reach it at ``host``."""
+    """Google's REST API of these services, for those who reach it at ``address``."""
     # Imported late: without it nobody pays for it.
     from ams_grpc import bridge  # noqa: PLC0415
 
-    return bridge.google_rest(config, host, services, calls, guard)
+    return bridge.google_rest(config, services, calls, split_address(address)[0])
+
+
+def ams_rest(config: Config, services: Sequence[Served], calls: Calls) -> web.Application:
+    """The REST API of AMS, by these services."""
+    from ams_grpc import bridge  # noqa: PLC0415 - as above
+
+    return bridge.ams_rest(config, services, calls)
 
 
 @asynccontextmanager

@@ -17,6 +17,7 @@ from functools import partial
 from google.iam.v1 import iam_policy_pb2  # type: ignore[import-untyped]
 from grpc_health.v1 import health
 
+from ams_grpc.ams import ams_services
 from ams_grpc.broker.broker import Broker, BrokerSettings
 from ams_grpc.broker.catalog import Subscription
 from ams_grpc.broker.clock import Clock, SystemClock
@@ -26,13 +27,14 @@ from ams_grpc.broker.profiles import PROFILES
 from ams_grpc.broker.schemas import Schemas
 from ams_grpc.broker.views import FilteredView, PlainView, View
 from ams_grpc.broker.workers import Supervisor
-from ams_grpc.config import Config, revealed, split_address
+from ams_grpc.config import Config, revealed
 from ams_grpc.exports.destinations import Destinations, Place
 from ams_grpc.exports.topic_schemas import schema_of_topic
 from ams_grpc.exports.worker import ExportWorker
 from ams_grpc.identity import Identity, first_admin, identity
 from ams_grpc.listeners import (
     CannotStartError,
+    ams_rest,
     google_rest,
     grpc_door,
     operators_server,
@@ -42,7 +44,7 @@ from ams_grpc.listeners import (
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2, schema_pb2
 from ams_grpc.push.push import PushRoom, PushSettings
 from ams_grpc.services.definitions import CompiledDefinitions
-from ams_grpc.services.frame import Calls
+from ams_grpc.services.frame import Calls, Served
 from ams_grpc.services.gate import SchemaGate, chain
 from ams_grpc.services.guard import TokenGuard
 from ams_grpc.services.iam import IamPolicy
@@ -67,6 +69,7 @@ class Addresses:
     grpc: str
     admin: str | None
     google_rest: str | None = None
+    ams: str | None = None
 
 
 @asynccontextmanager
@@ -126,6 +129,7 @@ async def running(
         guard = None
         if config.auth:
             guard = TokenGuard(known.authenticator, known.authorizer)
+        if config.auth or config.ams_address is not None:
             await _make_first_admin(config, known, show_first_admin)
         pushes = await parts.enter_async_context(
             PushRoom(_push_settings(config), rules, broker.subscriptions, storage.secret, clock)
@@ -139,28 +143,35 @@ async def running(
         )
         broker.subscriptions.workers = workers
         services = (
-            (pubsub_pb2.DESCRIPTOR.services_by_name["Publisher"], Publisher(broker)),
-            (pubsub_pb2.DESCRIPTOR.services_by_name["Subscriber"], Subscriber(broker)),
-            (
+            Served(pubsub_pb2.DESCRIPTOR.services_by_name["Publisher"], Publisher(broker), guard),
+            Served(pubsub_pb2.DESCRIPTOR.services_by_name["Subscriber"], Subscriber(broker), guard),
+            Served(
                 schema_pb2.DESCRIPTOR.services_by_name["SchemaService"],
                 SchemaService(Schemas(storage.schemas, definitions)),
+                guard,
             ),
-            (
+            Served(
                 iam_policy_pb2.DESCRIPTOR.services_by_name["IAMPolicy"],
                 IamPolicy(known.policies, None if guard is None else guard.allowed),
+                guard,
             ),
         )
+        of_ams = ams_services(storage, broker, known, access_lists=config.per_resource_auth)
         calls = Calls()
         health_servicer = health.aio.HealthServicer()
+        google = partial(google_rest, config, services, calls)
         grpc_address = await parts.enter_async_context(
-            grpc_door(config, tls, services, calls, health_servicer, guard)
+            grpc_door(config, tls, (*services, *of_ams), calls, health_servicer, google)
         )
         google_rest_address = None
         if config.google_rest_address is not None:
-            host, _ = split_address(config.google_rest_address)
-            application = google_rest(config, host, services, calls, guard)
             google_rest_address = await parts.enter_async_context(
-                rest_server(config.google_rest_address, tls, application)
+                rest_server(config.google_rest_address, tls, google(config.google_rest_address))
+            )
+        ams_address = None
+        if config.ams_address is not None:
+            ams_address = await parts.enter_async_context(
+                rest_server(config.ams_address, tls, ams_rest(config, of_ams, calls))
             )
         draining = asyncio.Event()
         admin_address = None
@@ -169,7 +180,7 @@ async def running(
                 operators_server(config.admin_address, broker, calls, storage, pushes, draining)
             )
         try:
-            yield Addresses(grpc_address, admin_address, google_rest_address)
+            yield Addresses(grpc_address, admin_address, google_rest_address, ams_address)
         finally:
             _log.info("draining")
             draining.set()

@@ -32,16 +32,18 @@ class AccessLists:
     async def replace(
         self, caller: Principal, name: TopicName | SubscriptionName, users: Sequence[str]
     ) -> None:
-        """Exactly these users. Raises NotFound for them, if not members, and for the resource."""
-        missing = [each for each in users if not await self._is_member(each, name.project)]
-        if missing:
-            raise NotFound(f"User(s): {', '.join(missing)} do not exist")
+        """Exactly these users, who are members (``check_members``). Raises NotFound."""
         await self._write(caller, name, lambda _old: users)
 
+    async def check_members(self, project: str, users: Sequence[str]) -> None:
+        """Raises NotFound for users who are no members of the project."""
+        missing = [each for each in users if not await self._is_member(each, project)]
+        if missing:
+            raise NotFound(f"User(s): {', '.join(missing)} do not exist")
+
     async def add(self, caller: Principal, name: TopicName | SubscriptionName, user: str) -> None:
-        """This user, too. Raises NotFound as ``replace``."""
-        if not await self._is_member(user, name.project):
-            raise NotFound(f"User(s): {user} do not exist")
+        """This user, too. Raises NotFound for a user who is no member, and for the resource."""
+        await self.check_members(name.project, [user])
         await self._write(caller, name, lambda old: old if user in old else [*old, user])
 
     async def remove(

@@ -81,7 +81,7 @@ class Authorizer:
         self._generation = 0
         # By the principal itself, not its name: another one has other roles.
         self._decided: OrderedDict[
-            tuple[str, int, str, Target], tuple[_Answer, float, Principal]
+            tuple[str, int, str, Target], tuple[_Answer, float, Principal | None]
         ] = OrderedDict()
 
     async def check(
@@ -100,15 +100,23 @@ class Authorizer:
             answer = await self._decide(
                 principal, permission, target, action or ACTION_OF[permission]
             )
-            self._decided.pop(key, None)
-            if generation == self._generation:
-                self._decided[key] = (answer, self._now() + REMEMBERED_S, principal)
-                if len(self._decided) > MAX_REMEMBERED:
-                    self._decided.popitem(last=False)
+            self._remember(key, answer, principal, generation)
         if answer is _Answer.NO:
             raise not_authorized()
         if answer is _Answer.NO_SUCH_PROJECT:
             raise not_found(target.project)
+
+    async def exists(self, project: str) -> bool:
+        """Whether there is such a project."""
+        key = ("", 0, "", ProjectName(project))
+        remembered = self._decided.get(key)
+        if remembered is not None and remembered[1] > self._now():
+            return True
+        generation = self._generation
+        if not await self._exists(project):
+            return False
+        self._remember(key, _Answer.YES, None, generation)
+        return True
 
     def forget(self) -> None:
         """Rights have changed, or resources have come or gone."""
@@ -152,8 +160,26 @@ class Authorizer:
         role = roles.LISTED.get(action)
         if role is None or role not in principal.roles(name.project):
             return
-        if not await self._is_bound(principal, _PERMISSION_OF_LISTS[name.kind], name):
-            raise PermissionDenied("Access to this resource is forbidden")
+        key = ("", id(principal), action, name)
+        remembered = self._decided.get(key)
+        if remembered is None or remembered[2] is not principal or remembered[1] <= self._now():
+            generation = self._generation
+            if not await self._is_bound(principal, _PERMISSION_OF_LISTS[name.kind], name):
+                raise PermissionDenied("Access to this resource is forbidden")
+            self._remember(key, _Answer.YES, principal, generation)
+
+    def _remember(
+        self,
+        key: tuple[str, int, str, Target],
+        answer: _Answer,
+        principal: Principal | None,
+        generation: int,
+    ) -> None:
+        self._decided.pop(key, None)
+        if generation == self._generation:
+            self._decided[key] = (answer, self._now() + REMEMBERED_S, principal)
+            if len(self._decided) > MAX_REMEMBERED:
+                self._decided.popitem(last=False)
 
     async def _has(self, principal: Principal, permission: str, name: ResourceName) -> bool:
         try:

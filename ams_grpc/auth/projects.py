@@ -12,7 +12,13 @@ from ams_grpc.auth.ports import Accounts, Clock, Housing
 from ams_grpc.auth.principals import Principal
 from ams_grpc.auth.records import Membership, Person, Project, User
 from ams_grpc.auth.users import UserChanges, UserPage, Users, seen_by
-from ams_grpc.broker.errors import AlreadyExists, Conflict, InvalidArgument, PermissionDenied
+from ams_grpc.broker.errors import (
+    AlreadyExists,
+    Conflict,
+    ErrorInfo,
+    InvalidArgument,
+    PermissionDenied,
+)
 
 
 class Projects:
@@ -191,7 +197,7 @@ class Members:
     @staticmethod
     def _check_no_member(user: User, project: str) -> None:
         if user.membership(project) is not None:
-            raise Conflict("User is already a member of the project")
+            raise Conflict("User is already a member of the project", info=ErrorInfo("CONFLICT"))
 
 
 def _roles_in(wanted: UserChanges, project: str) -> Sequence[str] | None:

@@ -40,8 +40,7 @@ class Registrations:
 
     async def accept(self, caller: Principal, identity: str) -> User:
         """Make the user. Raises NotFound (also when it is decided), AlreadyExists."""
-        registration = await self.get(identity)
-        _check_pending(registration)
+        registration = await self.pending(identity)
         await self._users.check_new_name(registration.name)
         user = self._users.new(registration.name, registration.person)
         await self._decide(caller, identity, RegistrationStatus.ACCEPTED, "", user)
@@ -58,6 +57,12 @@ class Registrations:
         registration = await self._accounts.registration(identity)
         if registration is None:
             raise _no_registration()
+        return registration
+
+    async def pending(self, identity: str) -> Registration:
+        """One that waits for its decision. Raises NotFound."""
+        registration = await self.get(identity)
+        _check_pending(registration)
         return registration
 
     async def list(self, *, activation_token: str = "", **filters: str) -> Sequence[Registration]:

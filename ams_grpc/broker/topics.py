@@ -106,6 +106,13 @@ class Topics:
         topic = await self._catalog.topic(name)
         return await self._catalog.topic_snapshots(topic, after, limit)
 
+    async def look_up(self, name: TopicName) -> Topic:
+        """As ``get``, perhaps as it was a moment ago: for publishers. Raises NotFound."""
+        topic = self._known.get(name)
+        if topic is None:
+            topic = self._known[name] = await self._catalog.topic(name)
+        return topic
+
     async def publish(
         self, name: TopicName, payload: bytes, count: int, settled: Settled | None = None
     ) -> Appended:
@@ -119,9 +126,7 @@ class Topics:
         """
 
         async def attempt() -> Appended:
-            topic = self._known.get(name)
-            if topic is None:
-                topic = self._known[name] = await self._catalog.topic(name)
+            topic = await self.look_up(name)
             admitted = Admitted(payload, count)
             if topic.config.is_gated and self._gate is not None:
                 try:

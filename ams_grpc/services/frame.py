@@ -16,7 +16,7 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from functools import partial
-from typing import Any, Final, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
@@ -51,6 +51,14 @@ class Guard(Protocol):
     def stream(self, method: MethodDescriptor, context: Context) -> Context:
         """The context of a streaming call, which asks when its first request comes."""
         ...
+
+
+class Served(NamedTuple):
+    """A service, the object that has its methods, and who lets calls in; None: everybody may call."""
+
+    service: ServiceDescriptor
+    servicer: object
+    guard: Guard | None = None
 
 
 Settle: TypeAlias = Callable[[bool], None]

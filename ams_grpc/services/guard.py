@@ -33,13 +33,13 @@ class TokenGuard:
 
     async def identify(self, context: Context) -> Principal:
         """Who calls. Raises Unauthenticated, TooManyAttempts."""
-        token = _token(context)
+        token = token_of(context)
         if not token:
             raise Unauthenticated(
                 "The request does not have valid authentication credentials: it needs an AMS token "
                 "in the metadata, as authorization: Bearer TOKEN or x-api-key: TOKEN."
             )
-        return await self._authenticator.identify(token, _peer(context))
+        return await self._authenticator.identify(token, peer_of(context))
 
     async def admit(
         self, caller: Principal, method: MethodDescriptor, request: Any
@@ -133,7 +133,7 @@ def _rule(method: MethodDescriptor) -> Rule:
     return rule
 
 
-def _token(context: Context) -> str:
+def token_of(context: Context) -> str:
     """The token that came with a call; empty if there is none. The last of several counts."""
     token = ""
     for key, value in context.invocation_metadata() or ():
@@ -150,6 +150,6 @@ def _text(value: str | bytes) -> str:
     return value if isinstance(value, str) else value.decode("latin-1")
 
 
-def _peer(context: Context) -> str:
+def peer_of(context: Context) -> str:
     """The other machine: ``ipv4:192.0.2.1:4711`` without its port."""
     return context.peer().rpartition(":")[0]

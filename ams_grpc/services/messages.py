@@ -239,10 +239,20 @@ def publish_response(appended: Appended, count: int) -> bytes:
     """
     if appended.places is None:
         return _ids(appended.first_seq, count)
+    return b"".join(
+        [b"\x0a%c%b" % (len(each), each.encode()) for each in message_ids(appended, count)]
+    )
+
+
+def message_ids(appended: Appended, count: int) -> list[str]:
+    """The same ids, one by one."""
+    first = appended.first_seq
+    if appended.places is None:
+        return list(map(str, range(first, first + count)))
     ids = [_id_of_dropped() for _ in range(count)]
-    for seq, place in enumerate(appended.places, appended.first_seq):
+    for seq, place in enumerate(appended.places, first):
         ids[place] = str(seq)
-    return b"".join([b"\x0a%c%b" % (len(each), each.encode()) for each in ids])
+    return ids
 
 
 def _id_of_dropped() -> str:

@@ -22,6 +22,7 @@ from ams_grpc.storage.failures import unavailable
 from ams_grpc.storage.iam import SqlPolicies
 from ams_grpc.storage.log import SqlLogReader
 from ams_grpc.storage.migrate import prepare
+from ams_grpc.storage.newest import SqlNewest
 from ams_grpc.storage.reading import Readers
 from ams_grpc.storage.schemas import SqlSchemas
 from ams_grpc.storage.tables import meta
@@ -40,6 +41,7 @@ class Storage:
     policies: SqlPolicies
     schemas: SqlSchemas
     accounts: SqlAccounts
+    newest: SqlNewest
     log: SqlLogReader
     upkeep: Upkeep
     server_secret: bytes = field(repr=False)
@@ -90,6 +92,7 @@ async def open_storage(address: str, clock: WallClock, **options: Any) -> AsyncI
             log=SqlLogReader(readers, clock, database.segments),
             upkeep=Upkeep(readers, commits, database.segments),
             accounts=SqlAccounts(readers, commits),
+            newest=SqlNewest(readers),
             server_secret=await readers.run(_server_secret),
             readers=readers,
         )

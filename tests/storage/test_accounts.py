@@ -339,7 +339,7 @@ async def test_only_members_get_on_a_list_and_only_users_into_a_policy(
     await make(known, "pat")
     await known.users.create(ROOT, "zoe", UserChanges())
     with pytest.raises(errors.NotFound, match=r"^User\(s\): zoe, yan do not exist$"):
-        await known.access_lists.replace(ROOT, ORDERS, ["zoe", "pat", "yan"])
+        await known.access_lists.check_members(ORDERS.project, ["zoe", "pat", "yan"])
     with pytest.raises(errors.NotFound):
         await known.access_lists.replace(ROOT, TopicName("shop", "none"), ["pat"])
     with pytest.raises(errors.InvalidArgument, match="unknown member user:yan"):

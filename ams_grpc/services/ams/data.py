@@ -1,0 +1,49 @@
+"""AMS's ``data``, which is a text, and the bytes that are stored.
+
+AMS gives back whatever text was published. Base64 in its usual form stands for the bytes that it
+encodes, which is what all other doors see. Any other text is stored as it is, with a mark behind the
+message: a field that PubsubMessage does not have, so nobody else looks at it.
+"""
+
+from __future__ import annotations
+
+from binascii import a2b_base64, b2a_base64
+from collections.abc import Mapping
+from typing import Any, Final
+
+from google.protobuf.unknown_fields import UnknownFieldSet
+
+from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2
+
+_MARK_FIELD: Final = 2000
+_MARK: Final = b"\x80\x7d\x01"  # a varint, 1, in that field
+
+
+def stored_body(data: str, attributes: Mapping[str, str]) -> bytes:
+    """A serialized PubsubMessage for a message of AMS."""
+    decoded = decoded_base64(data)
+    if decoded is None:
+        marked = pubsub_pb2.PubsubMessage(data=data.encode(), attributes=attributes)
+        return marked.SerializeToString() + _MARK
+    return pubsub_pb2.PubsubMessage(data=decoded, attributes=attributes).SerializeToString()
+
+
+def decoded_base64(text: str) -> bytes | None:
+    """What a text encodes; None if it is not base64 as everybody writes it."""
+    try:
+        decoded = a2b_base64(text, strict_mode=True)
+    except ValueError:
+        return None
+    return decoded if b2a_base64(decoded, newline=False) == text.encode() else None
+
+
+def shown_data(serialized: bytes, message: Any) -> str:
+    """The text of a stored message, which is given in both forms."""
+    if _MARK in serialized and _is_marked(message):
+        return str(message.data.decode(errors="replace"))
+    return b2a_base64(message.data, newline=False).decode("ascii")
+
+
+def _is_marked(message: Any) -> bool:
+    unknown = UnknownFieldSet(message)
+    return any(unknown[at].field_number == _MARK_FIELD for at in range(len(unknown)))

@@ -1,0 +1,88 @@
+"""Lets calls of ams.v1 in. Implements ``frame.Guard``.
+
+AMS: its order of refusals is a part of its API, and clients match the texts: a token is there (401),
+the project exists (404, whatever the token), the token is somebody's who has a role here (401), the
+role allows the call (403), and the access list does (403).
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from google.protobuf.descriptor import MethodDescriptor
+
+from ams_grpc.auth import audit
+from ams_grpc.auth.authentication import Authenticator
+from ams_grpc.auth.authorization import Authorizer
+from ams_grpc.auth.checks import no_project
+from ams_grpc.auth.principals import Principal
+from ams_grpc.broker.errors import Unauthenticated
+from ams_grpc.services.ams.callers import set_caller
+from ams_grpc.services.ams.routes import route_of
+from ams_grpc.services.frame import Context, Settle
+from ams_grpc.services.guard import peer_of, token_of
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A token, perhaps none, and the machine that it came from."""
+
+    token: str = field(repr=False)
+    peer: str
+
+
+class AmsGuard:
+    """Knows callers by their token; see ``guard.TokenGuard``.
+
+    ``access_lists`` False: AMS's per_resource_auth is off.
+    """
+
+    def __init__(
+        self, authenticator: Authenticator, authorizer: Authorizer, *, access_lists: bool = True
+    ) -> None:
+        self._authenticator = authenticator
+        self._authorizer = authorizer
+        self._access_lists = access_lists
+
+    async def identify(self, context: Context) -> Claim:
+        """What the caller claims; ``admit`` looks into it."""
+        return Claim(token_of(context), peer_of(context))
+
+    async def admit(self, caller: Claim, method: MethodDescriptor, request: Any) -> Settle | None:
+        """Raises Unauthenticated, NotFound, PermissionDenied, TooManyAttempts."""
+        route = route_of(method)
+        if route.open:
+            if caller.token:
+                with suppress(Unauthenticated):  # then nobody calls
+                    set_caller(await self._authenticator.identify(caller.token, caller.peer))
+            return None
+        if not caller.token:
+            raise Unauthenticated("Unauthorized")
+        project = route.project(request)
+        if project is not None and not await self._authorizer.exists(project):
+            raise no_project()
+        principal = await self._authenticator.identify(caller.token, caller.peer)
+        role_in = request.project if "project" in route.variables else None
+        await self._authorizer.check_action(principal, route.name, role_in)
+        resource = route.resource(request)
+        if resource is not None and self._access_lists:
+            await self._authorizer.check_list(principal, route.name, resource)
+        set_caller(principal)
+        if not route.changes:
+            return None
+        return self._settle(principal, route.name, route.target(request))
+
+    def stream(self, method: MethodDescriptor, context: Context) -> Context:
+        """AMS has no streams."""
+        raise NotImplementedError(method.full_name)
+
+    def _settle(self, principal: Principal, action: str, target: str) -> Settle:
+        def settle(succeeded: bool) -> None:
+            # Also when it failed: a commit may have happened that nobody knows of.
+            self._authorizer.forget()
+            if succeeded:
+                audit.record(principal, action, target)
+
+        return settle

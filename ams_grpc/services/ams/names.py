@@ -1,0 +1,38 @@
+"""AMS's full names, and its words for what is not there or is there already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ams_grpc.broker.errors import AlreadyExists, InvalidArgument, NotFound
+from ams_grpc.broker.names import SubscriptionName, TopicName
+
+
+@contextmanager
+def ams_words(kind: str) -> Iterator[None]:
+    """Say of a ``Topic`` or a ``Subscription`` that it is missing, or there already, as AMS does."""
+    try:
+        yield
+    except NotFound:
+        raise NotFound(f"{kind} doesn't exist") from None
+    except AlreadyExists:
+        raise AlreadyExists(f"{kind} already exists") from None
+
+
+def full_name(name: TopicName | SubscriptionName) -> str:
+    """AMS: names of topics and subscriptions begin with a slash in replies."""
+    return f"/{name}"
+
+
+def read_topic(reference: str, project: str) -> TopicName:
+    """A topic as requests name it: ``projects/P/topics/T``, of the project that the path names.
+
+    Raises InvalidArgument; NotFound for a topic of another project.
+    """
+    parts = reference.split("/")
+    if len(parts) != 4 or parts[0] != "projects" or parts[2] != "topics":
+        raise InvalidArgument("Invalid Topic name")
+    if parts[1] != project:
+        raise NotFound("Topic doesn't exist")
+    return TopicName(project, parts[3])

@@ -1,0 +1,59 @@
+"""What the protos say of a method of ams.v1, as a route of AMS."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final
+
+from google.api import annotations_pb2  # type: ignore[import-untyped]
+from google.protobuf.descriptor import MethodDescriptor
+
+from ams_grpc.broker.names import ResourceName, SubscriptionName, TopicName
+from ams_grpc.pb.ams.v1 import options_pb2
+
+_VARIABLE: Final = re.compile(r"\{([a-z]+)\}")
+_ROUTE: Final[Any] = options_pb2.route  # whose stub has another type than what indexes it
+_VERBS: Final = ("get", "put", "post", "delete")
+
+
+@dataclass(frozen=True, slots=True)
+class AmsRoute:
+    """A route: its name (``topics:publish``), and the fields of the request that are in its path.
+
+    ``open``: everybody may call it. ``changes``: it goes into the audit log.
+    """
+
+    name: str
+    variables: tuple[str, ...]
+    open: bool
+    changes: bool
+
+    def project(self, request: Any) -> str | None:
+        """The project that must exist for the call; None if it concerns none."""
+        if "project" in self.variables and self.name != "projects:create":
+            return str(request.project)
+        return None
+
+    def resource(self, request: Any) -> ResourceName | None:
+        """The topic or subscription that the path names."""
+        if "topic" in self.variables:
+            return TopicName(request.project, request.topic)
+        if "subscription" in self.variables:
+            return SubscriptionName(request.project, request.subscription)
+        return None
+
+    def target(self, request: Any) -> str:
+        """What the path names, for the audit log."""
+        return "/".join(f"{each}s/{getattr(request, each)}" for each in self.variables)
+
+
+@cache
+def route_of(method: MethodDescriptor) -> AmsRoute:
+    """The route of a method."""
+    options: Any = method.GetOptions()
+    route: Any = options.Extensions[_ROUTE]
+    rule: Any = options.Extensions[annotations_pb2.http]
+    path = next((getattr(rule, verb) for verb in _VERBS if rule.HasField(verb)), "")
+    return AmsRoute(route.name, tuple(_VARIABLE.findall(path)), route.open, route.changes)

@@ -1,0 +1,178 @@
+"""The HTTP application of AMS: a request in, one gRPC call, its reply out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+from urllib.parse import quote, unquote
+
+from aiohttp import web
+from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+
+from ams_grpc.pb.ams.v1 import access_pb2
+from http_bridge.ams import errors, messages
+from http_bridge.ams.errors import Refusal
+from http_bridge.ams.reading import BadRequest, bad_body, named_by, read_body, read_query
+from http_bridge.ams.routes import AmsMatch, AmsRouter, cleaned
+from http_bridge.ams.writing import dump, reply_json
+from http_bridge.app import PEER
+from http_bridge.caller import Caller, Metadata, RpcFailure
+from http_bridge.cors import Cors
+from http_bridge.limits import Limits
+
+_CHECK: Final = "/ams.v1.Access/CheckAccess"
+_IDEMPOTENCY: Final = "Idempotency-Key"
+_USUAL_LIMITS: Final = Limits()
+_NO_CORS: Final = Cors()
+
+
+class AmsRest:
+    """AMS's REST dialect, on the services of ams.v1 among those it is given."""
+
+    def __init__(
+        self,
+        caller: Caller,
+        services: Iterable[ServiceDescriptor],
+        *,
+        limits: Limits = _USUAL_LIMITS,
+        cors: Cors = _NO_CORS,
+    ) -> None:
+        self._caller = caller
+        self._limits = limits
+        self._cors = cors
+        self._router = AmsRouter(each for each in services if each.full_name.startswith("ams.v1."))
+
+    def application(self) -> web.Application:
+        app = web.Application(client_max_size=self._limits.max_bytes)
+        app.router.add_route("*", "/{path:.*}", self._handle)
+        self._cors.apply(app)
+        return app
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        path = unquote(request.raw_path.partition("?")[0])
+        if cleaned(path) != path:
+            return web.Response(status=301, headers={"Location": quote(cleaned(path))})
+        match = self._router.find(request.method, path)
+        if match is None:
+            return _no_route(path)
+        bad_variable = match.bad_variable
+        if bad_variable is not None:
+            return _refused(errors.bad_name(bad_variable))
+        try:
+            return await self._serve(match, request)
+        except RpcFailure as failure:
+            return _refused(errors.of_call(failure))
+        except BadRequest as fault:
+            return _refused(errors.bad_request(fault.message))
+        except web.HTTPRequestEntityTooLarge:
+            return _refused(errors.TOO_LARGE)
+        except TimeoutError:
+            return _refused(errors.TOO_SLOW)
+
+    async def _serve(self, match: AmsMatch, request: web.Request) -> web.Response:
+        metadata = _metadata(request)
+        message = named_by(match)
+        try:
+            if request.method == "GET":
+                read_query(message, match, request.query)
+            else:
+                async with asyncio.timeout(self._limits.timeout_s):
+                    body = await request.read()
+                _read_body(message, match, body)
+        except BadRequest:
+            await self._check(match, message, metadata)
+            raise
+        serialized = await self._caller(
+            match.route.path,
+            message.SerializeToString(),
+            metadata=metadata,
+            timeout_s=self._limits.timeout_s,
+        )
+        reply = GetMessageClass(match.route.method.output_type).FromString(serialized)
+        return _answer(match, reply)
+
+    async def _check(self, match: AmsMatch, request: Message, metadata: Metadata) -> None:
+        """Refuse for what comes before the rest of the request is read. Raises RpcFailure."""
+        asked = access_pb2.CheckAccessRequest(
+            method=match.route.method.full_name, request=request.SerializeToString()
+        )
+        await self._caller(
+            _CHECK,
+            asked.SerializeToString(),
+            metadata=metadata,
+            timeout_s=self._limits.timeout_s,
+        )
+
+
+def _metadata(request: web.Request) -> Metadata:
+    """Who calls, for the method to find out: by header, or else by the query."""
+    metadata = [(PEER, request.remote or "")]
+    token = request.headers.get("x-api-key") or request.query.get("key", "")
+    if token:
+        metadata.append(("x-api-key", _ascii(token)))
+    if _IDEMPOTENCY in request.headers:
+        metadata.append(("x-idempotency-key", request.headers[_IDEMPOTENCY]))
+    return metadata
+
+
+def _ascii(token: str) -> str:
+    """Metadata have no other characters; such a token is nobody's."""
+    return token if token.isascii() and token.isprintable() else "?"
+
+
+def _read_body(message: Message, match: AmsMatch, body: bytes) -> None:
+    fast = _FAST_READERS.get(match.route.method.full_name)
+    if fast is None:
+        read_body(message, match, body)
+        return
+    try:
+        fast(message, body)
+    except (ValueError, RecursionError):
+        raise bad_body(match.route) from None
+
+
+_FAST_READERS: Final[dict[str, Callable[[Any, bytes], None]]] = {
+    "ams.v1.Topics.Publish": messages.read_publish,
+    "ams.v1.Subscriptions.Pull": messages.read_pull,
+}
+_FAST_WRITERS: Final[dict[str, Callable[[Any], bytes]]] = {
+    "ams.v1.Topics.Publish": messages.publish_json,
+    "ams.v1.Subscriptions.Pull": messages.pull_json,
+}
+
+
+def _answer(match: AmsMatch, reply: Message) -> web.Response:
+    fast = _FAST_WRITERS.get(match.route.method.full_name)
+    if fast is not None:
+        return _json(fast(reply))
+    shown = reply_json(reply)
+    if not shown:
+        return _json(b"{}" if match.route.options.braces else b"")
+    return _json(dump(shown))
+
+
+def _refused(refusal: Refusal) -> web.Response:
+    return _json(dump(refusal.body), refusal.http)
+
+
+def _json(body: bytes, status: int = 200) -> web.Response:
+    return web.Response(
+        status=status, body=body, headers={"Content-Type": "application/json; charset=utf-8"}
+    )
+
+
+def _no_route(path: str) -> web.Response:
+    """AMS: the only answers that are no JSON."""
+    if path == "/v1/version":
+        return web.Response(status=405)
+    return web.Response(
+        status=404,
+        text="404 page not found\n",
+        headers={
+            "Content-Type": "text/plain; charset=utf-8",
+            "X-Content-Type-Options": "nosniff",
+        },
+    )

@@ -1,0 +1,90 @@
+"""Which request is which method of ams.v1.
+
+AMS: routes are tried in order, and the first whose method and path match wins. A variable of the path
+is anything but ``/``; that it is no name is found out later. The path counts percent-decoded.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+
+from http_bridge.ams.options import route_options
+from http_bridge.routes import Route, routes_of
+
+NAME: Final = re.compile(r"[a-zA-Z0-9_-]+")
+_VARIABLE: Final = re.compile(r"\{([a-z_]+)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class AmsRoute:
+    """A route of AMS. ``options``: what ``options.proto`` says of it."""
+
+    http_method: str
+    template: str
+    pattern: re.Pattern[str]
+    body_field: str
+    method: MethodDescriptor
+    options: Any
+    path: str
+    """The method as gRPC calls it."""
+
+
+class AmsMatch(NamedTuple):
+    """A route, and what its path's variables are."""
+
+    route: AmsRoute
+    variables: Mapping[str, str]
+
+    @property
+    def bad_variable(self) -> str | None:
+        """The first variable, by the alphabet, that is no name."""
+        for variable in sorted(self.variables):
+            if NAME.fullmatch(self.variables[variable]) is None:
+                return variable
+        return None
+
+
+class AmsRouter:
+    """Finds the route of a request."""
+
+    def __init__(self, services: Iterable[ServiceDescriptor]) -> None:
+        self.routes = [_ams_route(each) for each in routes_of(services)]
+
+    def find(self, http_method: str, path: str) -> AmsMatch | None:
+        """``path`` is percent-decoded."""
+        for route in self.routes:
+            if route.http_method == http_method:
+                found = route.pattern.fullmatch(path)
+                if found is not None:
+                    return AmsMatch(route, found.groupdict())
+        return None
+
+
+def cleaned(path: str) -> str:
+    """The path without ``//``, ``/./`` and ``/../``, which AMS redirects to."""
+    clean = posixpath.normpath(path).replace("//", "/", 1)
+    return f"{clean}/" if path.endswith("/") and clean != "/" else clean
+
+
+def _ams_route(route: Route) -> AmsRoute:
+    return AmsRoute(
+        http_method=route.http_method,
+        template=route.template,
+        pattern=re.compile(
+            "".join(
+                f"(?P<{part}>[^/]+)" if at % 2 else re.escape(part)
+                for at, part in enumerate(_VARIABLE.split(route.template))
+            ),
+            re.DOTALL,
+        ),
+        body_field=route.body,
+        method=route.method,
+        options=route_options(route.method),
+        path=route.path,
+    )

@@ -1,0 +1,97 @@
+"""Reply -> JSON in AMS's form: its keys and their order, all fields, numbers as numbers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import orjson
+from google.protobuf import json_format
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+
+from http_bridge.ams.options import field_options
+
+_INDENTATION: Final = re.compile(rb"(?m)^ +")
+_ESCAPES: Final = (
+    (b"<", rb"\u003c"),
+    (b">", rb"\u003e"),
+    (b"&", rb"\u0026"),
+    ("\u2028".encode(), rb"\u2028"),
+    ("\u2029".encode(), rb"\u2029"),
+)
+
+
+def reply_json(reply: Message) -> dict[str, Any]:
+    """What a reply shows, ready to be dumped."""
+    return dict(_pairs(reply))
+
+
+def dump(value: Any) -> bytes:
+    """AMS: indented by three blanks, without a line feed at the end, and safe inside HTML."""
+    return escaped(_INDENTATION.sub(_wider, orjson.dumps(value, option=orjson.OPT_INDENT_2)))
+
+
+def escaped(text: bytes) -> bytes:
+    """AMS: some characters of strings are written by their numbers. JSON has them nowhere else."""
+    for character, escape in _ESCAPES:
+        if character in text:
+            text = text.replace(character, escape)
+    return text
+
+
+def moment(seconds: int, nanos: int = 0) -> str:
+    """AMS: RFC 3339 in UTC, with as many digits of a second as it takes."""
+    text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{text}.{nanos:09d}".rstrip("0") + "Z" if nanos else f"{text}Z"
+
+
+def _wider(indentation: re.Match[bytes]) -> bytes:
+    return b" " * (len(indentation[0]) // 2 * 3)
+
+
+def _pairs(message: Message) -> Iterator[tuple[str, Any]]:
+    descriptor: Any = message.DESCRIPTOR
+    for field in descriptor.fields:
+        value = getattr(message, field.name)
+        if field.message_type is not None and not field.is_repeated:
+            if message.HasField(field.name):
+                yield field.json_name, _inner(value)
+        elif value or not field_options(field).omit_empty:
+            yield field.json_name, _shown(field, value)
+
+
+def _shown(field: FieldDescriptor, value: Any) -> Any:
+    if not field.is_repeated:
+        return _number(value)
+    inner = field.message_type
+    if inner is None:
+        return [_number(each) for each in value]
+    if inner.GetOptions().map_entry:
+        return dict(sorted(value.items()))
+    return [_inner(each) for each in value]
+
+
+def _inner(message: Any) -> Any:
+    kind = message.DESCRIPTOR.full_name
+    if kind == "google.protobuf.Timestamp":
+        return moment(message.seconds, message.nanos)
+    if kind == "google.protobuf.Struct":
+        return _sorted(json_format.MessageToDict(message))
+    return reply_json(message)
+
+
+def _sorted(value: Any) -> Any:
+    """AMS: keys of free-form objects are in order."""
+    if isinstance(value, dict):
+        return {key: _sorted(value[key]) for key in sorted(value)}
+    if isinstance(value, list):
+        return [_sorted(each) for each in value]
+    return _number(value)
+
+
+def _number(value: Any) -> Any:
+    """AMS: whole numbers have no fraction."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
