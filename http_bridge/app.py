@@ -18,7 +18,10 @@ from google.protobuf.message_factory import GetMessageClass
 from http_bridge import errors
 from http_bridge.caller import Caller, Metadata, RpcFailure
 from http_bridge.cors import Cors
+from http_bridge.documentation import document_at
+from http_bridge.google_openapi import GOOGLE
 from http_bridge.limits import Limits
+from http_bridge.openapi import document
 from http_bridge.routes import Match, Route, Router, routes_of
 from http_bridge.transcode import BadJson, dump, reply_json, request_of
 
@@ -57,6 +60,7 @@ class GoogleRest:
 
     def application(self) -> web.Application:
         app = web.Application(client_max_size=self._limits.max_bytes)
+        document_at(app, lambda: document(self._router.routes, GOOGLE))
         app.router.add_route("*", "/{path:.*}", self._handle)
         self._cors.apply(app)
         return app

@@ -15,13 +15,17 @@ from google.protobuf.message_factory import GetMessageClass
 from ams_grpc.pb.ams.v1 import access_pb2
 from http_bridge.ams import errors, messages
 from http_bridge.ams.errors import Refusal
+from http_bridge.ams.openapi import AMS
 from http_bridge.ams.reading import BadRequest, bad_body, named_by, read_body, read_query
 from http_bridge.ams.routes import AmsMatch, AmsRouter, cleaned
 from http_bridge.ams.writing import dump, reply_json
 from http_bridge.app import PEER
 from http_bridge.caller import Caller, Metadata, RpcFailure
 from http_bridge.cors import Cors
+from http_bridge.documentation import document_at
 from http_bridge.limits import Limits
+from http_bridge.openapi import document
+from http_bridge.routes import routes_of
 
 _CHECK: Final = "/ams.v1.Access/CheckAccess"
 _IDEMPOTENCY: Final = "Idempotency-Key"
@@ -43,10 +47,12 @@ class AmsRest:
         self._caller = caller
         self._limits = limits
         self._cors = cors
-        self._router = AmsRouter(each for each in services if each.full_name.startswith("ams.v1."))
+        self._services = [each for each in services if each.full_name.startswith("ams.v1.")]
+        self._router = AmsRouter(self._services)
 
     def application(self) -> web.Application:
         app = web.Application(client_max_size=self._limits.max_bytes)
+        document_at(app, lambda: document(routes_of(self._services), AMS))
         app.router.add_route("*", "/{path:.*}", self._handle)
         self._cors.apply(app)
         return app
