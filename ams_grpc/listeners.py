@@ -6,6 +6,7 @@ Each is a context that serves while it lasts, and gives the address that was rea
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
@@ -18,7 +19,7 @@ from grpc_reflection.v1alpha import reflection
 
 from ams_grpc.broker.broker import Broker
 from ams_grpc.broker.errors import StorageUnavailable
-from ams_grpc.config import Config, split_address
+from ams_grpc.config import Config, is_loopback, split_address
 from ams_grpc.push.documents import CERTIFICATES, DISCOVERY
 from ams_grpc.push.push import PushRoom
 from ams_grpc.services.frame import Calls, Served, handlers
@@ -28,6 +29,7 @@ from ams_grpc.tls import Tls
 if TYPE_CHECKING:
     from aiohttp import web
 
+_log = logging.getLogger(__name__)
 _MIB: Final = 1024 * 1024
 
 # What clients rely on: requests of 10 MB and a little, statuses with large details, their own
@@ -108,7 +110,7 @@ async def _one_port(
     from ams_grpc import shared_port  # noqa: PLC0415
 
     async def http() -> shared_port.HttpServer:
-        from http_bridge.app import handling  # noqa: PLC0415
+        from http_bridge.serving import handling  # noqa: PLC0415
 
         return await parts.enter_async_context(handling(application()))
 
@@ -192,9 +194,11 @@ async def rest_server(
     address: str, tls: Tls | None, application: web.Application
 ) -> AsyncIterator[str]:
     """Serve an HTTP application, over TLS if there is any; gives the address."""
-    from http_bridge.app import serving  # noqa: PLC0415
+    from http_bridge.serving import serving  # noqa: PLC0415
 
     host, port = split_address(address)
+    if tls is None and not is_loopback(address):
+        _log.warning("%s is plain HTTP: whoever is on the way there reads tokens", address)
     try:
         context = None if tls is None else tls.context()
     except OSError as error:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
-from ssl import SSLContext
-from typing import Any, Final, cast
+from collections.abc import Iterable
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -125,31 +123,6 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-@asynccontextmanager
-async def serving(
-    application: web.Application, host: str, port: int, tls: SSLContext | None = None
-) -> AsyncIterator[int]:
-    """Serve while the context lasts; gives the port. Raises OSError."""
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, host, port, ssl_context=tls).start()
-        yield int(runner.addresses[0][1])
-    finally:
-        await runner.cleanup()
-
-
-@asynccontextmanager
-async def handling(application: web.Application) -> AsyncIterator[web.Server]:
-    """What serves connections that somebody else has accepted, while the context lasts."""
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
-    await runner.setup()
-    try:
-        yield cast("web.Server", runner.server)  # there is one from setup to cleanup
-    finally:
-        await runner.cleanup()
 
 
 def _policy_routes(services: Iterable[ServiceDescriptor]) -> list[Route]:
