@@ -48,6 +48,12 @@ function shape(schema, inside = []) {
   return choices ? choices.join(" | ") : [type, format].filter(Boolean).join(", ");
 }
 
+/** What a body may begin as: an example, or nothing where that would be most of a page. */
+function draft(schema) {
+  const text = pretty(example(schema));
+  return text.split("\n").length > 30 ? "{}" : text;
+}
+
 const schemaOf = (content) => content?.content?.["application/json"]?.schema;
 
 /** The form of an operation; `show` gets what came back. */
@@ -57,7 +63,7 @@ function form(path, verb, operation) {
     element("input", { name: parameter.name, required: Boolean(parameter.required) }),
   ]);
   const body = schemaOf(operation.requestBody);
-  const text = body && element("textarea", { value: pretty(example(body)), spellcheck: false });
+  const text = body && element("textarea", { value: draft(body), spellcheck: false });
   const answer = element("pre", { hidden: true });
   const reply = schemaOf(operation.responses["200"]);
   const made = element(
@@ -69,6 +75,7 @@ function form(path, verb, operation) {
     ...(text ? [element("label", {}, "Body", text)] : []),
     element("button", {}, "Send"),
     answer,
+    ...(body ? [element("p", {}, "Takes"), element("pre", {}, pretty(shape(body)))] : []),
     element("p", {}, reply ? "Answers" : "Answers without a body."),
     ...(reply ? [element("pre", {}, pretty(shape(reply)))] : []),
   );
