@@ -9,6 +9,7 @@ other end: this is for development.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias, cast
 
@@ -17,6 +18,7 @@ HttpServer: TypeAlias = Callable[[], asyncio.Protocol]
 Connect: TypeAlias = Callable[[Callable[[], asyncio.Protocol]], Awaitable[object]]
 """Opens a connection to gRPC, for the protocol that is made."""
 
+_log = logging.getLogger(__name__)
 _PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # HTTP/2, RFC 9113 section 3.4
 _FIRST_BYTES_S: Final = 10.0
 _LINGER_S: Final = 10.0
@@ -44,10 +46,17 @@ class _Door:
 
     def pass_on(self, transport: asyncio.Transport, first: bytes) -> None:
         """Take over a connection that ``first`` was read from; it is not being read."""
-        goes = self._to_grpc if first.startswith(_PREFACE) else self._to_http
-        task = asyncio.get_running_loop().create_task(goes(transport, first))
+        task = asyncio.get_running_loop().create_task(self._pass_on(transport, first))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _pass_on(self, transport: asyncio.Transport, first: bytes) -> None:
+        goes = self._to_grpc if first.startswith(_PREFACE) else self._to_http
+        try:
+            await goes(transport, first)
+        except Exception:  # noqa: BLE001 - whatever it was: nobody else knows of this connection
+            _log.exception("a connection cannot be passed on")
+            transport.abort()
 
     async def _to_http(self, transport: asyncio.Transport, first: bytes) -> None:
         if self._http_server is None:
