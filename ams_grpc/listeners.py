@@ -82,7 +82,7 @@ async def grpc_door(
     host, port = split_address(config.grpc_address)
     async with AsyncExitStack() as parts:
         inside = parts.enter_context(_private_socket()) if config.effective_one_port else None
-        parts.push_async_callback(_drain, server, calls, config.drain_s)
+        await parts.enter_async_context(_drained(server, calls, config.drain_s))
         if inside is None:
             port = _listen(server, f"[{host}]:{port}" if ":" in host else f"{host}:{port}", tls)
             await server.start()
@@ -145,7 +145,13 @@ def _names(services: Sequence[Served]) -> list[str]:
     return [*own, *(each.service.full_name for each in services)]
 
 
-async def _drain(server: grpc.aio.Server, calls: Calls, drain_s: float) -> None:
+@asynccontextmanager
+async def _drained(server: grpc.aio.Server, calls: Calls, drain_s: float) -> AsyncIterator[None]:
+    try:
+        yield
+    except BaseException:  # something else cannot start: nobody has called yet
+        await server.stop(None)
+        raise
     calls.draining = True
     with suppress(TimeoutError):
         async with asyncio.timeout(drain_s):
