@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,61 +37,64 @@ def admin(context: click.Context, /, **flags: Any) -> None:
     context.obj = flags
 
 
+def _on_database(
+    *, about: str = ""
+) -> Callable[[Callable[..., Awaitable[str]]], Callable[..., None]]:
+    """Make a command of a function: it is done on the database, and what it returns is shown.
+
+    ``about``, filled in from the options, goes to stderr before that. So tokens are all that stdout
+    has, and can be taken up by a program.
+    """
+
+    def decorate(work: Callable[..., Awaitable[str]]) -> Callable[..., None]:
+        @wraps(work)
+        def command(flags: dict[str, Any], /, **options: Any) -> None:
+            _run(flags, partial(work, **options), about.format(**options))
+
+        return click.pass_obj(command)
+
+    return decorate
+
+
 # --- projects ------------------------------------------------------------------------------------
 
 
 @admin.command()
 @click.argument("project")
 @click.option("--description", default="")
-@click.pass_obj
-def create_project(flags: dict[str, Any], project: str, description: str) -> None:
+@_on_database()
+async def create_project(known: Identity, project: str, description: str) -> str:
     """Make a project."""
-
-    async def work(known: Identity) -> str:
-        await known.projects.create(_shell(), project, description)
-        return f"Created project {project}."
-
-    _run(flags, work)
+    await known.projects.create(_shell(), project, description)
+    return f"Created project {project}."
 
 
 @admin.command()
 @click.argument("project")
 @click.argument("new_name")
-@click.pass_obj
-def rename_project(flags: dict[str, Any], project: str, new_name: str) -> None:
+@_on_database()
+async def rename_project(known: Identity, project: str, new_name: str) -> str:
     """Rename a project, with its topics, subscriptions, snapshots and schemas."""
-
-    async def work(known: Identity) -> str:
-        await known.projects.update(_shell(), project, new_name=new_name)
-        return f"Project {project} is now {new_name}."
-
-    _run(flags, work)
+    await known.projects.update(_shell(), project, new_name=new_name)
+    return f"Project {project} is now {new_name}."
 
 
 @admin.command()
 @click.argument("project")
 @click.confirmation_option(prompt="This deletes all topics and subscriptions in it. Go on?")
-@click.pass_obj
-def delete_project(flags: dict[str, Any], project: str) -> None:
+@_on_database()
+async def delete_project(known: Identity, project: str) -> str:
     """Delete a project, with its topics, subscriptions, snapshots and schemas."""
-
-    async def work(known: Identity) -> str:
-        await known.projects.delete(_shell(), project)
-        return f"Deleted project {project}."
-
-    _run(flags, work)
+    await known.projects.delete(_shell(), project)
+    return f"Deleted project {project}."
 
 
 @admin.command()
-@click.pass_obj
-def list_projects(flags: dict[str, Any]) -> None:
+@_on_database()
+async def list_projects(known: Identity) -> str:
     """Show all projects, one a line: name, description."""
-
-    async def work(known: Identity) -> str:
-        found = await known.projects.list()
-        return "\n".join(f"{each.name}\t{each.description}".rstrip() for each in found)
-
-    _run(flags, work)
+    found = await known.projects.list()
+    return "\n".join(f"{each.name}\t{each.description}".rstrip() for each in found)
 
 
 # --- users ---------------------------------------------------------------------------------------
@@ -102,81 +106,61 @@ def list_projects(flags: dict[str, Any]) -> None:
 @click.option("--service-role", "service_roles", multiple=True, help="May be repeated.")
 @click.option("--project", help="Make the user a member of it.")
 @click.option("--role", "roles", multiple=True, help="In that project. May be repeated.")
-@click.pass_obj
-def create_user(
-    flags: dict[str, Any],
+@_on_database(about="Created user {user}. The token:")
+async def create_user(
+    known: Identity,
     user: str,
     email: str,
     service_roles: Sequence[str],
     project: str | None,
     roles: Sequence[str],
-) -> None:
+) -> str:
     """Make a user, and show the token."""
     if roles and project is None:
         raise click.UsageError("--role needs --project")
+    from ams_grpc.auth.records import Membership, Person
+    from ams_grpc.auth.users import UserChanges
 
-    async def work(known: Identity) -> str:
-        from ams_grpc.auth.records import Membership, Person
-        from ams_grpc.auth.users import UserChanges
-
-        entries = () if project is None else (Membership(project, tuple(roles)),)
-        wanted = UserChanges(
-            person=Person(email=email), memberships=entries, service_roles=service_roles
-        )
-        return known.users.token(await known.users.create(_shell(), user, wanted))
-
-    _run(flags, work, about=f"Created user {user}. The token:")
+    entries = () if project is None else (Membership(project, tuple(roles)),)
+    wanted = UserChanges(
+        person=Person(email=email), memberships=entries, service_roles=service_roles
+    )
+    return known.users.token(await known.users.create(_shell(), user, wanted))
 
 
 @admin.command()
 @click.argument("user")
 @click.confirmation_option(prompt="Nobody can use the user's token any more. Go on?")
-@click.pass_obj
-def delete_user(flags: dict[str, Any], user: str) -> None:
+@_on_database()
+async def delete_user(known: Identity, user: str) -> str:
     """Delete a user."""
-
-    async def work(known: Identity) -> str:
-        await known.users.delete(_shell(), user)
-        return f"Deleted user {user}."
-
-    _run(flags, work)
+    await known.users.delete(_shell(), user)
+    return f"Deleted user {user}."
 
 
 @admin.command()
 @click.option("--project", help="Only its members.")
-@click.pass_obj
-def list_users(flags: dict[str, Any], project: str | None) -> None:
+@_on_database()
+async def list_users(known: Identity, project: str | None) -> str:
     """Show users, one a line, newest first: name, service roles, roles by project."""
-
-    async def work(known: Identity) -> str:
-        page = await known.users.list(project=project)
-        return "\n".join(map(_line, page.users))
-
-    _run(flags, work)
+    page = await known.users.list(project=project)
+    return "\n".join(map(_line, page.users))
 
 
 @admin.command()
 @click.argument("user")
-@click.pass_obj
-def token(flags: dict[str, Any], user: str) -> None:
+@_on_database()
+async def token(known: Identity, user: str) -> str:
     """Show a user's token."""
-
-    async def work(known: Identity) -> str:
-        return known.users.token(await known.users.get(user))
-
-    _run(flags, work)
+    return known.users.token(await known.users.get(user))
 
 
 @admin.command()
 @click.argument("user")
-@click.pass_obj
-def refresh_token(flags: dict[str, Any], user: str) -> None:
+@_on_database(about="The new token of {user}:")
+async def refresh_token(known: Identity, user: str) -> str:
     """Give a user a new token, and show it. The old one is good for nothing from then on."""
-
-    async def work(known: Identity) -> str:
-        return known.users.token(await known.users.refresh_token(_shell(), user))
-
-    _run(flags, work, about=f"The new token of {user}:")
+    return known.users.token(await known.users.refresh_token(_shell(), user))
 
 
 # --- members and access lists --------------------------------------------------------------------
@@ -186,70 +170,48 @@ def refresh_token(flags: dict[str, Any], user: str) -> None:
 @click.argument("project")
 @click.argument("user")
 @click.option("--role", "roles", multiple=True, help="May be repeated.")
-@click.pass_obj
-def add_member(flags: dict[str, Any], project: str, user: str, roles: Sequence[str]) -> None:
+@_on_database()
+async def add_member(known: Identity, project: str, user: str, roles: Sequence[str]) -> str:
     """Make a user a member of a project."""
-
-    async def work(known: Identity) -> str:
-        await known.projects.get(project)
-        await known.members.add(_shell(), project, user, roles)
-        return f"Added {user} to {project} with {_list(roles)}."
-
-    _run(flags, work)
+    await known.projects.get(project)
+    await known.members.add(_shell(), project, user, roles)
+    return f"Added {user} to {project} with {_list(roles)}."
 
 
 @admin.command()
 @click.argument("project")
 @click.argument("user")
-@click.pass_obj
-def remove_member(flags: dict[str, Any], project: str, user: str) -> None:
+@_on_database()
+async def remove_member(known: Identity, project: str, user: str) -> str:
     """Take a user out of a project."""
-
-    async def work(known: Identity) -> str:
-        await known.members.remove(_shell(), project, user)
-        return f"Removed {user} from {project}."
-
-    _run(flags, work)
+    await known.members.remove(_shell(), project, user)
+    return f"Removed {user} from {project}."
 
 
 @admin.command()
 @click.argument("user")
 @click.argument("resource")
-@click.pass_obj
-def authorize(flags: dict[str, Any], user: str, resource: str) -> None:
+@_on_database()
+async def authorize(known: Identity, user: str, resource: str) -> str:
     """Put a user on the access list of projects/P/topics/T or projects/P/subscriptions/S."""
-
-    async def work(known: Identity) -> str:
-        await known.access_lists.add(_shell(), _listed(resource), user)
-        return f"Authorized {user} on {resource}."
-
-    _run(flags, work)
+    await known.access_lists.add(_shell(), _listed(resource), user)
+    return f"Authorized {user} on {resource}."
 
 
 @admin.command()
 @click.argument("user")
 @click.argument("resource")
-@click.pass_obj
-def unauthorize(flags: dict[str, Any], user: str, resource: str) -> None:
+@_on_database()
+async def unauthorize(known: Identity, user: str, resource: str) -> str:
     """Take a user off the access list of a topic or subscription."""
-
-    async def work(known: Identity) -> str:
-        await known.access_lists.remove(_shell(), _listed(resource), user)
-        return f"{user} is not on the access list of {resource}."
-
-    _run(flags, work)
+    await known.access_lists.remove(_shell(), _listed(resource), user)
+    return f"{user} is not on the access list of {resource}."
 
 
 # --- the parts of the above ----------------------------------------------------------------------
 
 
-def _run(
-    flags: dict[str, Any], work: Callable[[Identity], Awaitable[str]], *, about: str = ""
-) -> None:
-    """Do it on the database, and show what it returns; ``about`` goes to stderr before that.
-
-    So tokens are all that stdout has, and can be taken up by a program.
-    """
+def _run(flags: dict[str, Any], work: Callable[[Identity], Awaitable[str]], about: str) -> None:
     from ams_grpc import logs
     from ams_grpc.broker.errors import BrokerError
     from ams_grpc.storage.errors import DatabaseError

@@ -22,11 +22,17 @@ from ams_grpc.services.ams.topics import TopicAccess, TopicResources
 from ams_grpc.services.ams.users import UserAccounts
 from ams_grpc.services.ams.visibility import Visibility
 from ams_grpc.services.frame import Served
+from ams_grpc.services.idempotency import IdempotencyKeys
 from ams_grpc.storage.storage import Storage
 
 
 def ams_services(
-    storage: Storage, broker: Broker, known: Identity, *, access_lists: bool
+    storage: Storage,
+    broker: Broker,
+    known: Identity,
+    keys: IdempotencyKeys,
+    *,
+    access_lists: bool,
 ) -> Sequence[Served]:
     """Every service of ams.v1. They ask for a token also where the others ask for none."""
     guard = AmsGuard(known.authenticator, known.authorizer, access_lists=access_lists)
@@ -40,7 +46,7 @@ def ams_services(
         _service(pubsub_pb2, "Topics"): Parts(
             TopicResources(broker.topics, storage.newest, visibility, _no_schema),
             TopicAccess(known.access_lists),
-            TopicMessages(broker.topics),
+            TopicMessages(broker.topics, keys),
         ),
         _service(pubsub_pb2, "Subscriptions"): Parts(
             SubscriptionResources(broker.subscriptions, broker.topics, storage.newest, visibility),

@@ -145,6 +145,9 @@ class Config(BaseSettings):
     retention_interval_s: float = Field(
         30.0, gt=0, description="Seconds between two passes that delete what has expired"
     )
+    idempotency_window_s: float = Field(
+        86_400.0, gt=0, description="Seconds that the idempotency key of a publish is remembered"
+    )
     push_max_parallel: int = Field(
         100, ge=1, le=10_000, description="Push requests of one subscription that may run at once"
     )

@@ -48,6 +48,7 @@ from ams_grpc.services.frame import Calls, Served
 from ams_grpc.services.gate import SchemaGate, chain
 from ams_grpc.services.guard import TokenGuard
 from ams_grpc.services.iam import IamPolicy
+from ams_grpc.services.idempotency import IdempotencyKeys
 from ams_grpc.services.messages import annotated, attributes_of, decode, ordering_key
 from ams_grpc.services.publisher import Publisher
 from ams_grpc.services.schema import SchemaService
@@ -142,8 +143,11 @@ async def running(
             )
         )
         broker.subscriptions.workers = workers
+        keys = IdempotencyKeys(config.idempotency_window_s)
         services = (
-            Served(pubsub_pb2.DESCRIPTOR.services_by_name["Publisher"], Publisher(broker), guard),
+            Served(
+                pubsub_pb2.DESCRIPTOR.services_by_name["Publisher"], Publisher(broker, keys), guard
+            ),
             Served(pubsub_pb2.DESCRIPTOR.services_by_name["Subscriber"], Subscriber(broker), guard),
             Served(
                 schema_pb2.DESCRIPTOR.services_by_name["SchemaService"],
@@ -156,7 +160,7 @@ async def running(
                 guard,
             ),
         )
-        of_ams = ams_services(storage, broker, known, access_lists=config.per_resource_auth)
+        of_ams = ams_services(storage, broker, known, keys, access_lists=config.per_resource_auth)
         calls = Calls()
         health_servicer = health.aio.HealthServicer()
         google = partial(google_rest, config, services, calls)

@@ -135,10 +135,21 @@ def _policy_routes(services: Iterable[ServiceDescriptor]) -> list[Route]:
 
 
 def _metadata(request: web.Request) -> Metadata:
-    """Who calls, for the method to find out."""
+    """Who calls, and what else the method is to know."""
     headers = request.headers
     given = [(name, headers[name]) for name in _FORWARDED_HEADERS if name in headers]
-    return [*given, (PEER, request.remote or "")]
+    return [*given, *idempotency_keys(request), (PEER, request.remote or "")]
+
+
+def idempotency_keys(request: web.Request) -> Metadata:
+    """As metadata; it is for the method to refuse more than one, and what is none.
+
+    Metadata cannot carry every text: what is none in any case is an empty one there.
+    """
+    return [
+        ("x-idempotency-key", key if key.isascii() and key.isprintable() else "")
+        for key in request.headers.getall("Idempotency-Key", ())
+    ]
 
 
 def _json(status: int, body: dict[str, Any]) -> web.Response:

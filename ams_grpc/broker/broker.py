@@ -39,6 +39,7 @@ from ams_grpc.broker.snapshots import Snapshots
 from ams_grpc.broker.subscriptions import Subscriptions
 from ams_grpc.broker.topics import Topics
 from ams_grpc.broker.views import PlainView, View
+from ams_grpc.broker.windowed import WindowedPulls
 
 _RETRY_S: Final = 0.5
 _logger = logging.getLogger(__name__)
@@ -103,6 +104,7 @@ class Broker:
         self.topics = Topics(catalog, commits, self.subscriptions, gate, check_transforms, schemas)
         self.subscriptions.forwarding = DeadLetters(self.log, self.topics.publish, annotate)
         self.snapshots = Snapshots(catalog, reader, commits, self.subscriptions, clock)
+        self.windowed = WindowedPulls(self.subscriptions, catalog, reader, commits, clock)
         self.retention = Retention(
             upkeep, self.subscriptions, clock, interval_s=settings.retention_interval_s
         )

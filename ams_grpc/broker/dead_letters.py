@@ -1,23 +1,26 @@
 """Forwarding what nobody manages to acknowledge to a dead-letter topic.
 
-The message is published there and acknowledged here in one transaction: once, and never lost. What
-is forwarded is the stored message, without the subscription's transforms.
+The message is published there and acknowledged here in one transaction: once, and never lost. After
+a commit whose outcome nobody knows it is done again, and has a key by which the database knows it.
+What is forwarded is the stored message, without the subscription's transforms.
 
 Pub/Sub: DeadLetterPolicy, and the attributes of forwarded messages.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from hashlib import blake2b
 from typing import Final, Protocol
 
 from ams_grpc.broker.catalog import Subscription
 from ams_grpc.broker.errors import FailedPrecondition
 from ams_grpc.broker.log import Log
 from ams_grpc.broker.names import TopicName
-from ams_grpc.broker.policies import SECOND_US, DeadLetterPolicy
-from ams_grpc.broker.ports import Appended, Settled
+from ams_grpc.broker.policies import DAY_US, SECOND_US, DeadLetterPolicy
+from ams_grpc.broker.ports import Appended, Once, Settled
 
 _PREFIX: Final = "CloudPubSubDeadLetterSource"
 
@@ -47,7 +50,12 @@ class Publish(Protocol):
     """``Topics.publish``."""
 
     async def __call__(
-        self, name: TopicName, payload: bytes, count: int, settled: Settled | None = None
+        self,
+        name: TopicName,
+        payload: bytes,
+        count: int,
+        settled: Settled | None = None,
+        once: Once | None = None,
     ) -> Appended: ...
 
 
@@ -90,13 +98,19 @@ class DeadLetters:
         attributes = _attributes(subscription, attempts, batch.publish_time_us, reason)
         payload = self._annotate(batch.messages[seq - batch.first_seq], attributes)
         settled = Settled(subscription.id, epoch, (seq,), then)
-        await self._publish(policy.topic, payload, 1, settled)
+        await self._publish(policy.topic, payload, 1, settled, _once(subscription.id, epoch, seq))
         return True
 
 
 def is_due(policy: DeadLetterPolicy | None, failures: int) -> bool:
     """Whether a message with so many failed deliveries gets no further one."""
     return policy is not None and failures >= policy.max_delivery_attempts
+
+
+def _once(subscription_id: int, epoch: int, seq: int) -> Once:
+    """A message is forwarded once between two seeks, whatever is said of its attempts meanwhile."""
+    name = struct.pack("<qqq", subscription_id, epoch, seq)
+    return Once(blake2b(name, digest_size=16, person=b"dead letter").digest(), b"", DAY_US)
 
 
 def _attributes(

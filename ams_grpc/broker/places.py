@@ -33,6 +33,7 @@ from ams_grpc.broker.policies import SECOND_US
 from ams_grpc.broker.ports import CursorChanges, CursorState, Deliveries, DeliveryChanges
 from ams_grpc.broker.retry import Attempts, backoff_s, own_backoff_s
 from ams_grpc.broker.waiting import NACKED, Waiting
+from ams_grpc.broker.windows import PullWindow
 
 SPARED_REST_S: Final = 1.0
 """How long a message rests at least after its dead-letter topic did not take it."""
@@ -61,6 +62,8 @@ class Places:
         self.keys = Keys() if subscription.config.ordered else None
         self.dying: dict[int, None] = {}
         self.book = LeaseBook(deliveries.leases)
+        self.window = None if state.window is None else PullWindow(state.window)
+        """That of AMS's pulls; None as long as there were none."""
         self.known_below = max([state.floor, *(seq + 1 for seq in deliveries.failures)])
         """From here on, nothing is known of what is fresh but what the cursor says."""
         self._clock = clock
@@ -279,11 +282,34 @@ class Places:
         return gone
 
     def raise_floor(self, seq: int) -> None:
-        """All below ``seq`` is done: its retention is over."""
+        """All below ``seq`` is done, whoever holds it."""
         self.forget_between(self.cursor.floor, seq)
         self.attempts.forget_below(seq)
         self.cursor.raise_floor(seq)
         self._save()
+
+    def open_window(self, end: int, messages: int) -> None:
+        """AMS: a pull gave ``messages`` from the floor up to ``end``.
+
+        Written before the process ends, or with what comes first; so that those who ask again and
+        again whether there are messages do not write.
+        """
+        if self.window is None:
+            self.window = PullWindow()
+        self.window.open(self.cursor.floor, end, messages, self._clock.now_us())
+        if messages:
+            self._save()
+
+    def acknowledge_window(self, end: int) -> None:
+        """AMS: of what the last pull gave, all below ``end`` is done. Raises what the window does."""
+        deadline_s = self.subscription.config.ack_deadline_s
+        (self.window or PullWindow()).acknowledge(end, self._clock.now_us(), deadline_s)
+        self.raise_floor(end)
+
+    def close_window(self) -> None:
+        """AMS: what the last pull gave cannot be acknowledged any more."""
+        if self.window is not None:
+            self.window.close()
 
     def clear(self) -> None:
         """A seek: only the cursor says what is done, and nothing else is known."""
@@ -292,6 +318,7 @@ class Places:
         self.waiting.clear()
         self.attempts.clear()
         self.dying.clear()
+        self.close_window()
         if self.keys is not None:
             self.keys.clear()
         self._save()
@@ -393,7 +420,9 @@ class Places:
         failures = self.attempts.take_changes(store=stores_failures)
         leases = self.book.take_changes()
         if failures or leases:
-            return replace(changes, deliveries=DeliveryChanges(failures, leases))
+            changes = replace(changes, deliveries=DeliveryChanges(failures, leases))
+        if self.window is not None and self.window.changed:
+            changes = replace(changes, window=self.window.take_changes())
         return changes
 
     def put_back(self, changes: CursorChanges) -> None:
@@ -402,3 +431,5 @@ class Places:
         if changes.deliveries is not None:
             self.attempts.put_back(changes.deliveries.failures)
             self.book.put_back(changes.deliveries.leases)
+        if changes.window is not None and self.window is not None:
+            self.window.changed = True

@@ -49,16 +49,36 @@ class Appended:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredWindow:
+    """The window that AMS's last pull has opened, and what such pulls have given so far.
+
+    It spans the seqs from ``start`` up to ``end``; with an ``end`` of 0 there is none.
+    ``pulled_us``: when the last pull was; ``data_bytes``: of data as AMS writes it, in base64. The last
+    pull gave ``last_messages``, and came ``last_interval_us`` after the one before.
+    """
+
+    start: int = 0
+    end: int = 0
+    pulled_us: int = 0
+    messages: int = 0
+    data_bytes: int = 0
+    last_messages: int = 0
+    last_interval_us: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class CursorState:
     """A whole cursor: all below ``floor`` is done, and so is each bit set in ``chunks``.
 
     ``chunks[n]`` has one bit a seq, from seq ``n * 8192``, lowest bit of each byte first.
-    ``epoch`` counts the seeks: an ack id of an earlier epoch is stale.
+    ``epoch`` counts the seeks: an ack id of an earlier epoch is stale. ``window`` comes along where
+    there ever was one.
     """
 
     floor: int
     epoch: int
     chunks: Mapping[int, bytes]
+    window: StoredWindow | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +127,7 @@ class CursorChanges:
     replace: bool
     chunks: Mapping[int, bytes]
     deliveries: DeliveryChanges | None = None
+    window: StoredWindow | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +142,19 @@ class Settled:
     epoch: int
     seqs: Sequence[int]
     then: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Once:
+    """A publish that is done once: whoever asks for it again gets the answer of the first time.
+
+    ``key`` names it within its topic, 16 bytes; ``digest`` is of what is asked for: with another
+    one, the key is refused. The answer is remembered for ``keep_us`` microseconds.
+    """
+
+    key: bytes
+    digest: bytes
+    keep_us: int
 
 
 class DirtyCursor(Protocol):
@@ -196,15 +230,24 @@ class Commits(Protocol):
     """The writer: gathers what waits, commits it in one transaction, then answers."""
 
     def append(
-        self, topic: Topic, payload: bytes, count: int, settled: Settled | None = None
+        self,
+        topic: Topic,
+        payload: bytes,
+        count: int,
+        settled: Settled | None = None,
+        *,
+        once: Once | None = None,
+        places: Sequence[int] | None = None,
     ) -> Awaitable[Appended]:
-        """Append ``count`` serialized messages to a topic's log.
+        """Append ``count`` serialized messages to a topic's log; the answer has these ``places``.
 
-        In the same transaction, ``settled`` is done: both happen, or neither.
+        In the same transaction, ``settled`` is done: both happen, or neither. With ``once``, and
+        if it was done before, nothing is appended, and the answer is that of the first time;
+        ``count`` may be 0 then, so that this, too, is remembered.
 
         When the awaitable resolves they are committed, and survive the loss of power. Raises
-        Aborted when ``topic`` is out of date (changed or deleted since it was read), and
-        StorageUnavailable.
+        Aborted when ``topic`` is out of date (changed or deleted since it was read),
+        InvalidArgument when ``once`` has the key of another request, and StorageUnavailable.
         """
         ...
 
@@ -258,6 +301,13 @@ class Catalog(Protocol):
 
     async def create_topic(self, name: TopicName, config: TopicConfig) -> Topic:
         """Raises AlreadyExists."""
+        ...
+
+    async def published(self, topic: Topic, once: Once) -> Appended | None:
+        """What an earlier publish was answered; None if this would be the first.
+
+        Raises InvalidArgument when its key is that of another request.
+        """
         ...
 
     async def update_topic(self, topic: Topic, config: TopicConfig) -> Topic: ...
@@ -404,6 +454,10 @@ class Upkeep(Protocol):
 
     async def delete_expired_snapshots(self, now_us: int) -> int:
         """How many it were."""
+        ...
+
+    async def forget_answers(self, now_us: int) -> int:
+        """Forget some publishes that were to be done once; how many it were, 0 for none left."""
         ...
 
     async def touch(self, subscription_ids: Iterable[int], now_us: int) -> None:

@@ -61,6 +61,8 @@ class Retention:
         await self._touch(now_us)
         await self._expire_subscriptions(now_us)
         await self._upkeep.delete_expired_snapshots(now_us)
+        while await self._upkeep.forget_answers(now_us):
+            pass
         await self._subscriptions.look_at_snapshots()
         await self._expire_messages(now_us)
         await self._purge(now_us)

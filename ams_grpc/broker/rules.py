@@ -81,10 +81,18 @@ def check_topic(config: TopicConfig) -> None:
     _check_transforms(config.transforms)
 
 
-def check_subscription(config: SubscriptionConfig, profile: Profile) -> None:
-    """Raises InvalidArgument, OutOfRange unless it may be configured so under ``profile``."""
+def check_subscription(
+    config: SubscriptionConfig, profile: Profile, min_ack_deadline_s: int | None = None
+) -> None:
+    """Raises InvalidArgument, OutOfRange unless it may be configured so under ``profile``.
+
+    ``min_ack_deadline_s``, if given, counts in place of the profile's.
+    """
     check_labels(config.labels)
-    _check_ack_deadline(config.ack_deadline_s, profile.min_ack_deadline_s)
+    _check_ack_deadline(
+        config.ack_deadline_s,
+        profile.min_ack_deadline_s if min_ack_deadline_s is None else min_ack_deadline_s,
+    )
     _check_retention(config.message_retention_us)
     if config.expiration_ttl_us is not None:
         _check_expiration(config.expiration_ttl_us, config.message_retention_us, profile)

@@ -31,6 +31,7 @@ from ams_grpc.broker.ack_ids import AckIds, Delivered
 from ams_grpc.broker.catalog import Subscription
 from ams_grpc.broker.clock import Alarm, Clock
 from ams_grpc.broker.consumers import Consumer, Delivery, Line
+from ams_grpc.broker.cursor import Cursor
 from ams_grpc.broker.dead_letters import Forwarding
 from ams_grpc.broker.errors import BrokerError, StorageUnavailable, UnreadableMessages
 from ams_grpc.broker.exact_acks import ExactAcks
@@ -40,7 +41,7 @@ from ams_grpc.broker.ordering import FOREVER, Keys
 from ams_grpc.broker.picked import Picked
 from ams_grpc.broker.places import Places
 from ams_grpc.broker.policies import SECOND_US
-from ams_grpc.broker.ports import Commits, CursorState, Deliveries
+from ams_grpc.broker.ports import Commits, CursorState, Deliveries, StoredWindow
 from ams_grpc.broker.views import View, Window
 
 MAX_DELIVERY_MESSAGES: Final = 1000
@@ -93,6 +94,7 @@ class SubscriptionRuntime:
         self._unsent: set[int] = set()  # deliveries that are being written before they are sent
         self._line: Line = OrderedDict()
         self._consumers: set[Consumer] = set()
+        self._watching: set[asyncio.Future[None]] = set()
         self._view = view
         self._read_key = read_key
         self._commits = commits
@@ -136,6 +138,21 @@ class SubscriptionRuntime:
     def unread(self) -> range:
         """What it has not looked at since it started or was sought."""
         return range(self._position, self._end)
+
+    @property
+    def end(self) -> int:
+        """As far as it knows, the topic has messages below this."""
+        return self._end
+
+    @property
+    def cursor(self) -> Cursor:
+        """What is done. To be looked at."""
+        return self._places.cursor
+
+    @property
+    def window(self) -> StoredWindow | None:
+        """That of AMS's pulls; None as long as there were none."""
+        return None if self._places.window is None else self._places.window.state
 
     @property
     def epoch(self) -> int:
@@ -192,6 +209,8 @@ class SubscriptionRuntime:
         if end > self._end:
             self._end = end
             self.dispatch()
+            if self._watching:
+                self._tell_watching()
 
     def use_view(self, view: View) -> None:
         """Read the topic's log in another way from the next delivery on."""
@@ -200,7 +219,7 @@ class SubscriptionRuntime:
     def pass_over(self, seqs: Sequence[int]) -> None:
         """These are not for this subscription, and never will be."""
         self._places.done(seqs)
-        self._position = max(self._position, self._places.cursor.floor)
+        self._position = max(self._position, self.floor)
 
     def acknowledge(self, ack_ids: Iterable[str], *, lenient: bool = False) -> None:
         """These deliveries are done; the group commit is to write it.
@@ -283,11 +302,15 @@ class SubscriptionRuntime:
         """
         if self.kept_from is not None:
             seq = min(seq, self.kept_from)
-        if seq <= self.floor or retention_us < self.subscription.retention_us:
-            return
-        self._places.raise_floor(seq)
-        self._position = max(self._position, seq)
-        self.dispatch()
+        if retention_us >= self.subscription.retention_us:
+            self.drop_before(seq)
+
+    def drop_before(self, seq: int) -> None:
+        """What is below ``seq`` is gone. AMS: with it goes the window."""
+        if seq > self.floor:
+            self._places.raise_floor(seq)
+            self._places.close_window()
+            self._go_on_from_floor()
 
     def seek(self, start: int, replay_from: int) -> None:
         """Seek to a time: all below ``start`` is done, all from ``replay_from`` on is not.
@@ -308,6 +331,65 @@ class SubscriptionRuntime:
         self._places.cursor.replace(state.floor, state.chunks)
         self._restart()
 
+    # --- windowed pulls of AMS: see ``windows`` and ``windowed`` -----------------------------
+
+    def find(self, seq: int) -> Window | None:
+        """The stretch of the log that holds ``seq``, as this subscription sees it, if in memory."""
+        return self._view.find(seq)
+
+    async def fetch(self, seq: int) -> int:
+        """Bring it into memory. Returns the first seq from there on that is stored, or will be.
+
+        What is stored no more is done. Raises StorageUnavailable, UnreadableMessages.
+        """
+        end = self._end
+        await asyncio.sleep(0)  # there may be nothing else to wait for
+        first = await self._view.load(seq)
+        gone = range(seq, end if first is None else first)
+        if gone:
+            self._places.forget_between(gone.start, gone.stop)
+            self.pass_over(gone)
+        return max(gone.start, gone.stop)
+
+    def open_window(self, end: int, messages: int) -> None:
+        """A pull gave ``messages``, all that is not done below ``end``.
+
+        Raises what the runtime was closed with.
+        """
+        self._check_open()
+        self._places.open_window(end, messages)
+        self.counters.sent += messages
+
+    def count_data(self, size: int) -> None:
+        """The last pull gave so many bytes of data, in base64."""
+        if self._places.window is not None:
+            self._places.window.count_data(size)
+
+    def acknowledge_window(self, end: int) -> None:
+        """All below ``end`` is done; the group commit is to write it.
+
+        Leases of it go on, for nothing. Raises what the runtime was closed with, and AMS's refusals.
+        """
+        self._check_open()
+        cursor = self._places.cursor
+        done = cursor.floor + cursor.acked_above_floor
+        self._places.acknowledge_window(end)
+        self.counters.acked += cursor.floor + cursor.acked_above_floor - done
+        self._go_on_from_floor()
+
+    def news(self) -> asyncio.Future[None]:
+        """Resolves when there are messages that were not there; to be cancelled by who waits.
+
+        Raises what the runtime was closed with, and so does the future.
+        """
+        self._check_open()
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._watching.add(future)
+        future.add_done_callback(self._watching.discard)
+        return future
+
+    # --- its end -----------------------------------------------------------------------------
+
     def end_consumers(self, error: BrokerError) -> None:
         """End all consumers with ``error``; others may come."""
         for consumer in list(self._consumers):
@@ -325,6 +407,9 @@ class SubscriptionRuntime:
             return
         self._closed = error
         self.end_consumers(error)
+        self._tell_watching(error)
+        if self._places.window is not None and self._places.window.changed:
+            self._save()
         if self._alarm is not None:
             self._alarm.cancel()
         if self._loading is not None:
@@ -477,7 +562,7 @@ class SubscriptionRuntime:
             message = window.messages[seq - window.first_seq]
             if seq in window.failures:
                 picked.failed(seq, window.failures[seq])
-            elif message is None or self._has_expired(window):
+            elif message is None or self.has_expired(window):
                 self._places.done([seq])
             else:
                 picked.add([seq], [message])
@@ -496,7 +581,7 @@ class SubscriptionRuntime:
             elif seq in window.failures:
                 keys.rest(key, FOREVER)  # until it is counted
                 picked.failed(seq, window.failures[seq])
-            elif message is None or self._has_expired(window):
+            elif message is None or self.has_expired(window):
                 keys.discard([seq])
                 self._places.done([seq])
             else:
@@ -569,7 +654,7 @@ class SubscriptionRuntime:
         window = self._view.find(position)
         if window is None:
             self._load(position)
-        elif self._has_expired(window):
+        elif self.has_expired(window):
             self._position = window.end_seq
             self._places.done(range(position, window.end_seq))
             return None
@@ -610,7 +695,7 @@ class SubscriptionRuntime:
             if self._position <= seq < self._end and not self._places.cursor.is_done(seq)
         ]
 
-    def _has_expired(self, window: Window) -> bool:
+    def has_expired(self, window: Window) -> bool:
         """Pub/Sub: retention counts from the publish time; a snapshot outlasts it."""
         if window.publish_time_us + self.subscription.retention_us > self._clock.now_us():
             return False
@@ -623,6 +708,22 @@ class SubscriptionRuntime:
         self._position = self.floor
         self._end = max(self._end, self._position)
         self.dispatch()
+        self._tell_watching()
+
+    def _go_on_from_floor(self) -> None:
+        """The floor was raised, over whatever is there."""
+        self._position = max(self._position, self.floor)
+        self.dispatch()
+
+    def _tell_watching(self, error: BrokerError | None = None) -> None:
+        for future in tuple(self._watching):
+            if future.done():
+                continue
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(error)
+                future.exception()  # who waited may be gone
 
     async def _read_keys(self, end: int) -> dict[int, str]:
         """The ordering keys of what is not done below ``end``, of those that have one."""
@@ -637,7 +738,7 @@ class SubscriptionRuntime:
                 stored = await self._view.load(seq)
                 seq = end if stored is None else stored
                 continue
-            message = None if self._has_expired(window) else window.messages[seq - window.first_seq]
+            message = None if self.has_expired(window) else window.messages[seq - window.first_seq]
             if message is not None and (name := self._read_key(message)):
                 names[seq] = name
             seq += 1

@@ -103,14 +103,19 @@ class Subscriptions:
     # --- administration ----------------------------------------------------------------------
 
     async def create(
-        self, name: SubscriptionName | None, topic: TopicName, config: SubscriptionConfig
+        self,
+        name: SubscriptionName | None,
+        topic: TopicName,
+        config: SubscriptionConfig,
+        *,
+        min_ack_deadline_s: int | None = None,
     ) -> Subscription:
         """Without a name, one is made up, in the project of the topic.
 
-        Raises AlreadyExists, InvalidArgument, OutOfRange; NotFound for the topic, or for the one
+        ``min_ack_deadline_s`` None: what the profile says. Raises AlreadyExists, InvalidArgument, OutOfRange; NotFound for the topic, or for the one
         of its dead letters.
         """
-        self._check(config)
+        self._check(config, min_ack_deadline_s=min_ack_deadline_s)
         if config.transforms and self._check_transforms is not None:
             await self._check_transforms(config.transforms)
         await self._check_topic_schema(topic, config)
@@ -134,18 +139,22 @@ class Subscriptions:
         return subscription
 
     async def update(
-        self, name: SubscriptionName, change: Callable[[Subscription], SubscriptionConfig]
+        self,
+        name: SubscriptionName,
+        change: Callable[[Subscription], SubscriptionConfig],
+        *,
+        min_ack_deadline_s: int | None = None,
     ) -> Subscription:
         """Replace a subscription's config by what ``change`` makes of it.
 
-        Raises NotFound (for it, or a new topic of its dead letters), InvalidArgument, OutOfRange
+        ``min_ack_deadline_s`` None: what the profile says. Raises NotFound (for it, or a new topic of its dead letters), InvalidArgument, OutOfRange
         and what ``change`` raises; it may be called again when the subscription changes meanwhile.
         """
 
         async def attempt() -> Subscription:
             subscription = await self._catalog.subscription(name)
             config = change(subscription)
-            self._check(config, subscription.config)
+            self._check(config, subscription.config, min_ack_deadline_s=min_ack_deadline_s)
             dead_letter = config.dead_letter
             if dead_letter is not None and dead_letter != subscription.config.dead_letter:
                 await self._catalog.topic(dead_letter.topic)
@@ -226,7 +235,10 @@ class Subscriptions:
         consumer = Consumer(
             answer.set_result,
             answer.set_exception,
-            ack_deadline_s=runtime.subscription.config.ack_deadline_s,
+            # AMS allows deadlines that would be over before the message is there.
+            ack_deadline_s=max(
+                runtime.subscription.config.ack_deadline_s, self._profile.min_ack_deadline_s
+            ),
             max_messages=min(max_messages, MAX_DELIVERY_MESSAGES),
             once=True,
         )
@@ -403,6 +415,12 @@ class Subscriptions:
         """All runtimes."""
         return list(self._runtimes.values())
 
+    def running_one(self, subscription: Subscription) -> SubscriptionRuntime | None:
+        """Its runtime, if it has one."""
+        runtime = self._runtimes.get(subscription.name)
+        is_it = runtime is not None and runtime.subscription.id == subscription.id
+        return runtime if is_it else None
+
     def used(self, subscription_ids: Iterable[int]) -> None:
         """These are in use."""
         self._used.update(subscription_ids)
@@ -433,9 +451,17 @@ class Subscriptions:
         for name in list(self._runtimes):
             self._close(name, error)
 
-    def _check(self, config: SubscriptionConfig, old: SubscriptionConfig | None = None) -> None:
+    def _check(
+        self,
+        config: SubscriptionConfig,
+        old: SubscriptionConfig | None = None,
+        *,
+        min_ack_deadline_s: int | None = None,
+    ) -> None:
         """Raises InvalidArgument. What was accepted once does not block other changes."""
-        check_subscription(config, self._profile)
+        if old is not None and config.ack_deadline_s == old.ack_deadline_s:
+            min_ack_deadline_s = 0
+        check_subscription(config, self._profile, min_ack_deadline_s)
         if config.push is not None and (old is None or config.push != old.push):
             check_push(config.push, self._endpoints)
 

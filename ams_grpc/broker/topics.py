@@ -14,6 +14,7 @@ from ams_grpc.broker.ports import (
     Catalog,
     Commits,
     Gate,
+    Once,
     Settled,
     TransformCheck,
 )
@@ -114,37 +115,50 @@ class Topics:
         return topic
 
     async def publish(
-        self, name: TopicName, payload: bytes, count: int, settled: Settled | None = None
+        self,
+        name: TopicName,
+        payload: bytes,
+        count: int,
+        settled: Settled | None = None,
+        once: Once | None = None,
     ) -> Appended:
         """Append ``count`` valid serialized messages; when this returns they are on disk.
 
-        With it ``settled`` is done, in one transaction.
+        With it ``settled`` is done, in one transaction. With ``once``, what was published before
+        is not published again, and has the same answer.
 
         A topic's transforms may leave some out: see ``Appended.places``. Raises NotFound,
-        InvalidArgument (the topic's schema or transforms), StorageUnavailable (nothing was
-        acknowledged; safe to retry).
+        InvalidArgument (the topic's schema or transforms; ``once``), StorageUnavailable (nothing
+        was acknowledged; safe to retry).
         """
 
         async def attempt() -> Appended:
             topic = await self.look_up(name)
             admitted = Admitted(payload, count)
             if topic.config.is_gated and self._gate is not None:
+                if once is not None and settled is None:
+                    # What was taken once may be refused by now.
+                    first = await self._catalog.published(topic, once)
+                    if first is not None:
+                        return first
                 try:
                     admitted = await self._gate.admit(topic, payload, count)
                 except (InvalidArgument, NotFound):
                     await self._raise_if_stale(topic)
                     raise
-                if not admitted.count:
+                if not admitted.count and once is None:
                     if settled is not None:
                         settled.then()
                     return Appended(0, 0, admitted.places)
             try:
-                appended = await self._commits.append(
-                    topic, admitted.payload, admitted.count, settled
+                return await self._commits.append(
+                    topic,
+                    admitted.payload,
+                    admitted.count,
+                    settled,
+                    once=once,
+                    places=admitted.places,
                 )
-                if admitted.places is None:
-                    return appended
-                return replace(appended, places=admitted.places)
             except Aborted:  # changed or deleted since we looked
                 self._known.pop(name, None)
                 raise

@@ -109,9 +109,9 @@ class PushRoom:
         except StorageUnavailable:
             return Outcome(False, "internal", "the key that signs tokens cannot be read")
         request = push_request(config, subscription.name, message, attempt)
-        return await self._http().send(
-            config.endpoint, request, token, subscription.config.ack_deadline_s
-        )
+        # AMS allows a deadline of 0, which here would mean to wait for ever.
+        timeout_s = max(subscription.config.ack_deadline_s, 1)
+        return await self._http().send(config.endpoint, request, token, timeout_s)
 
     def _http(self) -> Sender:
         if self._sender is None:

@@ -18,6 +18,7 @@ from ams_grpc.auth.authorization import Authorizer
 from ams_grpc.auth.principals import Principal
 from ams_grpc.broker.errors import StorageUnavailable, Unauthenticated, not_authorized
 from ams_grpc.broker.names import ResourceName
+from ams_grpc.services.callers import set_caller
 from ams_grpc.services.frame import Context, Settle, parse
 from ams_grpc.services.needs import RULES, Need, Rule
 
@@ -51,6 +52,7 @@ class TokenGuard:
         rule = _rule(method)
         needs = tuple(rule.needs(request))
         await self.check(caller, needs)
+        set_caller(caller)
         return self._settle(caller, method, needs[0]) if rule.changes else None
 
     def stream(self, method: MethodDescriptor, context: Context) -> Context:

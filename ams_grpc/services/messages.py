@@ -18,6 +18,7 @@ import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import blake2b
 from typing import Final
 
 from ams_grpc.broker.ack_ids import ACK_ID_CHARS
@@ -30,7 +31,7 @@ from ams_grpc.broker.errors import (
     too_small,
 )
 from ams_grpc.broker.names import TopicName
-from ams_grpc.broker.ports import Appended
+from ams_grpc.broker.ports import Appended, Once
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
 from ams_grpc.services.frame import parse
 
@@ -232,32 +233,34 @@ def check_attributes(attributes: Mapping[str, str]) -> None:
             )
 
 
-def publish_response(appended: Appended, count: int) -> bytes:
+def publish_response(appended: Appended, count: int, once: Once | None = None) -> bytes:
     """A serialized PublishResponse for ``count`` messages: the ids are the seqs.
 
-    Messages that transforms dropped get ids, too, which no message ever had or will have.
+    Messages that transforms dropped get ids, too, which no message ever had or will have; if they
+    are published ``once``, always the same.
     """
     if appended.places is None:
         return _ids(appended.first_seq, count)
-    return b"".join(
-        [b"\x0a%c%b" % (len(each), each.encode()) for each in message_ids(appended, count)]
-    )
+    ids = message_ids(appended, count, once)
+    return b"".join([b"\x0a%c%b" % (len(each), each.encode()) for each in ids])
 
 
-def message_ids(appended: Appended, count: int) -> list[str]:
+def message_ids(appended: Appended, count: int, once: Once | None = None) -> list[str]:
     """The same ids, one by one."""
     first = appended.first_seq
     if appended.places is None:
         return list(map(str, range(first, first + count)))
-    ids = [_id_of_dropped() for _ in range(count)]
+    seed = secrets.token_bytes(16) if once is None else once.key
+    ids = [_id_of_dropped(seed, place) for place in range(count)]
     for seq, place in enumerate(appended.places, first):
         ids[place] = str(seq)
     return ids
 
 
-def _id_of_dropped() -> str:
+def _id_of_dropped(seed: bytes, place: int) -> str:
     """39 digits out of 2**127 possibilities; a seq has 19 at most."""
-    return str(1 << 127 | secrets.randbits(127))
+    digest = blake2b(seed + place.to_bytes(4, "little"), digest_size=16).digest()
+    return str(1 << 127 | int.from_bytes(digest, "little"))
 
 
 def _ids(first_seq: int, count: int) -> bytes:

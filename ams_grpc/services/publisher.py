@@ -10,6 +10,7 @@ from ams_grpc.broker.names import SubscriptionName, TopicName, parse_project
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
 from ams_grpc.services import convert, masks
 from ams_grpc.services.frame import Context, raw
+from ams_grpc.services.idempotency import IdempotencyKeys
 from ams_grpc.services.messages import Published, publish_response, read_publish
 from ams_grpc.services.pages import Page
 
@@ -17,14 +18,16 @@ from ams_grpc.services.pages import Page
 class Publisher:
     """Topics, and what is published to them."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, keys: IdempotencyKeys) -> None:
+        self._keys = keys
         self._topics = broker.topics
         self._subscriptions = broker.subscriptions
 
     @raw(read_publish)
-    async def Publish(self, read: Published, _context: Context) -> bytes:
-        appended = await self._topics.publish(read.topic, read.payload, read.count)
-        return publish_response(appended, read.count)
+    async def Publish(self, read: Published, context: Context) -> bytes:
+        once = self._keys.once(context, read.payload)
+        appended = await self._topics.publish(read.topic, read.payload, read.count, once=once)
+        return publish_response(appended, read.count, once)
 
     async def CreateTopic(self, request: pb.Topic, _context: Context) -> pb.Topic:
         name = TopicName.parse(request.name)

@@ -23,21 +23,25 @@ from ams_grpc.broker.catalog import (
     TopicConfig,
 )
 from ams_grpc.broker.names import ResourceName, SnapshotName, SubscriptionName, TopicName
-from ams_grpc.broker.ports import CursorState, Deliveries, StoredLease
+from ams_grpc.broker.ports import Appended, CursorState, Deliveries, Once, StoredLease
 from ams_grpc.storage import records
 from ams_grpc.storage.clock import WallClock
 from ams_grpc.storage.commit import GroupCommit
+from ams_grpc.storage.onces import first_answer
 from ams_grpc.storage.reading import Readers
 from ams_grpc.storage.schemas import hold_schema, schema_of
+from ams_grpc.storage.statements import ANSWER
 from ams_grpc.storage.tables import (
     ack_chunks,
     cursors,
     failures,
     leases,
+    onces,
     snapshot_chunks,
     snapshots,
     subscriptions,
     topics,
+    windows,
 )
 
 
@@ -51,6 +55,10 @@ class SqlCatalog:
 
     async def topic(self, name: TopicName) -> Topic:
         return await self._readers.run(partial(_topic, name))
+
+    async def published(self, topic: Topic, once: Once) -> Appended | None:
+        row = await self._readers.run(partial(_published, topic, once, self._clock.now_us()))
+        return None if row is None else first_answer(once, row)
 
     async def create_topic(self, name: TopicName, config: TopicConfig) -> Topic:
         row = {
@@ -237,15 +245,18 @@ class SqlCatalog:
         await self._commits.run(lambda connection: connection.execute(change))
 
     async def cursor(self, subscription: Subscription) -> CursorState:
+        is_its_window = windows.c.subscription_id == cursors.c.subscription_id
         query = (
-            select(cursors.c.floor, cursors.c.epoch, ack_chunks.c.chunk_no, ack_chunks.c.bits)
-            .select_from(cursors.outerjoin(ack_chunks))
+            select(
+                cursors.c.floor, cursors.c.epoch, ack_chunks.c.chunk_no, ack_chunks.c.bits, windows
+            )
+            .select_from(cursors.outerjoin(ack_chunks).outerjoin(windows, is_its_window))
             .where(cursors.c.subscription_id == subscription.id)
         )
         rows = await self._all(query)  # one query, so that floor and chunks fit together
         if not rows:
             raise errors.not_found(subscription.name)
-        return CursorState(rows[0].floor, rows[0].epoch, _chunks(rows))
+        return CursorState(rows[0].floor, rows[0].epoch, _chunks(rows), records.window(rows[0]))
 
     # --- snapshots -------------------------------------------------------------------------------
 
@@ -370,6 +381,22 @@ def subscription_rows() -> Select[Any]:
         topics.c.name.label("topic_name"),
         topics.c.config.label("topic_config"),
     ).select_from(subscriptions.join(topics))
+
+
+def _published(
+    topic: Topic, once: Once, now_us: int, connection: Connection
+) -> Sequence[Any] | None:
+    """As ``HotStatements.find_once``, of a topic that is not deleted."""
+    return connection.execute(
+        select(*ANSWER)
+        .join_from(onces, topics, topics.c.id == onces.c.topic_id)
+        .where(
+            onces.c.topic_id == topic.id,
+            onces.c.key == once.key,
+            onces.c.expire_us > now_us,
+            topics.c.name.is_not(None),
+        )
+    ).one_or_none()
 
 
 def _topic(name: TopicName, connection: Connection) -> Topic:

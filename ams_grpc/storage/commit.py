@@ -34,7 +34,7 @@ from sqlalchemy import Connection
 
 from ams_grpc.broker.catalog import Topic
 from ams_grpc.broker.errors import BrokerError
-from ams_grpc.broker.ports import Appended, DirtyCursor, Settled, StoredBatch
+from ams_grpc.broker.ports import Appended, DirtyCursor, Once, Settled, StoredBatch
 from ams_grpc.storage.clock import WallClock
 from ams_grpc.storage.engine import Database
 from ams_grpc.storage.failures import Outage, unavailable
@@ -146,11 +146,18 @@ class GroupCommit:
     # --- what callers hand in --------------------------------------------------------------------
 
     def append(
-        self, topic: Topic, payload: bytes, count: int, settled: Settled | None = None
+        self,
+        topic: Topic,
+        payload: bytes,
+        count: int,
+        settled: Settled | None = None,
+        *,
+        once: Once | None = None,
+        places: Sequence[int] | None = None,
     ) -> asyncio.Future[Appended]:
         """See ``broker.ports.Commits.append``."""
         future: asyncio.Future[Appended] = self._loop.create_future()
-        item = Append(future, topic.id, topic.version, payload, count, settled)
+        item = Append(future, topic.id, topic.version, payload, count, settled, once, places)
         size = self.queued_bytes + len(payload) + APPEND_OVERHEAD_BYTES
         if size > self._max_queued_bytes or self._waiting or not self._open:
             self._wait_in_line(item)

@@ -18,6 +18,7 @@ from sqlalchemy import Row
 
 from ams_grpc.broker.catalog import Snapshot, Subscription, SubscriptionConfig, Topic, TopicConfig
 from ams_grpc.broker.names import ResourceName, SnapshotName, SubscriptionName, TopicName
+from ams_grpc.broker.ports import StoredWindow
 
 Name = TypeVar("Name", bound=ResourceName)
 
@@ -95,6 +96,21 @@ def subscription(row: Row[Any]) -> Subscription:
         detached=row.detached,
         config=subscription_config(row.config),
         resource_error=row.resource_error or "",
+    )
+
+
+def window(row: Row[Any]) -> StoredWindow | None:
+    """From the columns of a window, which are NULL if there is none."""
+    if row.end_seq is None:
+        return None
+    return StoredWindow(
+        row.start_seq,
+        row.end_seq,
+        row.pulled_us,
+        row.messages,
+        row.data_bytes,
+        row.last_messages,
+        row.last_interval_us,
     )
 
 

@@ -30,10 +30,34 @@ from sqlalchemy.types import TypeEngine
 from ams_grpc.broker.cursor import CHUNK_SEQS
 from ams_grpc.broker.ports import CursorChanges, DeliveryChanges
 from ams_grpc.storage.records import seqs_bytes
-from ams_grpc.storage.tables import ack_chunks, batches, cursors, failures, leases, meta, topics
+from ams_grpc.storage.tables import (
+    ack_chunks,
+    batches,
+    cursors,
+    failures,
+    leases,
+    meta,
+    onces,
+    topics,
+    windows,
+)
 
 _ALL_CHUNKS: Final = 1 << 62
 """More than any chunk's number."""
+
+_WINDOW: Final = {
+    "start_seq": "start",
+    "end_seq": "end",
+    "pulled_us": "pulled_us",
+    "messages": "messages",
+    "data_bytes": "data_bytes",
+    "last_messages": "last_messages",
+    "last_interval_us": "last_interval_us",
+}
+"""The columns of ``windows``, and the fields of ``StoredWindow``."""
+
+ANSWER: Final = (onces.c.digest, onces.c.first_seq, onces.c.publish_time_us, onces.c.places)
+"""What is known of a publish that was done once."""
 
 Parameters = tuple[Any, ...]
 
@@ -71,6 +95,29 @@ class HotStatements:
             insert(batches),
             "topic_id", "first_seq", "count", "publish_time_us", "byte_size", "payload",
             "segment", "segment_offset",
+        )  # fmt: skip
+
+        # Other nodes wait for the end of the transaction before they publish to the topic. No row
+        # as for ``allocate``.
+        topic_id, key = bindparam("topic_id", type_=number), bindparam("key", type_=data)
+        self.hold_topic = self._compile(
+            select(topics.c.id)
+            .where(
+                topics.c.id == topic_id,
+                topics.c.version == bindparam("of_version", type_=number),
+                topics.c.name.is_not(None),
+            )
+            .with_for_update(key_share=True),
+            "topic_id", "of_version",
+        )  # fmt: skip
+        self.find_once = self._compile(
+            select(*ANSWER)
+            .where(onces.c.topic_id == topic_id, onces.c.key == key, onces.c.expire_us > now),
+            "topic_id", "key", "now",
+        )  # fmt: skip
+        self.put_once = self._compile(
+            self._upsert(self._insert(onces), "topic_id", "key"),
+            "topic_id", "key", "digest", "first_seq", "publish_time_us", "places", "expire_us",
         )  # fmt: skip
 
         # A subscription that is gone has no cursor: these match no row, and nothing is left over.
@@ -138,6 +185,10 @@ class HotStatements:
             ),
             "of_subscription", "grant_no",
         )  # fmt: skip
+        self.put_window = self._compile(
+            self._put(windows, dict.fromkeys(_WINDOW, number), keyed=False),
+            *_WINDOW, "of_subscription",
+        )  # fmt: skip
         # Writes a page although nothing changes, and so finds out whether writing works.
         self.probe = self._compile(
             update(meta)
@@ -145,19 +196,33 @@ class HotStatements:
             .values(value=meta.c.value)
         )
 
-    def _put(self, table: Table, columns: Mapping[str, TypeEngine[Any]]) -> ClauseElement:
-        """Insert a row of a cursor that still exists, or replace it; the first column is in its key."""
-        key, *others = columns
+    def _put(
+        self, table: Table, columns: Mapping[str, TypeEngine[Any]], *, keyed: bool = True
+    ) -> ClauseElement:
+        """Insert a row of a cursor that still exists, or replace it.
+
+        If it is ``keyed``, the first column is in its key; else a cursor has one row.
+        """
+        key = list(columns)[:keyed]
         values = select(
             cursors.c.subscription_id,
             *[bindparam(name, type_=kind) for name, kind in columns.items()],
         ).where(cursors.c.subscription_id == bindparam("of_subscription", type_=BigInteger()))
+        put = self._insert(table).from_select(["subscription_id", *columns], values)
+        return self._upsert(put, "subscription_id", *key)
+
+    def _insert(self, table: Table) -> Any:
         # Each database has its own INSERT; the other's takes 30 ms to import.
         dialect: Any = import_module(f"sqlalchemy.dialects.{self._dialect.name}")
-        put = dialect.insert(table).from_select(["subscription_id", *columns], values)
+        return dialect.insert(table)
+
+    @staticmethod
+    def _upsert(put: Any, *keys: str) -> ClauseElement:
+        """The INSERT ``put``, which replaces the row that has the same ``keys``."""
+        columns = put.table.c
         upsert: ClauseElement = put.on_conflict_do_update(
-            index_elements=[table.c.subscription_id, table.c[key]],
-            set_={name: put.excluded[name] for name in others},
+            index_elements=[columns[key] for key in keys],
+            set_={c.name: put.excluded[c.name] for c in columns if c.name not in keys},
         )
         return upsert
 
@@ -171,14 +236,26 @@ class HotStatements:
 
     def allocate_all(self, cursor: Any, parameters: Sequence[Parameters]) -> list[Any]:
         """``allocate`` many times: for each its row, or None."""
+        return self._one_each(cursor, self.allocate, parameters)
+
+    def _one_each(self, cursor: Any, statement: str, parameters: Sequence[Parameters]) -> list[Any]:
+        """The row that a statement gives with each of the parameters, or None."""
         if self._is_sqlite:
-            return [cursor.execute(self.allocate, row).fetchone() for row in parameters]
+            return [cursor.execute(statement, row).fetchone() for row in parameters]
         # One round trip for all. SQLite's driver has no such thing, and needs none.
-        cursor.executemany(self.allocate, parameters, returning=True)
+        cursor.executemany(statement, parameters, returning=True)
         rows = [cursor.fetchone()]
         while cursor.nextset():
             rows.append(cursor.fetchone())
         return rows
+
+    def hold_topics(self, cursor: Any, versions: Sequence[Parameters]) -> list[Any]:
+        """Let nobody else publish to topics; for each id and version a row, None if out of date."""
+        return self._one_each(cursor, self.hold_topic, versions)
+
+    def find_onces(self, cursor: Any, parameters: Sequence[Parameters]) -> list[Any]:
+        """``find_once`` many times: for each its row, or None."""
+        return self._one_each(cursor, self.find_once, parameters)
 
     def lower_floors(self, cursor: Any, changes: Sequence[CursorChanges]) -> None:
         """Take the floors back that go back; the rest of these changes is still to be written."""
@@ -209,6 +286,13 @@ class HotStatements:
         chunks = [(no, bits, c.subscription_id) for c in changes for no, bits in c.chunks.items()]
         if chunks:
             cursor.executemany(self.put_chunk, chunks)
+        opened = [
+            (*[getattr(c.window, field) for field in _WINDOW.values()], c.subscription_id)
+            for c in changes
+            if c.window is not None
+        ]
+        if opened:
+            cursor.executemany(self.put_window, opened)
         for change in changes:
             if change.deliveries is not None:
                 self._write_deliveries(cursor, change.subscription_id, change.deliveries)

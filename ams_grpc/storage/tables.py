@@ -187,6 +187,25 @@ leases: Final = Table(
 )
 """Deliveries under exactly-once delivery: a message is not sent again before the deadline."""
 
+windows: Final = Table(
+    "windows",
+    metadata,
+    _number(
+        "subscription_id",
+        ForeignKey("cursors.subscription_id", ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    _number("start_seq"),
+    _number("end_seq"),
+    _number("pulled_us"),
+    _number("messages"),
+    _number("data_bytes"),
+    _number("last_messages"),
+    _number("last_interval_us"),
+)
+"""Windows of AMS's pulls, and what such pulls have given: ``broker.ports.StoredWindow``."""
+
 batches: Final = Table(
     "batches",
     metadata,
@@ -210,6 +229,21 @@ batches: Final = Table(
         postgresql_where=text("segment IS NOT NULL"),
     ),
 )
+
+onces: Final = Table(
+    "onces",
+    metadata,
+    # No foreign key: a topic's end would take all of its keys at once. They go when they expire.
+    _number("topic_id", primary_key=True),
+    Column("key", LargeBinary, primary_key=True),
+    Column("digest", LargeBinary, nullable=False),
+    _number("first_seq"),
+    _number("publish_time_us"),
+    Column("places", LargeBinary),  # as ``ports.Appended`` has them
+    _number("expire_us", index=True),
+    sqlite_with_rowid=False,
+)
+"""What publishes were answered that are done once (``ports.Once``)."""
 
 snapshots: Final = Table(
     "snapshots",

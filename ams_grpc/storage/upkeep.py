@@ -29,6 +29,7 @@ from sqlalchemy import (
     func,
     insert,
     select,
+    tuple_,
     update,
 )
 
@@ -41,12 +42,23 @@ from ams_grpc.storage.log import first_batch_at, lowest_floor, replay_limit
 from ams_grpc.storage.reading import Readers
 from ams_grpc.storage.segment_rows import free
 from ams_grpc.storage.segments import Segments
-from ams_grpc.storage.tables import batches, cursors, meta, snapshots, subscriptions, topics
+from ams_grpc.storage.tables import (
+    batches,
+    cursors,
+    meta,
+    onces,
+    snapshots,
+    subscriptions,
+    topics,
+)
 
 T = TypeVar("T")
 
 PURGE_BYTES: Final = 16 << 20
 """The most that one bite deletes: SQLite reads what it deletes."""
+
+FORGET_ROWS: Final = 5_000
+"""The most answers that one bite forgets."""
 
 PAGE_ROWS: Final = 2_000
 """Topics or subscriptions that one reading looks at: each ends soon, however many there are."""
@@ -134,6 +146,23 @@ class Upkeep:
             return 0
         expired = delete(snapshots).where(is_expired)
         return await self._commits.run(lambda connection: connection.execute(expired).rowcount)
+
+    async def forget_answers(self, now_us: int) -> int:
+        """Forget some publishes that were to be done once, and whose time is over; how many.
+
+        Call it again until it returns 0.
+        """
+        is_expired = onces.c.expire_us <= now_us
+        expired = (
+            select(onces.c.topic_id, onces.c.key).where(is_expired).order_by(onces.c.expire_us)
+        )
+        query = expired.limit(1)
+        if not (await self._readers.run(lambda connection: connection.execute(query).all())):
+            return 0
+        some = tuple_(onces.c.topic_id, onces.c.key).in_(expired.limit(FORGET_ROWS))
+        # Another node may use such a key again just now: then it is not expired when it is looked at.
+        forgotten = delete(onces).where(some, is_expired)
+        return await self._commits.run(lambda connection: connection.execute(forgotten).rowcount)
 
     async def expired_floors(self, now_us: int) -> Sequence[ExpiredFloor]:
         """Attached subscriptions with unacknowledged messages older than their retention.

@@ -3,6 +3,7 @@
 What can go wrong, and what then holds:
 
 - an append finds its topic changed: it gets Aborted; the others do not notice;
+- an append is to be done once, and was done before: it gets the answer of that time;
 - a ``Run`` raises: its savepoint is rolled back, and its caller gets the error;
 - the transaction fails for a reason of its own (a value that does not fit, a deadlock): nothing of
   it is stored; each item gets a transaction for itself, so that only the bad one fails;
@@ -25,7 +26,15 @@ from typing import Any, Final
 from sqlalchemy import Connection
 
 from ams_grpc.broker.errors import Aborted
-from ams_grpc.broker.ports import Appended, CursorChanges, DirtyCursor, Settled, StoredBatch
+from ams_grpc.broker.ports import (
+    Appended,
+    CursorChanges,
+    DirtyCursor,
+    Once,
+    Settled,
+    StoredBatch,
+)
+from ams_grpc.storage import onces
 from ams_grpc.storage.clock import WallClock
 from ams_grpc.storage.engine import Database, discard, interrupt
 from ams_grpc.storage.failures import (
@@ -55,7 +64,9 @@ class Append:
         "count",
         "error",
         "future",
+        "once",
         "payload",
+        "places",
         "result",
         "settled",
         "topic_id",
@@ -70,6 +81,8 @@ class Append:
         payload: bytes,
         count: int,
         settled: Settled | None = None,
+        once: Once | None = None,
+        places: Sequence[int] | None = None,
     ) -> None:
         self.future = future
         self.topic_id = topic_id
@@ -77,6 +90,8 @@ class Append:
         self.payload = payload
         self.count = count
         self.settled = settled
+        self.once = once
+        self.places = places
         self.result: Appended | None = None
         self.error: Exception | None = None
 
@@ -290,19 +305,20 @@ class Writer:
         changes: dict[int, CursorChanges],
     ) -> None:
         """Store what goes to the same topic in as few rows as possible."""
+        now = self._clock.now_us() // 1000 * 1000  # Pub/Sub: publish times have milliseconds
+        asked = onces.sort_out(self._hot, cursor, appends, now)
         by_topic: dict[tuple[int, int], list[Append]] = {}
-        for append in appends:
+        for append in asked.fresh:
             by_topic.setdefault((append.topic_id, append.version), []).append(append)
         # In order of topics on every node, so that no two wait for each other.
         keys = sorted(by_topic)
-        now = self._clock.now_us() // 1000 * 1000  # Pub/Sub: publish times have milliseconds
         parameters = []
         for topic_id, version in keys:
             same = by_topic[topic_id, version]
             count = sum([append.count for append in same])
             size = sum([len(append.payload) for append in same])
             parameters.append((count, now, now, size, topic_id, version))
-        rows = self._hot.allocate_all(cursor, parameters)
+        rows = self._hot.allocate_all(cursor, parameters) if parameters else ()
         first = len(stored)
         for key, (count, *_), row in zip(keys, parameters, rows, strict=True):
             if row is None:
@@ -314,6 +330,9 @@ class Writer:
         batches = stored[first:]
         if batches:
             cursor.executemany(self._hot.insert_batch, [self._row(batch) for batch in batches])
+        if answers := onces.rows_of(asked.firsts, now):
+            cursor.executemany(self._hot.put_once, answers)
+        onces.answer_repeats(asked.repeats)
         for append in appends:
             if append.settled is not None and append.error is None:
                 self._settle_with(cursor, append.settled, changes)
@@ -390,8 +409,9 @@ def _place(
         payloads.append(payload)
         size += len(payload)
         append.error = None
-        append.result = Appended(seq, publish_time_us)
+        append.result = Appended(seq, publish_time_us, append.places)
         seq += append.count
-    stored.append(
-        StoredBatch(topic_id, first_seq, seq - first_seq, publish_time_us, b"".join(payloads))
-    )
+    if seq > first_seq:  # nothing but an answer may be left to store
+        stored.append(
+            StoredBatch(topic_id, first_seq, seq - first_seq, publish_time_us, b"".join(payloads))
+        )

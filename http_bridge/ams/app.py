@@ -19,7 +19,7 @@ from http_bridge.ams.openapi import AMS
 from http_bridge.ams.reading import BadRequest, bad_body, named_by, read_body, read_query
 from http_bridge.ams.routes import AmsMatch, AmsRouter, cleaned
 from http_bridge.ams.writing import dump, reply_json
-from http_bridge.app import PEER
+from http_bridge.app import PEER, idempotency_keys
 from http_bridge.caller import Caller, Metadata, RpcFailure
 from http_bridge.cors import Cors
 from http_bridge.documentation import document_at
@@ -28,7 +28,6 @@ from http_bridge.openapi import document
 from http_bridge.routes import routes_of
 
 _CHECK: Final = "/ams.v1.Access/CheckAccess"
-_IDEMPOTENCY: Final = "Idempotency-Key"
 _USUAL_LIMITS: Final = Limits()
 _NO_CORS: Final = Cors()
 
@@ -115,12 +114,10 @@ class AmsRest:
 
 def _metadata(request: web.Request) -> Metadata:
     """Who calls, for the method to find out: by header, or else by the query."""
-    metadata = [(PEER, request.remote or "")]
+    metadata = [(PEER, request.remote or ""), *idempotency_keys(request)]
     token = request.headers.get("x-api-key") or request.query.get("key", "")
     if token:
         metadata.append(("x-api-key", _ascii(token)))
-    if _IDEMPOTENCY in request.headers:
-        metadata.append(("x-idempotency-key", request.headers[_IDEMPOTENCY]))
     return metadata
 
 

@@ -10,6 +10,7 @@ import posixpath
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
@@ -18,6 +19,7 @@ from http_bridge.ams.options import route_options
 from http_bridge.routes import Route, routes_of
 
 NAME: Final = re.compile(r"[a-zA-Z0-9_-]+")
+_PATHS: Final = 4096
 _VARIABLE: Final = re.compile(r"\{([a-z_]+)\}")
 
 
@@ -46,7 +48,7 @@ class AmsMatch(NamedTuple):
         """The first variable, by the alphabet, that is no name."""
         for variable in sorted(self.variables):
             if NAME.fullmatch(self.variables[variable]) is None:
-                return variable
+                return variable.removesuffix("_id")
         return None
 
 
@@ -55,9 +57,13 @@ class AmsRouter:
 
     def __init__(self, services: Iterable[ServiceDescriptor]) -> None:
         self.routes = [_ams_route(each) for each in routes_of(services)]
+        self.find = lru_cache(_PATHS)(self._find)
+        """``find(http_method, path)``, with the path percent-decoded: its match, or None.
 
-    def find(self, http_method: str, path: str) -> AmsMatch | None:
-        """``path`` is percent-decoded."""
+        The same few paths come again and again, so what is found is remembered.
+        """
+
+    def _find(self, http_method: str, path: str) -> AmsMatch | None:
         for route in self.routes:
             if route.http_method == http_method:
                 found = route.pattern.fullmatch(path)

@@ -274,9 +274,19 @@ def test_the_bridge_alone_in_front_of_a_server(lenient_server: Server, project: 
             url = f"http://{address}/v1/{project}/topics/orders"
             assert requests.put(url, timeout=30).json() == {"name": f"{project}/topics/orders"}
             again = requests.put(url, timeout=30)
+            message = {"messages": [{"data": HELLO}]}
+            published = [
+                requests.post(
+                    f"{url}:publish", json=message, headers={"Idempotency-Key": key}, timeout=30
+                )
+                for key in ("k", "k", "schlüssel".encode())
+            ]
         finally:
             bridge.terminate()
 
     assert bridge.returncode == 0
     assert again.status_code == 409
     assert again.json()["error"]["status"] == "ALREADY_EXISTS"
+    first, repeated, refused = published
+    assert first.json() == repeated.json() == {"messageIds": ["0"]}
+    assert "An idempotency key has" in refused.json()["error"]["message"]

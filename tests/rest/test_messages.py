@@ -7,6 +7,7 @@ import json
 
 import grpc
 import pytest
+import requests
 from google.protobuf import empty_pb2
 
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2
@@ -127,3 +128,30 @@ def test_publishers_publish_where_the_access_list_has_them(orders: Town) -> None
         "NOT_FOUND",
         "Topic doesn't exist",
     )
+
+
+def test_a_repeated_publish_with_an_idempotency_key_is_stored_once(orders: Town) -> None:
+    def publish(key: str | bytes, data: str, user: str = "alice") -> requests.Response:
+        messages = [{"data": data, "attributes": {"b": "1", "a": "2"}}]
+        return orders.ams.call(
+            "POST",
+            orders.path("/topics/orders:publish"),
+            orders.tokens[user],
+            json={"messages": messages},
+            headers={"Idempotency-Key": key},
+        )
+
+    users = {"authorized_users": [orders.names["pat"]]}
+    orders.ams.ok("POST", orders.path("/topics/orders:modifyAcl"), json=users)
+    for _ in range(2):
+        assert publish("k", HELLO).json() == {"messageIds": ["0"]}
+        assert publish("l", "no base64").json() == {"messageIds": ["1"]}
+        # Another user's key is another key.
+        assert publish("k", HELLO, "pat").json() == {"messageIds": ["2"]}
+    for key, data in (("k", "b3RoZXI="), ("k" * 256, HELLO), ("schlüssel".encode(), HELLO)):
+        refused = publish(key, data)
+        assert refused.status_code == 400
+        assert "dempotency key" in refused.json()["error"]["message"]
+
+    assert len(pulled_by_grpc(orders, "billing", 3)) == 3
+    assert publish("m", HELLO).json() == {"messageIds": ["3"]}

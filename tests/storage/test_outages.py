@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import signal
-import sqlite3
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import NoReturn
@@ -37,32 +36,6 @@ from tests.storage.world import (
     subscription,
     topic,
 )
-
-
-def trouble_on(database: Database) -> Trouble:
-    def error() -> Exception:
-        if database.is_sqlite:
-            return sqlite3.OperationalError("disk I/O error")
-        return psycopg.OperationalError("the connection is closed")
-
-    trouble = Trouble(error)
-    event.listen(database.writer, "begin", trouble.begin)
-    event.listen(database.writer, "commit", trouble.commit)
-    return trouble
-
-
-@pytest.fixture
-def trouble(monkeypatch: pytest.MonkeyPatch) -> list[Trouble]:
-    """Holds, once a storage is open, what makes its transactions fail."""
-    made: list[Trouble] = []
-
-    def connect_to_trouble(address: str) -> Database:
-        database = connect(address)
-        made.append(trouble_on(database))
-        return database
-
-    monkeypatch.setattr("ams_grpc.storage.storage.connect", connect_to_trouble)
-    return made
 
 
 async def test_a_publisher_hears_of_the_outage_and_can_publish_again_after_it(

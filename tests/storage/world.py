@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from sqlalchemy import Connection
+import psycopg
+from sqlalchemy import Connection, event
 
 from ams_grpc.broker.catalog import Subscription, SubscriptionConfig, Topic, TopicConfig
 from ams_grpc.broker.cursor import Cursor
@@ -58,6 +60,18 @@ class Trouble:
             dbapi.commit()
         if self.at_commit or self.after_commit:
             raise self.error()
+
+
+def trouble_on(database: Database) -> Trouble:
+    def error() -> Exception:
+        if database.is_sqlite:
+            return sqlite3.OperationalError("disk I/O error")
+        return psycopg.OperationalError("the connection is closed")
+
+    trouble = Trouble(error)
+    event.listen(database.writer, "begin", trouble.begin)
+    event.listen(database.writer, "commit", trouble.commit)
+    return trouble
 
 
 @asynccontextmanager

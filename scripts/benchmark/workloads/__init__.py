@@ -15,6 +15,7 @@ from scripts.benchmark.workloads import (
     ordered,
     publish,
     push,
+    rest,
     schemas,
     start,
 )
@@ -30,6 +31,7 @@ ALL: Final[tuple[Workload, ...]] = (
     *official.WORKLOADS,
     *fanout.WORKLOADS,
     *push.WORKLOADS,
+    *rest.WORKLOADS,
     *backlog.WORKLOADS,
     *idle.WORKLOADS,
     *start.WORKLOADS,

@@ -39,6 +39,7 @@ from ams_grpc.broker.ports import (
     CursorState,
     Deliveries,
     DirtyCursor,
+    Once,
     Settled,
     StoredBatch,
     StoredLease,
@@ -153,6 +154,8 @@ class Stored:
     snapshots: dict[SnapshotName, tuple[Snapshot, CursorState]] = field(default_factory=dict)
     failures: dict[int, dict[int, int]] = field(default_factory=dict)
     leases: dict[int, dict[int, StoredLease]] = field(default_factory=dict)
+    answers: dict[tuple[int, bytes], Appended] = field(default_factory=dict)
+    """Of publishes that are done once, by topic id and key."""
     ids: Iterable[int] = field(default_factory=lambda: iter(range(1, 1 << 30)))
 
     def new_id(self) -> int:
@@ -166,7 +169,8 @@ class Stored:
     ) -> StoredBatch:
         first_seq = self.next_seq(topic_id)
         batch = StoredBatch(topic_id, first_seq, count, publish_time_us, payload)
-        self.batches.setdefault(topic_id, []).append(batch)
+        if count:
+            self.batches.setdefault(topic_id, []).append(batch)
         self.next_seqs[topic_id] = first_seq + count
         return batch
 
@@ -182,7 +186,10 @@ class Stored:
         chunks = {} if changes.replace or old is None else dict(old.chunks)
         chunks.update(changes.chunks)
         kept = {no: bits for no, bits in chunks.items() if (no + 1) * CHUNK_SEQS > changes.floor}
-        self.cursors[changes.subscription_id] = CursorState(changes.floor, changes.epoch, kept)
+        window = changes.window or (None if old is None else old.window)
+        self.cursors[changes.subscription_id] = CursorState(
+            changes.floor, changes.epoch, kept, window
+        )
         self.acked_above_floor[changes.subscription_id] = changes.acked_above_floor
         if changes.deliveries is not None:
             failures = self.failures.setdefault(changes.subscription_id, {})
@@ -281,18 +288,31 @@ class MemoryCommits(Port):
         self.answers.set()
 
     async def append(
-        self, topic: Topic, payload: bytes, count: int, settled: Settled | None = None
+        self,
+        topic: Topic,
+        payload: bytes,
+        count: int,
+        settled: Settled | None = None,
+        *,
+        once: Once | None = None,
+        places: Sequence[int] | None = None,
     ) -> Appended:
         await self._visit("append")
         if self.stored.topics.get(topic.name) != topic or self.aborts:
             self.aborts = max(0, self.aborts - 1)
             raise Aborted(f"{topic.name} has changed.")
-        batch = self.stored.append(topic.id, payload, count, self._clock.now_us())
+        answer = None if once is None else self.stored.answers.get((topic.id, once.key))
+        if answer is None:
+            batch = self.stored.append(topic.id, payload, count, self._clock.now_us())
+            if count:
+                self.on_append(batch)
+            answer = Appended(batch.first_seq, batch.publish_time_us, places)
+            if once is not None:
+                self.stored.answers[topic.id, once.key] = answer
         if settled is not None:
             settled.then()
             self.commit()
-        self.on_append(batch)
-        return Appended(batch.first_seq, batch.publish_time_us)
+        return answer
 
     def save(self, cursor: DirtyCursor) -> None:
         self._unwritten[id(cursor)] = cursor
@@ -362,6 +382,10 @@ class MemoryCatalog(Port):
     async def topic(self, name: TopicName) -> Topic:
         await self._visit("topic")
         return _get(self.stored.topics, name)
+
+    async def published(self, topic: Topic, once: Once) -> Appended | None:
+        await self._visit("published")
+        return self.stored.answers.get((topic.id, once.key))
 
     async def create_topic(self, name: TopicName, config: TopicConfig) -> Topic:
         await self._visit("create_topic")
@@ -617,6 +641,11 @@ class ScriptedUpkeep(Port):
         for name in expired:
             del snapshots[name]
         return len(expired)
+
+    async def forget_answers(self, now_us: int) -> int:
+        del now_us
+        await self._visit("forget_answers")
+        return 0
 
     async def touch(self, subscription_ids: Iterable[int], now_us: int) -> None:
         del now_us

@@ -8,11 +8,15 @@ import pytest
 
 from ams_grpc.broker.catalog import Topic, TopicConfig
 from ams_grpc.broker.errors import InvalidArgument
-from ams_grpc.broker.policies import CompressionMode, CompressionTransform
-from ams_grpc.broker.ports import Admitted
+from ams_grpc.broker.policies import DAY_US, CompressionMode, CompressionTransform
+from ams_grpc.broker.ports import Admitted, Once
+from tests.unit.broker.fakes import encode
 from tests.unit.broker.world import TOPIC, World
 
 GATED = TopicConfig(transforms=(CompressionTransform(CompressionMode.COMPRESS),))
+
+
+ONCE = Once(b"k" * 16, b"d" * 16, DAY_US)
 
 
 class ScriptedGate:
@@ -21,12 +25,14 @@ class ScriptedGate:
     def __init__(self, refuses: Callable[[Topic], bool]) -> None:
         self.refuses = refuses
         self.saw: list[int] = []
+        self.admitted: Admitted | None = None
+        """What it leaves of a publish, if not all."""
 
     async def admit(self, topic: Topic, payload: bytes, count: int) -> Admitted:
         self.saw.append(topic.version)
         if self.refuses(topic):
             raise InvalidArgument("The message does not fit.")
-        return Admitted(payload, count)
+        return self.admitted or Admitted(payload, count)
 
 
 async def gated(world: World, refuses: Callable[[Topic], bool] = lambda _: False) -> ScriptedGate:
@@ -73,3 +79,28 @@ async def test_a_refusal_that_rests_on_the_topic_as_it_is_stands(world: World) -
         await world.publish(b"never")
 
     assert gate.saw == [3]
+
+
+async def test_what_was_taken_once_gets_its_answer_again_though_it_would_be_refused_now(
+    world: World,
+) -> None:
+    gate = await gated(world)
+    first = await world.topics.publish(TOPIC, encode([b"1"]), 1, once=ONCE)
+    gate.refuses = lambda _: True
+
+    assert await world.topics.publish(TOPIC, encode([b"1"]), 1, once=ONCE) == first
+
+    assert await world.pull_data() == [b"1"]
+    assert gate.saw == [2]
+
+
+async def test_that_nothing_was_left_of_it_is_remembered_too(world: World) -> None:
+    gate = await gated(world)
+    gate.admitted = Admitted(b"", 0, ())
+    first = await world.topics.publish(TOPIC, encode([b"1"]), 1, once=ONCE)
+    gate.admitted = None
+
+    assert await world.topics.publish(TOPIC, encode([b"1"]), 1, once=ONCE) == first
+
+    assert first.places == ()
+    assert await world.pull_data() == []

@@ -132,7 +132,7 @@ class Writer:
         self._group_flushes: list[asyncio.Future[None]] = []
         self.prompt = True
 
-    def append(self, *_arguments: Any) -> Any:
+    def append(self, *_arguments: Any, **_options: Any) -> Any:
         raise AssertionError("the runtime does not publish")
 
     def save(self, cursor: DirtyCursor) -> None:

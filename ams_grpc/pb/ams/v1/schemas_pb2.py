@@ -28,7 +28,7 @@ from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x61ms/v1/schemas.proto\x12\x06\x61ms.v1\x1a\x14\x61ms/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1cgoogle/protobuf/struct.proto\"\x8e\x01\n\x06Schema\x12\x0c\n\x04uuid\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\'\n\x06schema\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x31\n\nattributes\x18\x05 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\x90\xad#\x01\"-\n\nSchemaList\x12\x1f\n\x07schemas\x18\x01 \x03(\x0b\x32\x0e.ams.v1.Schema\"0\n\rSchemaRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x0e\n\x06schema\x18\x02 \x01(\t\"\xb0\x01\n\x13\x43reateSchemaRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x18\n\x06schema\x18\x02 \x01(\tR\x08schemaId\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\x33\n\ndefinition\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructR\x06schema\x12+\n\nattributes\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\"\xbe\x01\n\x13UpdateSchemaRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x18\n\x06schema\x18\x02 \x01(\tR\x08schemaId\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0c\n\x04type\x18\x04 \x01(\t\x12\x33\n\ndefinition\x18\x05 \x01(\x0b\x32\x17.google.protobuf.StructR\x06schema\x12+\n\nattributes\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\"%\n\x12ListSchemasRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\"K\n\x16ValidateMessageRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x0e\n\x06schema\x18\x02 \x01(\t\x12\x10\n\x08\x64ocument\x18\x03 \x01(\x0c\"\'\n\x14ValidateMessageReply\x12\x0f\n\x07message\x18\x01 \x01(\t2\xff\x06\n\x07Schemas\x12\xb0\x01\n\x0fValidateMessage\x12\x1e.ams.v1.ValidateMessageRequest\x1a\x1c.ams.v1.ValidateMessageReply\"_\x8a\xad#\x19\n\x17schemas:validateMessage\x82\xd3\xe4\x93\x02<\"0/v1/projects/{project}/schemas/{schema}:validate:\x08\x64ocument\x12\xa3\x01\n\x0c\x43reateSchema\x12\x1b.ams.v1.CreateSchemaRequest\x1a\x0e.ams.v1.Schema\"f\x8a\xad#0\n\x0eschemas:create\x10\x02\x1a\x18Invalid Schema Arguments \x01@\x01\x82\xd3\xe4\x93\x02,\"\'/v1/projects/{project}/schemas/{schema}:\x01*\x12u\n\tGetSchema\x12\x15.ams.v1.SchemaRequest\x1a\x0e.ams.v1.Schema\"A\x8a\xad#\x0e\n\x0cschemas:show\x82\xd3\xe4\x93\x02)\x12\'/v1/projects/{project}/schemas/{schema}\x12w\n\x0bListSchemas\x12\x1a.ams.v1.ListSchemasRequest\x1a\x12.ams.v1.SchemaList\"8\x8a\xad#\x0e\n\x0cschemas:list\x82\xd3\xe4\x93\x02 \x12\x1e/v1/projects/{project}/schemas\x12\xa3\x01\n\x0cUpdateSchema\x12\x1b.ams.v1.UpdateSchemaRequest\x1a\x0e.ams.v1.Schema\"f\x8a\xad#0\n\x0eschemas:update\x10\x02\x1a\x18Invalid Schema Arguments \x01@\x01\x82\xd3\xe4\x93\x02,\x1a\'/v1/projects/{project}/schemas/{schema}:\x01*\x12\x84\x01\n\x0c\x44\x65leteSchema\x12\x15.ams.v1.SchemaRequest\x1a\x16.google.protobuf.Empty\"E\x8a\xad#\x12\n\x0eschemas:delete@\x01\x82\xd3\xe4\x93\x02)*\'/v1/projects/{project}/schemas/{schema}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x61ms/v1/schemas.proto\x12\x06\x61ms.v1\x1a\x14\x61ms/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1cgoogle/protobuf/struct.proto\"\x8e\x01\n\x06Schema\x12\x0c\n\x04uuid\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\'\n\x06schema\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x31\n\nattributes\x18\x05 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\x90\xad#\x01\"-\n\nSchemaList\x12\x1f\n\x07schemas\x18\x01 \x03(\x0b\x32\x0e.ams.v1.Schema\"3\n\rSchemaRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x11\n\tschema_id\x18\x02 \x01(\t\"\x9d\x01\n\x13\x43reateSchemaRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x11\n\tschema_id\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\'\n\x06schema\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12+\n\nattributes\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\"\xab\x01\n\x13UpdateSchemaRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x11\n\tschema_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0c\n\x04type\x18\x04 \x01(\t\x12\'\n\x06schema\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12+\n\nattributes\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\"%\n\x12ListSchemasRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\"N\n\x16ValidateMessageRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x11\n\tschema_id\x18\x02 \x01(\t\x12\x10\n\x08\x64ocument\x18\x03 \x01(\x0c\"\'\n\x14ValidateMessageReply\x12\x0f\n\x07message\x18\x01 \x01(\t2\x8e\x07\n\x07Schemas\x12\xb3\x01\n\x0fValidateMessage\x12\x1e.ams.v1.ValidateMessageRequest\x1a\x1c.ams.v1.ValidateMessageReply\"b\x8a\xad#\x19\n\x17schemas:validateMessage\x82\xd3\xe4\x93\x02?\"3/v1/projects/{project}/schemas/{schema_id}:validate:\x08\x64ocument\x12\xa6\x01\n\x0c\x43reateSchema\x12\x1b.ams.v1.CreateSchemaRequest\x1a\x0e.ams.v1.Schema\"i\x8a\xad#0\n\x0eschemas:create\x10\x02\x1a\x18Invalid Schema Arguments \x01@\x01\x82\xd3\xe4\x93\x02/\"*/v1/projects/{project}/schemas/{schema_id}:\x01*\x12x\n\tGetSchema\x12\x15.ams.v1.SchemaRequest\x1a\x0e.ams.v1.Schema\"D\x8a\xad#\x0e\n\x0cschemas:show\x82\xd3\xe4\x93\x02,\x12*/v1/projects/{project}/schemas/{schema_id}\x12w\n\x0bListSchemas\x12\x1a.ams.v1.ListSchemasRequest\x1a\x12.ams.v1.SchemaList\"8\x8a\xad#\x0e\n\x0cschemas:list\x82\xd3\xe4\x93\x02 \x12\x1e/v1/projects/{project}/schemas\x12\xa6\x01\n\x0cUpdateSchema\x12\x1b.ams.v1.UpdateSchemaRequest\x1a\x0e.ams.v1.Schema\"i\x8a\xad#0\n\x0eschemas:update\x10\x02\x1a\x18Invalid Schema Arguments \x01@\x01\x82\xd3\xe4\x93\x02/\x1a*/v1/projects/{project}/schemas/{schema_id}:\x01*\x12\x87\x01\n\x0c\x44\x65leteSchema\x12\x15.ams.v1.SchemaRequest\x1a\x16.google.protobuf.Empty\"H\x8a\xad#\x12\n\x0eschemas:delete@\x01\x82\xd3\xe4\x93\x02,**/v1/projects/{project}/schemas/{schema_id}b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,33 +38,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SCHEMA'].fields_by_name['attributes']._loaded_options = None
   _globals['_SCHEMA'].fields_by_name['attributes']._serialized_options = b'\220\255#\001'
   _globals['_SCHEMAS'].methods_by_name['ValidateMessage']._loaded_options = None
-  _globals['_SCHEMAS'].methods_by_name['ValidateMessage']._serialized_options = b'\212\255#\031\n\027schemas:validateMessage\202\323\344\223\002<\"0/v1/projects/{project}/schemas/{schema}:validate:\010document'
+  _globals['_SCHEMAS'].methods_by_name['ValidateMessage']._serialized_options = b'\212\255#\031\n\027schemas:validateMessage\202\323\344\223\002?\"3/v1/projects/{project}/schemas/{schema_id}:validate:\010document'
   _globals['_SCHEMAS'].methods_by_name['CreateSchema']._loaded_options = None
-  _globals['_SCHEMAS'].methods_by_name['CreateSchema']._serialized_options = b'\212\255#0\n\016schemas:create\020\002\032\030Invalid Schema Arguments \001@\001\202\323\344\223\002,\"\'/v1/projects/{project}/schemas/{schema}:\001*'
+  _globals['_SCHEMAS'].methods_by_name['CreateSchema']._serialized_options = b'\212\255#0\n\016schemas:create\020\002\032\030Invalid Schema Arguments \001@\001\202\323\344\223\002/\"*/v1/projects/{project}/schemas/{schema_id}:\001*'
   _globals['_SCHEMAS'].methods_by_name['GetSchema']._loaded_options = None
-  _globals['_SCHEMAS'].methods_by_name['GetSchema']._serialized_options = b'\212\255#\016\n\014schemas:show\202\323\344\223\002)\022\'/v1/projects/{project}/schemas/{schema}'
+  _globals['_SCHEMAS'].methods_by_name['GetSchema']._serialized_options = b'\212\255#\016\n\014schemas:show\202\323\344\223\002,\022*/v1/projects/{project}/schemas/{schema_id}'
   _globals['_SCHEMAS'].methods_by_name['ListSchemas']._loaded_options = None
   _globals['_SCHEMAS'].methods_by_name['ListSchemas']._serialized_options = b'\212\255#\016\n\014schemas:list\202\323\344\223\002 \022\036/v1/projects/{project}/schemas'
   _globals['_SCHEMAS'].methods_by_name['UpdateSchema']._loaded_options = None
-  _globals['_SCHEMAS'].methods_by_name['UpdateSchema']._serialized_options = b'\212\255#0\n\016schemas:update\020\002\032\030Invalid Schema Arguments \001@\001\202\323\344\223\002,\032\'/v1/projects/{project}/schemas/{schema}:\001*'
+  _globals['_SCHEMAS'].methods_by_name['UpdateSchema']._serialized_options = b'\212\255#0\n\016schemas:update\020\002\032\030Invalid Schema Arguments \001@\001\202\323\344\223\002/\032*/v1/projects/{project}/schemas/{schema_id}:\001*'
   _globals['_SCHEMAS'].methods_by_name['DeleteSchema']._loaded_options = None
-  _globals['_SCHEMAS'].methods_by_name['DeleteSchema']._serialized_options = b'\212\255#\022\n\016schemas:delete@\001\202\323\344\223\002)*\'/v1/projects/{project}/schemas/{schema}'
+  _globals['_SCHEMAS'].methods_by_name['DeleteSchema']._serialized_options = b'\212\255#\022\n\016schemas:delete@\001\202\323\344\223\002,**/v1/projects/{project}/schemas/{schema_id}'
   _globals['_SCHEMA']._serialized_start=144
   _globals['_SCHEMA']._serialized_end=286
   _globals['_SCHEMALIST']._serialized_start=288
   _globals['_SCHEMALIST']._serialized_end=333
   _globals['_SCHEMAREQUEST']._serialized_start=335
-  _globals['_SCHEMAREQUEST']._serialized_end=383
-  _globals['_CREATESCHEMAREQUEST']._serialized_start=386
-  _globals['_CREATESCHEMAREQUEST']._serialized_end=562
-  _globals['_UPDATESCHEMAREQUEST']._serialized_start=565
-  _globals['_UPDATESCHEMAREQUEST']._serialized_end=755
-  _globals['_LISTSCHEMASREQUEST']._serialized_start=757
-  _globals['_LISTSCHEMASREQUEST']._serialized_end=794
-  _globals['_VALIDATEMESSAGEREQUEST']._serialized_start=796
-  _globals['_VALIDATEMESSAGEREQUEST']._serialized_end=871
-  _globals['_VALIDATEMESSAGEREPLY']._serialized_start=873
-  _globals['_VALIDATEMESSAGEREPLY']._serialized_end=912
-  _globals['_SCHEMAS']._serialized_start=915
-  _globals['_SCHEMAS']._serialized_end=1810
+  _globals['_SCHEMAREQUEST']._serialized_end=386
+  _globals['_CREATESCHEMAREQUEST']._serialized_start=389
+  _globals['_CREATESCHEMAREQUEST']._serialized_end=546
+  _globals['_UPDATESCHEMAREQUEST']._serialized_start=549
+  _globals['_UPDATESCHEMAREQUEST']._serialized_end=720
+  _globals['_LISTSCHEMASREQUEST']._serialized_start=722
+  _globals['_LISTSCHEMASREQUEST']._serialized_end=759
+  _globals['_VALIDATEMESSAGEREQUEST']._serialized_start=761
+  _globals['_VALIDATEMESSAGEREQUEST']._serialized_end=839
+  _globals['_VALIDATEMESSAGEREPLY']._serialized_start=841
+  _globals['_VALIDATEMESSAGEREPLY']._serialized_end=880
+  _globals['_SCHEMAS']._serialized_start=883
+  _globals['_SCHEMAS']._serialized_end=1793
 # @@protoc_insertion_point(module_scope)

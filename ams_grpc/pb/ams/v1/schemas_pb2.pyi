@@ -32,42 +32,42 @@ class SchemaList(_message.Message):
     def __init__(self, schemas: _Optional[_Iterable[_Union[Schema, _Mapping]]] = ...) -> None: ...
 
 class SchemaRequest(_message.Message):
-    __slots__ = ("project", "schema")
+    __slots__ = ("project", "schema_id")
     PROJECT_FIELD_NUMBER: _ClassVar[int]
-    SCHEMA_FIELD_NUMBER: _ClassVar[int]
+    SCHEMA_ID_FIELD_NUMBER: _ClassVar[int]
     project: str
-    schema: str
-    def __init__(self, project: _Optional[str] = ..., schema: _Optional[str] = ...) -> None: ...
+    schema_id: str
+    def __init__(self, project: _Optional[str] = ..., schema_id: _Optional[str] = ...) -> None: ...
 
 class CreateSchemaRequest(_message.Message):
-    __slots__ = ("project", "schema", "type", "definition", "attributes")
+    __slots__ = ("project", "schema_id", "type", "schema", "attributes")
     PROJECT_FIELD_NUMBER: _ClassVar[int]
-    SCHEMA_FIELD_NUMBER: _ClassVar[int]
+    SCHEMA_ID_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
-    DEFINITION_FIELD_NUMBER: _ClassVar[int]
+    SCHEMA_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
     project: str
-    schema: str
+    schema_id: str
     type: str
-    definition: _struct_pb2.Struct
+    schema: _struct_pb2.Struct
     attributes: _struct_pb2.Struct
-    def __init__(self, project: _Optional[str] = ..., schema: _Optional[str] = ..., type: _Optional[str] = ..., definition: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., attributes: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
+    def __init__(self, project: _Optional[str] = ..., schema_id: _Optional[str] = ..., type: _Optional[str] = ..., schema: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., attributes: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
 
 class UpdateSchemaRequest(_message.Message):
-    __slots__ = ("project", "schema", "name", "type", "definition", "attributes")
+    __slots__ = ("project", "schema_id", "name", "type", "schema", "attributes")
     PROJECT_FIELD_NUMBER: _ClassVar[int]
-    SCHEMA_FIELD_NUMBER: _ClassVar[int]
+    SCHEMA_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
-    DEFINITION_FIELD_NUMBER: _ClassVar[int]
+    SCHEMA_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
     project: str
-    schema: str
+    schema_id: str
     name: str
     type: str
-    definition: _struct_pb2.Struct
+    schema: _struct_pb2.Struct
     attributes: _struct_pb2.Struct
-    def __init__(self, project: _Optional[str] = ..., schema: _Optional[str] = ..., name: _Optional[str] = ..., type: _Optional[str] = ..., definition: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., attributes: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
+    def __init__(self, project: _Optional[str] = ..., schema_id: _Optional[str] = ..., name: _Optional[str] = ..., type: _Optional[str] = ..., schema: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., attributes: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
 
 class ListSchemasRequest(_message.Message):
     __slots__ = ("project",)
@@ -76,14 +76,14 @@ class ListSchemasRequest(_message.Message):
     def __init__(self, project: _Optional[str] = ...) -> None: ...
 
 class ValidateMessageRequest(_message.Message):
-    __slots__ = ("project", "schema", "document")
+    __slots__ = ("project", "schema_id", "document")
     PROJECT_FIELD_NUMBER: _ClassVar[int]
-    SCHEMA_FIELD_NUMBER: _ClassVar[int]
+    SCHEMA_ID_FIELD_NUMBER: _ClassVar[int]
     DOCUMENT_FIELD_NUMBER: _ClassVar[int]
     project: str
-    schema: str
+    schema_id: str
     document: bytes
-    def __init__(self, project: _Optional[str] = ..., schema: _Optional[str] = ..., document: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, project: _Optional[str] = ..., schema_id: _Optional[str] = ..., document: _Optional[bytes] = ...) -> None: ...
 
 class ValidateMessageReply(_message.Message):
     __slots__ = ("message",)
