@@ -374,7 +374,8 @@ def _check_token(token: str) -> None:
 
 def _check_origin(origin: str) -> None:
     parts = urlsplit(origin)
-    if origin not in {"*", f"{parts.scheme}://{parts.netloc}"}:
+    is_one = parts.scheme and parts.netloc and origin == f"{parts.scheme}://{parts.netloc}"
+    if origin != "*" and not is_one:
         raise ValueError(f"{origin!r} is no origin: it is SCHEME://HOST[:PORT], or *")
 
 

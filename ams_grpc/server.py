@@ -34,10 +34,12 @@ from ams_grpc.exports.worker import ExportWorker
 from ams_grpc.identity import Identity, first_admin, identity
 from ams_grpc.listeners import (
     CannotStartError,
-    ams_server,
-    google_rest_server,
-    grpc_server,
+    ams_rest,
+    google_rest,
+    grpc_door,
     operators_server,
+    rest_server,
+    tls_of,
 )
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2, schema_pb2
 from ams_grpc.push.push import AmsPushSettings, PushRoom, PushSettings
@@ -85,6 +87,7 @@ async def running(
     async with AsyncExitStack() as parts:
         clock = SystemClock()
         rules = config.endpoint_rules
+        tls = tls_of(config)
         storage = await parts.enter_async_context(
             open_storage(
                 config.effective_database_url.get_secret_value(),
@@ -179,18 +182,19 @@ async def running(
         of_ams = ams_services(config, storage, broker, known, definitions, keys, push)
         calls = Calls()
         health_servicer = health.aio.HealthServicer()
+        google = partial(google_rest, config, services, calls)
         grpc_address = await parts.enter_async_context(
-            grpc_server(config, (*services, *of_ams), calls, health_servicer)
+            grpc_door(config, tls, (*services, *of_ams), calls, health_servicer, google)
         )
         google_rest_address = None
         if config.google_rest_address is not None:
             google_rest_address = await parts.enter_async_context(
-                google_rest_server(config.google_rest_address, services, calls)
+                rest_server(config.google_rest_address, tls, google(config.google_rest_address))
             )
         ams_address = None
         if config.ams_address is not None:
             ams_address = await parts.enter_async_context(
-                ams_server(config.ams_address, of_ams, calls)
+                rest_server(config.ams_address, tls, ams_rest(config, of_ams, calls))
             )
         draining = asyncio.Event()
         admin_address = None
