@@ -26,6 +26,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
 from ams_grpc.pb.google.pubsub.v1 import schema_pb2
+from ams_grpc.storage.migrate import migrate
 from tests.faults.pubsub import PATIENCE_S, Client, data_of
 from tests.server import Server
 
@@ -85,7 +86,7 @@ def server(
     url = None
     if request.param == "postgresql":
         postgres = request.getfixturevalue("postgres")
-        url = postgres.create_database(f"hostile_{secrets.token_hex(4)}")
+        url = postgres.create_database(f"hostile_{secrets.token_hex(4)}", prepare=migrate)
     with Server(tmp_path_factory.mktemp("hostile"), url, profile="emulator") as server:
         yield server
 

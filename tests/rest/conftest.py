@@ -84,6 +84,7 @@ def ams(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ams]:
         tmp_path_factory.mktemp("ams"),
         arguments=("--ams-address", address),
         settings={"ADMIN_TOKEN": ROOT_TOKEN},
+        measured=True,
     ) as server:
         assert server.ready["ams"] == address
         yield Ams(address, server.endpoint)
