@@ -93,6 +93,7 @@ def ams(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ams]:
             "PUSH_WORKER_TOKEN": ROOT_TOKEN,
             "PUSH_SOURCE": "ams.example.org:443",
         },
+        measured=True,
     ) as server:
         assert server.ready["ams"] == address
         yield Ams(address, server.endpoint)
