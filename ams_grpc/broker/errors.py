@@ -64,6 +64,10 @@ class NotFound(BrokerError):
     """A resource that the request names does not exist."""
 
 
+class SchemaGone(NotFound):
+    """The schema of a topic was deleted, so nobody knows what its messages should be."""
+
+
 class AlreadyExists(BrokerError):
     """A resource of that name exists already."""
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 from ams_grpc.broker import ams_schemas
 from ams_grpc.broker.catalog import Topic
-from ams_grpc.broker.errors import InvalidArgument, NotFound
+from ams_grpc.broker.errors import InvalidArgument, SchemaGone
 from ams_grpc.broker.policies import Encoding, SchemaSettings
 from ams_grpc.broker.ports import Admitted, Gate
 from ams_grpc.broker.schemas import SchemaCatalog, SchemaType
@@ -114,7 +114,7 @@ class SchemaGate:
         self._threads.close()
 
     async def admit(self, topic: Topic, payload: bytes, count: int) -> Admitted:
-        """See ``broker.ports.Gate``. Raises NotFound when the schema is gone."""
+        """See ``broker.ports.Gate``. Raises SchemaGone."""
         settings = topic.config.schema_settings
         if settings is None:
             return Admitted(payload, count)
@@ -204,9 +204,9 @@ class SchemaGate:
         return found
 
     async def _look_up(self, topic: Topic, settings: SchemaSettings) -> _Known:
-        """What messages have to follow. Raises NotFound."""
+        """What messages have to follow. Raises SchemaGone."""
         if settings.schema is None:
-            raise NotFound("Schema associated with topic deleted.")
+            raise SchemaGone("Schema associated with topic deleted.")
         known = self._known.get(topic.id)
         if known is None or known.version != topic.version:
             revisions = [

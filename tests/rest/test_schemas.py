@@ -5,8 +5,11 @@ from __future__ import annotations
 import base64
 from typing import Any, Final
 
+import grpc
 import pytest
+from google.protobuf import empty_pb2
 
+from ams_grpc.pb.google.pubsub.v1 import schema_pb2
 from tests.rest.conftest import Ams, Town
 
 ORDER: Final = {
@@ -273,3 +276,32 @@ def test_attributes_have_rules_of_their_own(own: Schemas) -> None:
     own.ams.ok("PUT", own.path("order"), json={"attributes": {}})
     assert "attributes" not in own.ams.ok("GET", own.path("order"))
     assert own.published(topic, data, kind="c") == ["1"]
+
+
+def test_what_is_received_is_what_was_published(own: Schemas) -> None:
+    own.make()
+    topic, subscription = own.topic("order"), own.town.path("/subscriptions/billing")
+    own.ams.ok("PUT", subscription, json={"topic": topic.removeprefix("/")})
+    assert own.published(topic, encoded(GOOD), kind="a") == ["0"]
+
+    [received] = own.ams.ok("POST", f"{subscription}:pull", json={})["receivedMessages"]
+    shown = received["message"]
+    assert (shown["data"], shown["attributes"]) == (encoded(GOOD), {"kind": "a"})
+
+
+def test_a_schema_that_was_deleted_through_pubsub_leaves_its_topics_shut(own: Schemas) -> None:
+    own.make()
+    topic = own.topic("order")
+    with grpc.insecure_channel(own.ams.grpc) as channel:
+        delete = channel.unary_unary(
+            "/google.pubsub.v1.SchemaService/DeleteSchema",
+            request_serializer=schema_pb2.DeleteSchemaRequest.SerializeToString,
+            response_deserializer=empty_pb2.Empty.FromString,
+        )
+        delete(schema_pb2.DeleteSchemaRequest(name=f"{own.prefix}/order"), timeout=30)
+
+    assert own.shown(topic) is None
+    refused = own.ams.refused("POST", f"{topic}:publish", json={"messages": [{"data": ""}]})
+    assert refused == (500, "INTERNAL_SERVER_ERROR", "Could not load schema for topic")
+    own.ams.ok("POST", f"{topic}:detachSchema")
+    assert own.published(topic, "free") == ["0"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ams_grpc.broker.errors import AlreadyExists, InvalidArgument, NotFound
+from ams_grpc.broker.errors import AlreadyExists, InvalidArgument, NotFound, SchemaGone, ams
 from ams_grpc.broker.names import SubscriptionName, TopicName
 
 
@@ -14,6 +14,8 @@ def ams_words(kind: str) -> Iterator[None]:
     """Say of a ``Topic`` or a ``Subscription`` that it is missing, or there already, as AMS does."""
     try:
         yield
+    except SchemaGone:
+        raise ams("INTERNAL", "Could not load schema for topic") from None
     except NotFound:
         raise NotFound(f"{kind} doesn't exist") from None
     except AlreadyExists:
