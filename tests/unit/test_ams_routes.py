@@ -6,6 +6,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 
 from ams_grpc.auth.roles import LISTED, MATRIX, allow
 from ams_grpc.pb.ams.v1 import accounts_pb2, metrics_pb2, pubsub_pb2, schemas_pb2
+from ams_grpc.services.ams.routes import route_of
 from http_bridge.ams.routes import AmsRouter
 from tests.ams_table import CALLS, ROLES
 
@@ -40,3 +41,9 @@ def test_roles_allow_what_the_table_says() -> None:
             assert allowed == call.roles | call.listed, call.name
             assert {LISTED[call.name]} == call.listed if call.listed else call.name not in LISTED
     assert set(MATRIX) == set(ROLES)
+
+
+def test_the_audit_log_names_all_that_the_path_names() -> None:
+    method = schemas_pb2.DESCRIPTOR.services_by_name["Schemas"].methods_by_name["DeleteSchema"]
+    request = schemas_pb2.SchemaRequest(project="shop", schema_id="order")
+    assert route_of(method).target(request) == "projects/shop/schemas/order"
