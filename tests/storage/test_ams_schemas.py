@@ -110,9 +110,9 @@ async def test_topics_may_lose_a_schema_that_is_deleted(storage: Storage) -> Non
         await publish(storage, orders, b"\x12\x00")
 
 
-def test_schemas_that_were_there_before_get_a_uuid(database_url: str) -> None:
+def test_schemas_that_were_there_before_get_a_uuid(empty_database_url: str) -> None:
     config = alembic_config()
-    database = connect(database_url)
+    database = connect(empty_database_url)
     try:
         with database.writer.begin() as connection:
             config.attributes["connection"] = connection
