@@ -80,9 +80,9 @@ class Gleaner:
     async def _take_a_turn(self, keys: Keys) -> None:
         """Read on from where the line of the first hungry key was cut."""
         cursor, version = self._places.cursor, keys.version
-        following = {key.name: key for key in keys.hungry}
+        seq = next(iter(keys.hungry)).cut_at
+        following = {key.name: key for key in keys.hungry if key.cut_at >= seq}
         portion = max(1, self._room() // (2 * len(following)))
-        seq = next(iter(keys.hungry)).cut_at or 0
         looked_at = rested_at = 0
         while following and looked_at < _TURN:
             seq = cursor.next_undone(seq)
@@ -131,7 +131,7 @@ class Gleaner:
                     done.append(seq)
                 continue
             key = following.get(self._read_key(message))
-            if key is None or key.cut_at is None or seq < key.cut_at:
+            if key is None or seq < key.cut_at:
                 continue
             if len(key.held_back) >= portion:
                 key.cut_at = seq

@@ -24,6 +24,8 @@ from typing import Final
 from ams_grpc.broker.consumers import Consumer
 
 FOREVER: Final = float("inf")
+WHOLE: Final = 1 << 63
+"""Where a line is cut that is not: behind all seqs."""
 
 
 class Key:
@@ -52,7 +54,7 @@ class Key:
         """It rests until this moment, since the first one held back failed. 0 when it does not."""
         self.expired: tuple[int, int] | None = None
         """Seq and grant of the delivery that missed its deadline, if nothing happened since."""
-        self.cut_at: int | None = None
+        self.cut_at = WHOLE
         """All before it is done or in this line; what was read from here on was left behind."""
 
 
@@ -101,7 +103,7 @@ class Keys:
         return (
             not key.held_back
             and not key.blocked_until
-            and key.cut_at is None
+            and key.cut_at == WHOLE
             and (key.holder is None or (key.holder is consumer and not consumer.one_per_key))
         )
 
@@ -260,9 +262,9 @@ class Keys:
         If it is hungry still, others come before it.
         """
         if is_all:
-            key.cut_at = None
+            key.cut_at = WHOLE
             del self._cut[key.name]
-        elif key.cut_at is not None:
+        else:
             key.cut_at = max(key.cut_at, seq)
         self.hungry.pop(key, None)
         self._review(key)
@@ -318,13 +320,13 @@ class Keys:
             self._long.setdefault(key)
         elif self._long:
             self._long.pop(key, None)
-        if key.cut_at is not None and not key.held_back:
+        if key.cut_at != WHOLE and not key.held_back:
             self.hungry.setdefault(key)
         elif self.hungry:
             self.hungry.pop(key, None)
         if not key.outstanding and not key.held_back:
             key.blocked_until = 0.0
-            if key.cut_at is None:
+            if key.cut_at == WHOLE:
                 self._keys.pop(key.name, None)
 
     def _let_go(self, key: Key, holder: Consumer) -> None:

@@ -91,7 +91,7 @@ class SubscriptionRuntime:
             self._places,
             self._reading,
             read_key,
-            room=lambda: max_outstanding - self._places.in_memory,
+            room=lambda: self._max_outstanding - self._places.in_memory,
             read_to=lambda: self._position,
             changed=self.dispatch,
         )

@@ -933,7 +933,7 @@ class PoliciesMachine(RuleBasedStateMachine):
         """Its line is cut, somewhere before it."""
         keys = self.runtime._places.keys
         key = None if keys is None else keys.cut(read_key(self.messages[seq]))
-        return key is not None and key.cut_at is not None and key.cut_at <= seq
+        return key is not None and key.cut_at <= seq
 
     def waits_for_the_lost(self, seq: int) -> bool:
         """What retention took may still be at a consumer."""
