@@ -129,11 +129,11 @@ class KeysMachine(RuleBasedStateMachine):
     def the_first_hungry_one_is_read_again(self, count: int, is_all: bool) -> None:
         key = next(iter(self.keys.hungry))
         line = self.lines[key.name]
-        end = self.next_seq if is_all else [*line.left_behind, self.next_seq][count:][:1]
         if is_all:
             self.read_on(key.name, len(line.left_behind), self.next_seq, is_all=True)
-        elif end:
-            self.read_on(key.name, count, end[0], is_all=False)
+        else:
+            end = [*line.left_behind, self.next_seq, self.next_seq, self.next_seq][count]
+            self.read_on(key.name, min(count, len(line.left_behind)), end, is_all=False)
         if key in self.keys.hungry:
             assert list(self.keys.hungry)[-1] is key
 

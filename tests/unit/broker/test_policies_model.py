@@ -781,7 +781,7 @@ class PoliciesMachine(RuleBasedStateMachine):
                 await asyncio.sleep(0)
             for _ in range(4000):
                 waits = self.reader.failing or not self.reader.answers.is_set()
-                waits = waits or (self.runtime._unsent and not self.writer.prompt)
+                waits = waits or (bool(self.runtime._unsent) and not self.writer.prompt)
                 if not (self.runtime.busy or self.runtime.gleaning) or waits:
                     break
                 await asyncio.sleep(0)
