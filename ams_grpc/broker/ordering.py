@@ -316,14 +316,14 @@ class Keys:
             self._free.setdefault(key)
         else:
             self._free.pop(key, None)
-        if len(key.held_back) > 1:
-            self._long.setdefault(key)
-        elif self._long:
-            self._long.pop(key, None)
-        if key.cut_at != WHOLE and not key.held_back:
-            self.hungry.setdefault(key)
-        elif self.hungry:
+        if key.held_back:
+            if len(key.held_back) > 1:
+                self._long.setdefault(key)
+            else:
+                self._long.pop(key, None)
             self.hungry.pop(key, None)
+        elif key.cut_at != WHOLE:
+            self.hungry.setdefault(key)
         if not key.outstanding and not key.held_back:
             key.blocked_until = 0.0
             if key.cut_at == WHOLE:
