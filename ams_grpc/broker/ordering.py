@@ -59,9 +59,14 @@ class Key:
 
 
 class Keys:
-    """The ordering keys of one subscription that are in use."""
+    """The ordering keys of one subscription that are in use.
 
-    def __init__(self) -> None:
+    Of a key, at most ``most_out`` messages are outstanding at a time: else a subscriber that never
+    acknowledges the first, but all that come after it, would get hold of the whole memory.
+    """
+
+    def __init__(self, most_out: int) -> None:
+        self._most_out = most_out
         self._keys: dict[str, Key] = {}
         self._key_of: dict[int, Key] = {}
         self._free: OrderedDict[Key, None] = OrderedDict()  # held back, nobody holds, not resting
@@ -104,7 +109,7 @@ class Keys:
             not key.held_back
             and not key.blocked_until
             and key.cut_at == WHOLE
-            and (key.holder is None or (key.holder is consumer and not consumer.one_per_key))
+            and (key.holder is None or (key.holder is consumer and self._may_grow(key, consumer)))
         )
 
     def hold_back(self, name: str, seq: int) -> bool:
@@ -308,7 +313,7 @@ class Keys:
             key.holder = None
         may_go = bool(key.held_back) and not key.blocked_until
         if key.holder is not None:
-            if may_go and not key.holder.one_per_key:
+            if may_go and self._may_grow(key, key.holder):
                 self._own.setdefault(key.holder, {})[key] = None
             else:
                 self._let_go(key, key.holder)
@@ -328,6 +333,10 @@ class Keys:
             key.blocked_until = 0.0
             if key.cut_at == WHOLE:
                 self._keys.pop(key.name, None)
+
+    def _may_grow(self, key: Key, holder: Consumer) -> bool:
+        """Whether who holds the key may get more of it."""
+        return not holder.one_per_key and len(key.outstanding) < self._most_out
 
     def _let_go(self, key: Key, holder: Consumer) -> None:
         own = self._own.get(holder)

@@ -38,6 +38,9 @@ from ams_grpc.broker.waiting import NACKED, Waiting
 SPARED_REST_S: Final = 1.0
 """How long a message rests at least after its dead-letter topic did not take it."""
 
+_KEYS_THAT_MAY_BLOCK: Final = 10
+"""One ordering key may have at most the share of so many in what is outstanding."""
+
 NOBODY: Final = Consumer(lambda _delivery: None, lambda _error: None, ack_deadline_s=0)
 """Holds leases of consumers that are not known any more."""
 
@@ -52,6 +55,7 @@ class Places:
         deliveries: Deliveries,
         clock: Clock,
         save: Callable[[], None],
+        max_outstanding: int,
     ) -> None:
         self.subscription = subscription
         self.subscription_id = subscription.id
@@ -59,7 +63,9 @@ class Places:
         self.leases = Leases()
         self.waiting = Waiting()
         self.attempts = Attempts(deliveries.failures)
-        self.keys = Keys() if subscription.config.ordered else None
+        self.keys: Keys | None = None
+        if subscription.config.ordered:
+            self.keys = Keys(most_out=max(1, max_outstanding // _KEYS_THAT_MAY_BLOCK))
         self.dying: dict[int, None] = {}
         self.book = LeaseBook(deliveries.leases)
         self.known_below = max([state.floor, *(seq + 1 for seq in deliveries.failures)])

@@ -82,7 +82,9 @@ class SubscriptionRuntime:
         deliveries: Deliveries | None = None,
     ) -> None:
         self.counters = Counters()
-        self._places = Places(subscription, state, deliveries or Deliveries(), clock, self._save)
+        self._places = Places(
+            subscription, state, deliveries or Deliveries(), clock, self._save, max_outstanding
+        )
         self._ack_ids = AckIds(secret, subscription.id)
         self._exact_acks = ExactAcks(self._places, self._ack_ids, clock)
         self._forwarder = Forwarder(self._places, forwarding, clock, self.dispatch)

@@ -12,6 +12,7 @@ from ams_grpc.broker.consumers import Consumer
 from ams_grpc.broker.ordering import FOREVER, Keys
 
 NAMES = ["a", "b"]
+MOST_OUT = 4
 
 
 def consumer(*, one_per_key: bool = False) -> Consumer:
@@ -41,7 +42,8 @@ class Line:
     def may_get(self, who: Consumer) -> bool:
         """Whether its next message may go to that consumer now."""
         return not self.rests_until and (
-            not self.out or (self.holder is who and not who.one_per_key)
+            not self.out
+            or (self.holder is who and not who.one_per_key and len(self.out) < MOST_OUT)
         )
 
 
@@ -52,7 +54,7 @@ class KeysMachine(RuleBasedStateMachine):
         super().__init__()
         self.now = 1.0
         self.next_seq = 1
-        self.keys = Keys()
+        self.keys = Keys(MOST_OUT)
         self.lines = {name: Line() for name in NAMES}
 
     def teardown(self) -> None:

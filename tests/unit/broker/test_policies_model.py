@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from ams_grpc.broker import forwarder as forwarder_module
+from ams_grpc.broker import places as places_module
 from ams_grpc.broker import reading as reading_module
 from ams_grpc.broker.catalog import Subscription, SubscriptionConfig
 from ams_grpc.broker.consumers import Consumer, Delivery
@@ -249,6 +250,7 @@ class PoliciesMachine(RuleBasedStateMachine):
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(reading_module, "_RETRY_S", 0)
         self.patch.setattr(forwarder_module, "_RETRY_S", 0)
+        self.patch.setattr(places_module, "_KEYS_THAT_MAY_BLOCK", 2)
         self.faults: list[object] = []
 
         self.clock = ManualClock()
@@ -913,6 +915,8 @@ class PoliciesMachine(RuleBasedStateMachine):
         out = [s for s in key if s in self.held or s in self.provisional]
         if out and (subscriber.one_per_key or max(out) > seq):
             return "not alone"
+        if len(out) >= self.max_outstanding // 2:
+            return "too many of its key"
         holders = [self.held[s].by if s in self.held else self.provisional[s] for s in out]
         if any(holder is not subscriber for holder in holders):
             return "of another's key"
