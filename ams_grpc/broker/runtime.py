@@ -412,7 +412,8 @@ class SubscriptionRuntime:
                 self._dismiss(consumer)
             consumer.stand_in_line()
         self._forwarder.wake()
-        self._gleaner.wake()
+        if self._closed is None:
+            self._gleaner.wake()
         self._set_alarm()
 
     @property
