@@ -15,7 +15,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from ams_grpc.broker.ordering import Key, Keys
+from ams_grpc.broker.ordering import Keys
 from ams_grpc.broker.places import Places
 from ams_grpc.broker.reading import Reading
 from ams_grpc.broker.views import Window
@@ -79,13 +79,12 @@ class Gleaner:
 
     async def _take_a_turn(self, keys: Keys) -> None:
         """Read on from where the line of the first hungry key was cut."""
-        cursor, version = self._places.cursor, keys.version
         seq = next(iter(keys.hungry)).cut_at
-        following = {key.name: key for key in keys.hungry if key.cut_at >= seq}
-        portion = max(1, self._room() // (2 * len(following)))
+        keys.followed = {key.name: key for key in keys.hungry if key.cut_at >= seq}
+        portion = max(1, self._room() // (2 * len(keys.followed)))
         looked_at = rested_at = 0
-        while following and looked_at < _TURN:
-            seq = cursor.next_undone(seq)
+        while keys.followed and looked_at < _TURN:
+            seq = self._places.cursor.next_undone(seq)
             end = self._read_to()
             if seq >= end:
                 break
@@ -94,17 +93,16 @@ class Gleaner:
                 await self._load(seq, end)
             else:
                 end = min(window.end_seq, end, seq + _SLICE)
-                if self._hold_back(keys, window, range(seq, end), following, portion):
+                if self._hold_back(keys, window, range(seq, end), portion):
                     self._changed()
                 looked_at += end - seq
                 seq = end
                 if looked_at - rested_at >= _SLICE:
                     rested_at = looked_at
                     await asyncio.sleep(0)
-            if keys.version != version:
-                return  # lines were cut, perhaps of those that follow
-        for key in following.values():
+        for key in keys.followed.values():
             keys.advance(key, seq, is_all=seq >= self._read_to())
+        keys.followed = {}
 
     async def _load(self, seq: int, end: int) -> None:
         first = await self._reading.load(seq)
@@ -112,10 +110,8 @@ class Gleaner:
         if first > seq:
             self._places.lose(seq, first)
 
-    def _hold_back(
-        self, keys: Keys, window: Window, seqs: range, following: dict[str, Key], portion: int
-    ) -> bool:
-        """Take what was left behind of the keys that follow; those that have enough stay behind.
+    def _hold_back(self, keys: Keys, window: Window, seqs: range, portion: int) -> bool:
+        """Take what was left behind of the keys that are followed, until they have enough.
 
         False if there was nothing.
         """
@@ -130,12 +126,12 @@ class Gleaner:
                 if seq not in places:  # the view has changed since it was left behind
                     done.append(seq)
                 continue
-            key = following.get(self._read_key(message))
+            key = keys.followed.get(self._read_key(message))
             if key is None or seq < key.cut_at:
                 continue
             if len(key.held_back) >= portion:
                 key.cut_at = seq
-                del following[key.name]
+                del keys.followed[key.name]
                 continue
             key.cut_at = seq + 1
             if is_over:

@@ -77,8 +77,8 @@ class Keys:
         self._cut: dict[str, Key] = {}
         self.hungry: OrderedDict[Key, None] = OrderedDict()
         """Cut, and nothing is held back any more: to be read again, in this order."""
-        self.version = 0
-        """Changes when lines are cut, or cleared."""
+        self.followed: dict[str, Key] = {}
+        """Hungry when reading again began: what it passes is held back. A line that is cut drops out."""
         self.held_back = 0
         """Messages that were read, and cannot go out yet."""
         self.provisional = 0
@@ -225,12 +225,12 @@ class Keys:
 
     def clear(self) -> None:
         """A seek: nothing is outstanding, held back or left behind."""
-        self.version += 1
         self._keys.clear()
         self._own.clear()
         self._long.clear()
         self._cut.clear()
         self.hungry.clear()
+        self.followed.clear()
         self._key_of.clear()
         self._free.clear()
         self._resting.clear()
@@ -250,7 +250,6 @@ class Keys:
         """
         if not self._long:
             return
-        self.version += 1
         total = sum(len(key.held_back) for key in self._long)
         share = max(1, total // (2 * len(self._long)))
         for key in list(self._long):
@@ -259,6 +258,7 @@ class Keys:
                 del self._key_of[key.cut_at]
                 self.held_back -= 1
                 self._cut[key.name] = key
+                self.followed.pop(key.name, None)
             self._review(key)
 
     def advance(self, key: Key, seq: int, *, is_all: bool) -> None:
