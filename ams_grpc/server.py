@@ -17,7 +17,7 @@ from functools import partial
 from google.iam.v1 import iam_policy_pb2  # type: ignore[import-untyped]
 from grpc_health.v1 import health
 
-from ams_grpc.ams import ams_services
+from ams_grpc.ams import ams_services, pushing
 from ams_grpc.broker.broker import Broker, BrokerSettings
 from ams_grpc.broker.catalog import Subscription
 from ams_grpc.broker.clock import Clock, SystemClock
@@ -42,7 +42,8 @@ from ams_grpc.listeners import (
     tls_of,
 )
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2, schema_pb2
-from ams_grpc.push.push import PushRoom, PushSettings
+from ams_grpc.push.push import AmsPushSettings, PushRoom, PushSettings
+from ams_grpc.services.ams.data import shown_data
 from ams_grpc.services.definitions import CompiledDefinitions
 from ams_grpc.services.frame import Calls, Served
 from ams_grpc.services.gate import SchemaGate, chain
@@ -106,6 +107,7 @@ async def running(
             reader=storage.log,
             commits=storage.commits,
             upkeep=storage.upkeep,
+            consumption=storage.consumption,
             decode=decode,
             read_key=ordering_key,
             annotate=annotated,
@@ -133,12 +135,28 @@ async def running(
         if config.auth or config.ams_address is not None:
             await _make_first_admin(config, known, show_first_admin)
         pushes = await parts.enter_async_context(
-            PushRoom(_push_settings(config), rules, broker.subscriptions, storage.secret, clock)
+            PushRoom(
+                _push_settings(config),
+                rules,
+                broker.subscriptions,
+                storage.secret,
+                clock,
+                AmsPushSettings(
+                    config.effective_push_source,
+                    unseal=known.push_secrets.open,
+                    data_text=shown_data,
+                    enabled=config.push_enabled,
+                ),
+            )
         )
         workers = await parts.enter_async_context(
             Supervisor(
                 storage.catalog,
-                {"push": pushes.worker, "export": exporter(config, broker, storage)},
+                {
+                    "push": pushes.worker,
+                    "ams_push": pushes.ams.worker,
+                    "export": exporter(config, broker, storage),
+                },
                 drain_s=config.drain_s,
             )
         )
@@ -160,7 +178,8 @@ async def running(
                 guard,
             ),
         )
-        of_ams = ams_services(storage, broker, known, keys, access_lists=config.per_resource_auth)
+        push = pushing(config, known, pushes)
+        of_ams = ams_services(config, storage, broker, known, definitions, keys, push)
         calls = Calls()
         health_servicer = health.aio.HealthServicer()
         google = partial(google_rest, config, services, calls)

@@ -80,7 +80,7 @@ def _read_plain(serialized: bytes) -> Published | None:
     try:
         if serialized[0] != _TOPIC_TAG or len(serialized) > MAX_REQUEST_BYTES:
             return None
-        length, start = _read_varint(serialized, 1)
+        length, start = read_varint(serialized, 1)
         payload = serialized[start + length :]
         count = _count_plain(payload)
         if not 1 <= count <= MAX_MESSAGES:
@@ -149,15 +149,15 @@ def _plain_head(start: bytes) -> tuple[bytes, int]:
     ``start`` are the first bytes of such an entry. ``_NO_HEAD`` if they cannot be.
     """
     try:
-        length, at = _read_varint(start, 1)
+        length, at = read_varint(start, 1)
     except IndexError:
         return _NO_HEAD
     data = length - 2
-    while data > 0 and 1 + len(_varint(data)) + data > length:
+    while data > 0 and 1 + len(varint(data)) + data > length:
         data -= 1
-    if start[0] != _MESSAGES_TAG or data <= 0 or 1 + len(_varint(data)) + data != length:
+    if start[0] != _MESSAGES_TAG or data <= 0 or 1 + len(varint(data)) + data != length:
         return _NO_HEAD
-    return start[:at] + b"\x0a" + _varint(data), at + length
+    return start[:at] + b"\x0a" + varint(data), at + length
 
 
 def _count_entries(serialized: bytes) -> int:
@@ -168,14 +168,14 @@ def _count_entries(serialized: bytes) -> int:
     count = position = 0
     try:
         while position < len(serialized) and count < 10 * MAX_MESSAGES:
-            tag, position = _read_varint(serialized, position)
+            tag, position = read_varint(serialized, position)
             match tag & 7:
                 case 0:
-                    _, position = _read_varint(serialized, position)
+                    _, position = read_varint(serialized, position)
                 case 1:
                     position += 8
                 case 2:
-                    length, position = _read_varint(serialized, position)
+                    length, position = read_varint(serialized, position)
                     position += length
                     count += tag == _MESSAGES_TAG
                 case 5:
@@ -307,7 +307,7 @@ def decode(payload: bytes, first_seq: int, count: int, publish_time_us: int) -> 
     messages_alone = bodies(payload, count)
     seconds, micros = divmod(publish_time_us, 1_000_000)
     # Both parts are always written, so that they win over whatever the publisher wrote there.
-    time = b"\x08%b\x10%b" % (_varint(seconds), _varint(micros * 1000))
+    time = b"\x08%b\x10%b" % (varint(seconds), varint(micros * 1000))
     tail = b"\x22%c%b" % (len(time), time)
     messages: list[bytes] = []
     at = 0
@@ -340,7 +340,7 @@ def _split(payload: bytes) -> list[bytes]:
             return []
         length = payload[position + 1]
         if length & _MORE:
-            length, position = _read_varint(payload, position + 1)
+            length, position = read_varint(payload, position + 1)
         else:
             position += 2
         stop = position + length
@@ -354,7 +354,7 @@ def data_of(body: bytes) -> bytes:
     if body.startswith(_DATA_TAG):
         length, start = body[1], 2
         if length & _MORE:
-            length, start = _read_varint(body, 1)
+            length, start = read_varint(body, 1)
         if start + length == len(body):
             return body[start:]
     data: bytes = pb.PubsubMessage.FromString(body).data
@@ -368,7 +368,7 @@ def payload_of(messages: Iterable[bytes]) -> bytes:
 
 @lru_cache(maxsize=4096)
 def _entry_head(size: int) -> bytes:
-    return b"\x12" + _varint(size)
+    return b"\x12" + varint(size)
 
 
 def ordering_key(message: bytes) -> str:
@@ -385,7 +385,7 @@ def annotated(message: bytes, attributes: Mapping[str, str]) -> bytes:
     protobuf: of a map's entries with the same key, the last counts.
     """
     more = pb.PubsubMessage(attributes=attributes).SerializeToString()
-    return b"\x12%b%b%b" % (_varint(len(message) + len(more)), message, more)
+    return b"\x12%b%b%b" % (varint(len(message) + len(more)), message, more)
 
 
 def attributes_of(message: bytes) -> Mapping[str, str]:
@@ -428,24 +428,24 @@ def _with_attempts(delivery: Delivery) -> bytes:
         delivery.seqs, delivery.messages, delivery.attempts, strict=True
     ):
         received = b"\x0a%c%b%012x\x12%b%b\x18%b" % (
-            ACK_ID_CHARS, head, seq, _varint(len(message)), message, _varint(attempt),
+            ACK_ID_CHARS, head, seq, varint(len(message)), message, varint(attempt),
         )  # fmt: skip
-        parts.append(b"\x0a%b%b" % (_varint(len(received)), received))
+        parts.append(b"\x0a%b%b" % (varint(len(received)), received))
     return b"".join(parts)
 
 
 @lru_cache(maxsize=4096)
 def _frame(size: int) -> tuple[bytes, bytes]:
     """What stands before the ack id, and between it and a message of ``size`` bytes."""
-    length = _varint(size)
+    length = varint(size)
     received = 2 + ACK_ID_CHARS + 1 + len(length) + size
     return (
-        b"\x0a%b\x0a%c" % (_varint(received), ACK_ID_CHARS),
+        b"\x0a%b\x0a%c" % (varint(received), ACK_ID_CHARS),
         b"\x12" + length,
     )
 
 
-def _varint(number: int) -> bytes:
+def varint(number: int) -> bytes:
     """A number of at least 0 as protobuf writes it."""
     parts = bytearray()
     while number >= _MORE:
@@ -455,7 +455,7 @@ def _varint(number: int) -> bytes:
     return bytes(parts)
 
 
-def _read_varint(data: bytes, position: int) -> tuple[int, int]:
+def read_varint(data: bytes, position: int) -> tuple[int, int]:
     """A number as protobuf writes it, and where it ends. IndexError: it does not end."""
     number = shift = 0
     while True:

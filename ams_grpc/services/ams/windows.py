@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -18,7 +17,6 @@ from ams_grpc.broker.catalog import Subscription, SubscriptionConfig
 from ams_grpc.broker.errors import (
     FailedPrecondition,
     InvalidArgument,
-    NotFound,
     PermissionDenied,
     ams,
 )
@@ -26,6 +24,7 @@ from ams_grpc.broker.names import SubscriptionName
 from ams_grpc.broker.rules import MAX_ACK_DEADLINE_S
 from ams_grpc.pb.ams.v1 import pubsub_pb2 as pb
 from ams_grpc.services.ams.callers import caller
+from ams_grpc.services.ams.names import ams_words
 from ams_grpc.services.ams.received import received
 from ams_grpc.services.frame import Context, parse, raw
 
@@ -51,7 +50,7 @@ class _Named(Protocol):
 
 def is_push(subscription: Subscription) -> bool:
     """Whether the service pushes its messages."""
-    return subscription.config.push is not None
+    return subscription.config.is_pushed
 
 
 class Windows:
@@ -74,7 +73,7 @@ class Windows:
     async def check_Pull(self, request: pb.PullRequest, _context: Context) -> None:
         """Raises NotFound; CONFLICT: its topic is gone; PermissionDenied: others get its messages."""
         try:
-            with _as_ams_says():
+            with ams_words("Subscription"):
                 subscription = await self._windowed.subscription(_name(request))
         except FailedPrecondition:  # it is detached
             raise _no_topic() from None
@@ -88,15 +87,15 @@ class Windows:
         await self.check_Pull(request, context)
         name = _name(request)
         wait_s = self._wait_s if request.wait else 0.0
-        with _as_ams_says():
+        with ams_words("Subscription"):
             pulled = await self._windowed.pull(name, request.max_messages, wait_s)
         reply, size = received(str(name), pulled.seqs, pulled.messages)
         pulled.count_data(size)
-        return reply.SerializeToString()
+        return reply
 
     async def Acknowledge(self, request: pb.AcknowledgeRequest, _context: Context) -> Empty:
         name = _name(request)
-        with _as_ams_says():
+        with ams_words("Subscription"):
             await self._windowed.subscription(name)
             await self._windowed.acknowledge(name, _last_offset(str(name), request.ack_ids) + 1)
         return Empty()
@@ -113,25 +112,25 @@ class Windows:
         def change(subscription: Subscription) -> SubscriptionConfig:
             return replace(subscription.config, ack_deadline_s=seconds)
 
-        with _as_ams_says():
+        with ams_words("Subscription"):
             await self._subscriptions.update(_name(request), change, min_ack_deadline_s=0)
         return Empty()
 
     # --- offsets -----------------------------------------------------------------------------
 
     async def GetOffsets(self, request: pb.SubscriptionRequest, _context: Context) -> pb.Offsets:
-        with _as_ams_says():
+        with ams_words("Subscription"):
             offsets = await self._windowed.offsets(_name(request))
         return pb.Offsets(max=offsets.high, min=offsets.low, current=offsets.current)
 
     async def ModifyOffset(self, request: pb.ModifyOffsetRequest, _context: Context) -> Empty:
-        with _as_ams_says():
+        with ams_words("Subscription"):
             await self._windowed.move(_name(request), request.offset)
         return Empty()
 
     async def TimeToOffset(self, request: pb.TimeToOffsetRequest, _context: Context) -> pb.Offset:
         name = _name(request)
-        with _as_ams_says():
+        with ams_words("Subscription"):
             await self._windowed.subscription(name)
             offset = await self._windowed.offset_at(name, _time_us(request.time))
         if offset is None:
@@ -154,14 +153,6 @@ class Windows:
 
 def _name(request: _Named) -> SubscriptionName:
     return SubscriptionName(request.project, request.subscription)
-
-
-@contextmanager
-def _as_ams_says() -> Iterator[None]:
-    try:
-        yield
-    except NotFound:
-        raise NotFound("Subscription doesn't exist") from None
 
 
 def _no_topic() -> FailedPrecondition:
