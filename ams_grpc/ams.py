@@ -8,15 +8,25 @@ from google.protobuf.descriptor import ServiceDescriptor
 
 from ams_grpc.broker.broker import Broker
 from ams_grpc.broker.errors import NotFound
+from ams_grpc.broker.figures import Consumptions
 from ams_grpc.broker.policies import SchemaSettings
 from ams_grpc.identity import Identity
-from ams_grpc.pb.ams.v1 import access_pb2, accounts_pb2, pubsub_pb2
+from ams_grpc.pb.ams.v1 import access_pb2, accounts_pb2, metrics_pb2, pubsub_pb2
 from ams_grpc.services.ams.access import Access
 from ams_grpc.services.ams.guard import AmsGuard
+from ams_grpc.services.ams.metrics import (
+    NodeMetrics,
+    ProjectMetrics,
+    SubscriptionMetrics,
+    TopicMetrics,
+)
+from ams_grpc.services.ams.node import ThisNode
 from ams_grpc.services.ams.parts import Parts
 from ams_grpc.services.ams.projects import ProjectAccounts
 from ams_grpc.services.ams.publishing import TopicMessages
 from ams_grpc.services.ams.registrations import RegistrationDesk
+from ams_grpc.services.ams.reports import Reports
+from ams_grpc.services.ams.status import ServiceStatus
 from ams_grpc.services.ams.subscriptions import SubscriptionAccess, SubscriptionResources
 from ams_grpc.services.ams.topics import TopicAccess, TopicResources
 from ams_grpc.services.ams.users import UserAccounts
@@ -34,26 +44,41 @@ def ams_services(
     keys: IdempotencyKeys,
     *,
     access_lists: bool,
+    push_endpoint: str | None,
+    hostname: str,
     pull_wait_s: float,
 ) -> Sequence[Served]:
-    """Every service of ams.v1. They ask for a token also where the others ask for none."""
+    """Every service of ams.v1. They ask for a token also where the others ask for none.
+
+    ``push_endpoint`` and ``hostname`` are shown: see ``status.ServiceStatus``. ``pull_wait_s``: see
+    ``windows.Windows``.
+    """
     guard = AmsGuard(known.authenticator, known.authorizer, access_lists=access_lists)
     visibility = Visibility(known.accounts)
+    figures, catalog, clock = storage.figures, storage.catalog, broker.clock
+    nodes = NodeMetrics(figures, clock, ThisNode().measure)
+    reports = Reports(figures, known.accounts, clock, nodes)
     served = {
-        _service(accounts_pb2, "Users"): Parts(UserAccounts(known.users)),
+        _service(accounts_pb2, "Users"): Parts(UserAccounts(known.users), reports),
         _service(accounts_pb2, "Registrations"): RegistrationDesk(known.registrations, known.users),
         _service(accounts_pb2, "Projects"): Parts(
-            ProjectAccounts(known.projects, known.members, known.users)
+            ProjectAccounts(known.projects, known.members, known.users),
+            ProjectMetrics(figures, known.accounts, clock),
         ),
         _service(pubsub_pb2, "Topics"): Parts(
             TopicResources(broker.topics, storage.newest, visibility, _no_schema),
             TopicAccess(known.access_lists),
+            TopicMetrics(figures, catalog, clock),
             TopicMessages(broker.topics, keys),
         ),
         _service(pubsub_pb2, "Subscriptions"): Parts(
             SubscriptionResources(broker.subscriptions, broker.topics, storage.newest, visibility),
             SubscriptionAccess(known.access_lists),
+            SubscriptionMetrics(Consumptions(broker.ledger, broker.windowed), catalog, clock),
             Windows(broker, wait_s=pull_wait_s),
+        ),
+        _service(metrics_pb2, "Service"): Parts(
+            nodes, reports, ServiceStatus(push_endpoint, hostname)
         ),
     }
     methods = {

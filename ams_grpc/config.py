@@ -98,16 +98,19 @@ class Config(BaseSettings):
     auth: bool = Field(
         False, description="Callers need a token, and may do what their roles allow; off: open mode"
     )
-    per_resource_auth: bool = Field(
-        True,
-        description="AMS: publishers and consumers must be on the access list of a topic or "
-        "subscription",
+    proxy_hostname: str = Field(
+        "", description="Host name that AMS's /v1/version shows, such as that of a load balancer"
     )
     ams_pull_wait_s: float = Field(
         3.0,
         ge=0,
-        le=50,
+        le=30,
         description="AMS: seconds that a pull with returnImmediately false waits for a message",
+    )
+    per_resource_auth: bool = Field(
+        True,
+        description="AMS: publishers and consumers must be on the access list of a topic or "
+        "subscription",
     )
     admin_token_file: Path | None = Field(
         None, description="Where the first service_admin's token is written, when there is none yet"

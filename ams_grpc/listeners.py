@@ -154,8 +154,9 @@ async def operators_server(
 
     async def metrics() -> bytes:
         backlogs = await storage.upkeep.backlogs()
+        topics = await storage.figures.totals()
         return await asyncio.to_thread(
-            render, broker, calls, storage.commits, backlogs, list(pushes.results())
+            render, broker, calls, storage.commits, backlogs, list(pushes.results()), topics
         )
 
     # Who verifies push tokens asks here for the key.

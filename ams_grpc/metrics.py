@@ -21,6 +21,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from ams_grpc.broker.broker import Broker
+from ams_grpc.broker.figures import TopicTotals
 from ams_grpc.broker.names import SubscriptionName
 from ams_grpc.services.frame import Calls
 from ams_grpc.storage.commit import GroupCommit
@@ -35,7 +36,9 @@ _COUNTERS: Final = (
     ("acked", "ack_message", "Messages acknowledged"),
     ("nacked", "nack", "Messages that subscribers handed back"),
     ("expired", "expired_ack_deadlines", "Messages whose ack deadline passed"),
+    ("sent_bytes", "sent_bytes", "Bytes of messages sent to subscribers, redeliveries included"),
 )
+_OF_TOPICS: Final = ["project", "topic"]
 
 
 def render(
@@ -44,13 +47,14 @@ def render(
     commits: GroupCommit,
     backlogs: Sequence[Backlog],
     pushes: Sequence[tuple[SubscriptionName, Mapping[str, int]]],
+    topics: Sequence[TopicTotals],
 ) -> bytes:
     """All metrics in Prometheus's text format. Safe on another thread: it only reads.
 
     ``pushes``: of each push subscription, how many requests ended how.
     """
     registry = CollectorRegistry()
-    registry.register(_Service(broker, calls, commits, backlogs, pushes))
+    registry.register(_Service(broker, calls, commits, backlogs, pushes, topics))
     ProcessCollector(registry=registry)
     return generate_latest(registry)
 
@@ -65,18 +69,21 @@ class _Service(Collector):
         commits: GroupCommit,
         backlogs: Sequence[Backlog],
         pushes: Sequence[tuple[SubscriptionName, Mapping[str, int]]],
+        topics: Sequence[TopicTotals],
     ) -> None:
         self._broker = broker
         self._calls_made = calls
         self._commits = commits
         self._backlogs = backlogs
         self._pushes = pushes
+        self._topics = topics
 
     def collect(self) -> Iterator[Metric]:
         yield InfoMetricFamily("build", "The version", value={"version": version("ams-grpc")})
         yield from self._subscriptions()
         yield from self._stored_backlogs()
         yield from self._push_requests()
+        yield from self._stored_topics()
         yield from self._writer()
         yield from self._calls()
 
@@ -136,6 +143,27 @@ class _Service(Collector):
                 requests.add_metric([*_values(name), response_class], number)
         yield requests
 
+    def _stored_topics(self) -> Iterable[Metric]:
+        messages = CounterMetricFamily(
+            "pubsub_topic_published_messages", "Messages ever published", labels=_OF_TOPICS
+        )
+        size = CounterMetricFamily(
+            "pubsub_topic_published_bytes",
+            "Bytes of all messages ever published, as they are stored",
+            labels=_OF_TOPICS,
+        )
+        retained = GaugeMetricFamily(
+            "pubsub_topic_num_retained_messages", "Messages that are stored", labels=_OF_TOPICS
+        )
+        for topic in self._topics:
+            labels = [topic.name.project, topic.name.id]
+            messages.add_metric(labels, topic.messages)
+            size.add_metric(labels, topic.byte_size)
+            retained.add_metric(labels, topic.stored)
+        yield messages
+        yield size
+        yield retained
+
     def _writer(self) -> Iterable[Metric]:
         commits = self._commits
         published = CounterMetricFamily("pubsub_published_messages", "Messages committed")
@@ -164,7 +192,7 @@ class _Service(Collector):
         )
         for (label, code), number in sorted(self._calls_made.handled.copy().items()):
             service, _, method = label.partition("/")
-            calls.add_metric([f"google.pubsub.v1.{service}", method, code], number)
+            calls.add_metric([service, method, code], number)
         yield calls
 
 

@@ -103,6 +103,7 @@ async def running(
             reader=storage.log,
             commits=storage.commits,
             upkeep=storage.upkeep,
+            consumption=storage.consumption,
             decode=decode,
             read_key=ordering_key,
             annotate=annotated,
@@ -163,6 +164,8 @@ async def running(
             known,
             keys,
             access_lists=config.per_resource_auth,
+            push_endpoint=config.ams_address or config.grpc_address,
+            hostname=config.proxy_hostname,
             pull_wait_s=config.ams_pull_wait_s,
         )
         calls = Calls()

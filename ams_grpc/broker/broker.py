@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Self
 
 from ams_grpc.broker.catalog import Subscription
 from ams_grpc.broker.clock import Clock
+from ams_grpc.broker.consumption import ConsumptionStore, Ledger
 from ams_grpc.broker.dead_letters import DeadLetters
 from ams_grpc.broker.endpoints import EndpointRules
 from ams_grpc.broker.errors import UNABLE, ShuttingDown, StorageUnavailable
@@ -42,6 +44,7 @@ from ams_grpc.broker.views import PlainView, View
 from ams_grpc.broker.windowed import WindowedPulls
 
 _RETRY_S: Final = 0.5
+_LAST_WRITE_S: Final = 2.0
 _logger = logging.getLogger(__name__)
 
 
@@ -71,6 +74,7 @@ class Broker:
         reader: LogReader,
         commits: Commits,
         upkeep: Upkeep,
+        consumption: ConsumptionStore,
         decode: Decoder,
         read_key: Callable[[bytes], str],
         annotate: Callable[[bytes, Mapping[str, str]], bytes],
@@ -84,6 +88,7 @@ class Broker:
         attributes_of: AttributesOf | None = None,
     ) -> None:
         self.clock = clock
+        self.ledger = Ledger(consumption, clock)
         self.log = Log(
             reader, decode, cache_bytes=settings.cache_bytes, read_bytes=settings.read_bytes
         )
@@ -99,6 +104,7 @@ class Broker:
             max_outstanding=settings.max_outstanding,
             view_of=view_of,
             read_key=read_key,
+            ledger=self.ledger,
             check_transforms=check_transforms,
         )
         self.topics = Topics(catalog, commits, self.subscriptions, gate, check_transforms, schemas)
@@ -106,7 +112,11 @@ class Broker:
         self.snapshots = Snapshots(catalog, reader, commits, self.subscriptions, clock)
         self.windowed = WindowedPulls(self.subscriptions, catalog, reader, commits, clock)
         self.retention = Retention(
-            upkeep, self.subscriptions, clock, interval_s=settings.retention_interval_s
+            upkeep,
+            self.subscriptions,
+            self.ledger,
+            clock,
+            interval_s=settings.retention_interval_s,
         )
         self._sifting = (
             None
@@ -138,6 +148,9 @@ class Broker:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        with suppress(StorageUnavailable, TimeoutError):  # figures are not worth a longer wait
+            async with asyncio.timeout(_LAST_WRITE_S):
+                await self.ledger.write()
 
     def drain(self) -> None:
         """End all streams and waiting pulls, so that clients turn elsewhere. Idempotent."""

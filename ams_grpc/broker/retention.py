@@ -12,6 +12,7 @@ import logging
 from typing import Final
 
 from ams_grpc.broker.clock import Clock
+from ams_grpc.broker.consumption import Ledger
 from ams_grpc.broker.errors import (
     FailedPrecondition,
     NotFound,
@@ -30,10 +31,17 @@ class Retention:
     """Runs the pass every ``interval_s`` seconds, until cancelled."""
 
     def __init__(
-        self, upkeep: Upkeep, subscriptions: Subscriptions, clock: Clock, *, interval_s: float
+        self,
+        upkeep: Upkeep,
+        subscriptions: Subscriptions,
+        ledger: Ledger,
+        clock: Clock,
+        *,
+        interval_s: float,
     ) -> None:
         self._upkeep = upkeep
         self._subscriptions = subscriptions
+        self._ledger = ledger
         self._clock = clock
         self._interval_s = interval_s
 
@@ -59,6 +67,7 @@ class Retention:
         now_us = self._clock.now_us()
         await self._upkeep.alive(now_us)
         await self._touch(now_us)
+        await self._ledger.write()
         await self._expire_subscriptions(now_us)
         await self._upkeep.delete_expired_snapshots(now_us)
         while await self._upkeep.forget_answers(now_us):

@@ -23,7 +23,6 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -31,6 +30,7 @@ from ams_grpc.broker.ack_ids import AckIds, Delivered
 from ams_grpc.broker.catalog import Subscription
 from ams_grpc.broker.clock import Alarm, Clock
 from ams_grpc.broker.consumers import Consumer, Delivery, Line
+from ams_grpc.broker.consumption import Counters
 from ams_grpc.broker.cursor import Cursor
 from ams_grpc.broker.dead_letters import Forwarding
 from ams_grpc.broker.errors import BrokerError, StorageUnavailable, UnreadableMessages
@@ -50,16 +50,6 @@ _NEAR_TAIL: Final = 20_000  # so few messages behind, new ones are worth keeping
 _LOAD_RETRY_S: Final = 0.25
 _LONGEST_LOAD_RETRY_S: Final = 60.0
 _logger = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class Counters:
-    """What happened on one subscription since the process started."""
-
-    sent: int = 0
-    acked: int = 0
-    nacked: int = 0
-    expired: int = 0
 
 
 class SubscriptionRuntime:
@@ -293,6 +283,7 @@ class SubscriptionRuntime:
         """A delivery did not reach its consumer: as if it had not been made."""
         self._places.take_back(self._places.release(delivery.grant, delivery.seqs))
         self.counters.sent -= len(delivery.seqs)
+        self.counters.sent_bytes -= sum(map(len, delivery.messages))
         self.dispatch()
 
     def expire_before(self, seq: int, retention_us: int) -> None:
@@ -508,9 +499,12 @@ class SubscriptionRuntime:
         consumer.take(len(picked.messages), picked.size)
         config = self.subscription.config
         seconds = consumer.ack_deadline_s
-        deadline = self._clock.monotonic() + seconds
+        now = self._clock.monotonic()
+        deadline = now + seconds
         places.leases.grant(grant, consumer, deadline, picked.seqs, picked.sizes)
         self.counters.sent += len(picked.messages)
+        self.counters.sent_bytes += picked.size
+        self.counters.sent_at = now
         delivery = Delivery(
             grant,
             self._ack_ids.head(places.cursor.epoch, grant),

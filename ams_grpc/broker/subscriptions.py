@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 from ams_grpc.broker.catalog import Subscription, SubscriptionConfig
 from ams_grpc.broker.clock import Clock
 from ams_grpc.broker.consumers import Consumer, Delivery
+from ams_grpc.broker.consumption import Ledger
 from ams_grpc.broker.dead_letters import Forwarding
 from ams_grpc.broker.endpoints import EndpointRules
 from ams_grpc.broker.errors import (
@@ -75,6 +76,7 @@ class Subscriptions:
         max_outstanding: int,
         view_of: Callable[[Log, Subscription], View],
         read_key: Callable[[bytes], str],
+        ledger: Ledger,
         check_transforms: TransformCheck | None = None,
     ) -> None:
         self._catalog = catalog
@@ -88,6 +90,7 @@ class Subscriptions:
         self._max_outstanding = max_outstanding
         self._view_of = view_of
         self._read_key = read_key
+        self._ledger = ledger
         self.forwarding: Forwarding
         """How dead letters are forwarded; set before anything runs."""
         self._check_transforms = check_transforms
@@ -515,6 +518,7 @@ class Subscriptions:
         await runtime.restore()
         # First listen, then look: no message and no change in between is missed.
         self._runtimes[name] = runtime
+        self._ledger.opened(subscription.id, runtime.counters)
         self._of_topic.setdefault(subscription.topic_id, []).append(runtime)
         try:
             await self._look(runtime)
@@ -574,6 +578,7 @@ class Subscriptions:
             del self._of_topic[topic_id]
             self._log.forget(topic_id)
         runtime.close(error)
+        self._ledger.closed(runtime.subscription.id)
 
 
 def _raise_refused(answer: Confirmation) -> None:

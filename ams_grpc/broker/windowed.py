@@ -20,13 +20,14 @@ from ams_grpc.broker.errors import (
     UnreadableMessages,
     ams,
 )
+from ams_grpc.broker.figures import Consumption
 from ams_grpc.broker.names import SubscriptionName
 from ams_grpc.broker.picked import Picked
 from ams_grpc.broker.ports import Catalog, Commits, LogReader
 from ams_grpc.broker.runtime import SubscriptionRuntime
 from ams_grpc.broker.subscriptions import Subscriptions
 from ams_grpc.broker.views import Window
-from ams_grpc.broker.windows import Consumption
+from ams_grpc.broker.windows import consumption_of
 
 MAX_MESSAGES: Final = 5_000
 MAX_BYTES: Final = 2 << 20
@@ -149,8 +150,8 @@ class WindowedPulls:
         """What was pulled of it so far."""
         runtime = self._subscriptions.running_one(subscription)
         if runtime is not None:
-            return Consumption.of(runtime.window)
-        return Consumption.of((await self._catalog.cursor(subscription)).window)
+            return consumption_of(runtime.window)
+        return consumption_of((await self._catalog.cursor(subscription)).window)
 
     # --- the parts of the above --------------------------------------------------------------
 

@@ -13,35 +13,26 @@ it began: what was given in it may be acknowledged, also where it is done by now
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from ams_grpc.broker.errors import ams
+from ams_grpc.broker.figures import Consumption, Event
 from ams_grpc.broker.policies import SECOND_US
 from ams_grpc.broker.ports import StoredWindow
 
 NO_WINDOW: Final = StoredWindow()
 
 
-@dataclass(frozen=True, slots=True)
-class Consumption:
-    """What AMS's pulls have given of one subscription. AMS: messages given again count again.
+def consumption_of(window: StoredWindow | None) -> Consumption:
+    """What AMS's pulls have given of one subscription; bytes are those of data in base64.
 
-    ``data_bytes``: of data in base64; ``last_us``: when the last pull was, None before the first;
-    ``rate``: messages a second between the last two pulls.
+    AMS: messages given again count again, and a pull without messages is an event, too.
     """
-
-    messages: int
-    data_bytes: int
-    last_us: int | None
-    rate: float
-
-    @classmethod
-    def of(cls, window: StoredWindow | None) -> Consumption:
-        if window is None or not window.pulled_us:
-            return cls(0, 0, None, 0.0)
-        rate = window.last_messages * SECOND_US / window.last_interval_us
-        return cls(window.messages, window.data_bytes, window.pulled_us, rate)
+    if window is None or not window.pulled_us:
+        return Consumption()
+    last = Event(window.pulled_us, window.last_messages, window.pulled_us - window.last_interval_us)
+    return Consumption(window.messages, window.data_bytes, last)
 
 
 class PullWindow:

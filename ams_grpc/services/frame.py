@@ -70,7 +70,7 @@ class Calls:
 
     def __init__(self) -> None:
         self.handled: Counter[tuple[str, str]] = Counter()
-        """How many calls of a method (``Publisher/Publish``) ended with a code (``OK``)."""
+        """How many calls of a method (``google.pubsub.v1.Publisher/Publish``) ended with a code."""
         self.running = 0
         self.draining = False
         self._finished = asyncio.Event()
@@ -146,7 +146,7 @@ def handlers(
         implementation = getattr(servicer, method.name, None)
         if implementation is None:
             continue
-        label = f"{service.name}/{method.name}"
+        label = f"{service.full_name}/{method.name}"
         if method.client_streaming or method.server_streaming:
             stream = implementation if guard is None else _guarded(method, implementation, guard)
             methods[method.name] = grpc.stream_stream_rpc_method_handler(
@@ -167,7 +167,7 @@ def local_calls(
         implementation = getattr(servicer, method.name, None)
         if implementation is None or method.client_streaming or method.server_streaming:
             continue
-        label = f"{service.name}/{method.name}"
+        label = f"{service.full_name}/{method.name}"
         call = _on_bytes(method, implementation, calls, guard)
         methods[f"/{service.full_name}/{method.name}"] = _local(label, call, calls)
     return methods

@@ -24,7 +24,7 @@ from ams_grpc.broker.catalog import (
 )
 from ams_grpc.broker.names import ResourceName, SnapshotName, SubscriptionName, TopicName
 from ams_grpc.broker.ports import Appended, CursorState, Deliveries, Once, StoredLease
-from ams_grpc.storage import records
+from ams_grpc.storage import days, records
 from ams_grpc.storage.clock import WallClock
 from ams_grpc.storage.commit import GroupCommit
 from ams_grpc.storage.onces import first_answer
@@ -102,7 +102,12 @@ class SqlCatalog:
             .where(*_is_version(topics, topic), topics.c.name.is_not(None))
             .values(version=topic.version + 1, name=None)
         )
-        await self._commits.run(partial(_change_one, change))
+
+        def apply(connection: Connection) -> None:
+            _change_one(change, connection)
+            days.count(topic.id, topic.name.id, topic.name.project, connection)
+
+        await self._commits.run(apply)
 
     async def topics(self, project: str, after: str, limit: int) -> Sequence[Topic]:
         query = _page(select(topics), topics, after, limit).where(topics.c.project == project)

@@ -9,7 +9,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Table, delete, func, literal, select, update
 
 from ams_grpc.broker.names import SchemaName, TopicName
-from ams_grpc.storage import records
+from ams_grpc.storage import days, records
 from ams_grpc.storage.tables import schemas, snapshots, subscriptions, topics
 
 _NAMED: Final = (topics, subscriptions, snapshots, schemas)
@@ -31,6 +31,7 @@ def move(old: str, new: str, connection: Connection) -> Sequence[int]:
         if "version" in table.c:
             values["version"] = table.c.version + 1  # so that nobody works with the old name
         connection.execute(update(table).where(table.c.project == old).values(values))
+    days.rename(old, new, connection)
     _refer_anew(old, new, connection)
     return ids
 
@@ -53,6 +54,7 @@ def clear(project: str, connection: Connection) -> Sequence[int]:
         .where(topics.c.project == project, topics.c.name.is_not(None))
         .values(name=None, version=topics.c.version + 1)
     )
+    days.forget(project, connection)
     return ids
 
 

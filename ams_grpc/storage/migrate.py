@@ -28,7 +28,7 @@ from ams_grpc.storage.tables import meta, metadata
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD: Final = "0008"
+HEAD: Final = "0010"
 """The revision that this version of the service works with."""
 
 _VERSION: Final = Table(  # as Alembic makes it

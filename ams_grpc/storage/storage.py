@@ -17,8 +17,10 @@ from ams_grpc.storage.accounts import SqlAccounts
 from ams_grpc.storage.catalog import SqlCatalog
 from ams_grpc.storage.clock import WallClock
 from ams_grpc.storage.commit import GroupCommit
+from ams_grpc.storage.consumption import SqlConsumption
 from ams_grpc.storage.engine import connect
 from ams_grpc.storage.failures import unavailable
+from ams_grpc.storage.figures import SqlFigures
 from ams_grpc.storage.iam import SqlPolicies
 from ams_grpc.storage.log import SqlLogReader
 from ams_grpc.storage.migrate import prepare
@@ -44,6 +46,8 @@ class Storage:
     newest: SqlNewest
     log: SqlLogReader
     upkeep: Upkeep
+    figures: SqlFigures
+    consumption: SqlConsumption
     server_secret: bytes = field(repr=False)
     readers: Readers
 
@@ -92,6 +96,8 @@ async def open_storage(address: str, clock: WallClock, **options: Any) -> AsyncI
             log=SqlLogReader(readers, clock, database.segments),
             upkeep=Upkeep(readers, commits, database.segments),
             accounts=SqlAccounts(readers, commits),
+            figures=SqlFigures(readers, commits),
+            consumption=SqlConsumption(readers, commits),
             newest=SqlNewest(readers),
             server_secret=await readers.run(_server_secret),
             readers=readers,

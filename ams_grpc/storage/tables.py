@@ -292,6 +292,59 @@ subscription_policies: Final = _policies_of(subscriptions)
 snapshot_policies: Final = _policies_of(snapshots)
 schema_policies: Final = _policies_of(schemas)
 
+# --- figures -------------------------------------------------------------------------------------
+
+daily_messages: Final = Table(
+    "daily_messages",
+    metadata,
+    Column("project", NAME, primary_key=True),
+    Column("topic", NAME, primary_key=True),  # its id, without the project
+    _number("day", primary_key=True, autoincrement=False),  # since 1970 UTC
+    _number("messages"),
+)
+"""Messages by day, as far as they are counted: see ``storage.days``. They outlive their topic."""
+
+topic_marks: Final = Table(
+    "topic_marks",
+    metadata,
+    _number(
+        "topic_id",
+        ForeignKey("topics.id", ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    _number("counted_seq"),  # all below are in daily_messages
+    # The last publish when they were counted: when, its first seq, and when the one before was.
+    _number("event_us"),
+    _number("event_seq"),
+    _number("before_us"),
+)
+
+consumption: Final = Table(
+    "consumption",
+    metadata,
+    _number(
+        "subscription_id",
+        ForeignKey("subscriptions.id", ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    _number("messages"),
+    _number("byte_size"),
+    _number("last_us"),
+    _number("last_count"),
+    _number("before_us"),
+)
+
+node_usage: Final = Table(
+    "node_usage",
+    metadata,
+    Column("host", NAME, primary_key=True),
+    _number("cpu_permille"),
+    _number("memory_permille"),
+    _number("measured_us"),
+)
+
 # --- accounts ------------------------------------------------------------------------------------
 # Who did something is kept as a uuid, which may be that of a user who is gone.
 

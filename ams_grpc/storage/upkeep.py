@@ -35,7 +35,7 @@ from sqlalchemy import (
 
 from ams_grpc.broker.catalog import Subscription
 from ams_grpc.broker.names import SubscriptionName, TopicName
-from ams_grpc.storage import records
+from ams_grpc.storage import days, records
 from ams_grpc.storage.catalog import subscription_rows
 from ams_grpc.storage.commit import GroupCommit
 from ams_grpc.storage.log import first_batch_at, lowest_floor, replay_limit
@@ -49,6 +49,7 @@ from ams_grpc.storage.tables import (
     onces,
     snapshots,
     subscriptions,
+    topic_marks,
     topics,
 )
 
@@ -314,6 +315,7 @@ def _purge(
         if segment is not None:
             touched.add(segment)
     if rows:
+        _count(topic, end, connection)
         connection.execute(
             delete(batches).where(
                 batches.c.topic_id == topic_id,
@@ -322,6 +324,13 @@ def _purge(
         )
         connection.execute(update(topics).where(topics.c.id == topic_id).values(first_seq=end))
     return rows, [] if segments is None else free(segments, touched, connection)
+
+
+def _count(topic: Row[Any], end: int, connection: Connection) -> None:
+    """Note what goes with the messages below ``end``. Nobody asks about deleted topics."""
+    query = select(topic_marks.c.counted_seq).where(topic_marks.c.topic_id == topic.id)
+    if topic.name is not None and (connection.scalar(query) or 0) < end:
+        days.count(topic.id, topic.name.rpartition("/")[2], topic.project, connection)
 
 
 def _needed(topic: Row[Any], now_us: int, connection: Connection) -> int:

@@ -210,6 +210,10 @@ def test_the_admin_address_tells_whether_the_server_works(server: Server, own: P
     assert server.get("/readyz")[0] == 200
     assert server.metric("pubsub_published_messages_total") == 3
     assert server.metric("pubsub_subscription_num_undelivered_messages") == 2
+    assert server.metric("pubsub_topic_published_messages_total") == 3
+    assert server.metric("pubsub_topic_num_retained_messages") == 3
+    assert server.metric("pubsub_subscription_sent_bytes_total") > 1
+    assert 'grpc_service="google.pubsub.v1.Publisher"' in server.get("/metrics")[1]
 
 
 # --- TLS --------------------------------------------------------------------------------------------

@@ -8,9 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+import grpc
 import pytest
 import requests
+from google.protobuf import empty_pb2
 
+from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2
 from tests.server import Server, free_port
 
 ROOT_TOKEN: Final = "r" * 64
@@ -104,3 +107,32 @@ def town(ams: Ams) -> Town:
         )
         tokens[name] = made["token"]
     return Town(ams, project, tokens, names)
+
+
+def pulled_by_grpc(town: Town, subscription: str, count: int) -> list[pubsub_pb2.PubsubMessage]:
+    """The messages of a subscription, as Pub/Sub gives them, acknowledged."""
+    name = f"projects/{town.project}/subscriptions/{subscription}"
+    found: list[pubsub_pb2.PubsubMessage] = []
+    with grpc.insecure_channel(town.ams.grpc) as channel:
+        pull = channel.unary_unary(
+            "/google.pubsub.v1.Subscriber/Pull",
+            request_serializer=pubsub_pb2.PullRequest.SerializeToString,
+            response_deserializer=pubsub_pb2.PullResponse.FromString,
+        )
+        acknowledge = channel.unary_unary(
+            "/google.pubsub.v1.Subscriber/Acknowledge",
+            request_serializer=pubsub_pb2.AcknowledgeRequest.SerializeToString,
+            response_deserializer=empty_pb2.Empty.FromString,
+        )
+        while len(found) < count:
+            got = pull(
+                pubsub_pb2.PullRequest(subscription=name, max_messages=1000), timeout=30
+            ).received_messages
+            found += [each.message for each in got]
+            acknowledge(
+                pubsub_pb2.AcknowledgeRequest(
+                    subscription=name, ack_ids=[each.ack_id for each in got]
+                ),
+                timeout=30,
+            )
+    return sorted(found, key=lambda message: int(message.message_id))

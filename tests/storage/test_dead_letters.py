@@ -38,6 +38,7 @@ async def broker(storage: Storage) -> AsyncIterator[Broker]:
         reader=storage.log,
         commits=storage.commits,
         upkeep=storage.upkeep,
+        consumption=storage.consumption,
         decode=decode,
         read_key=ordering_key,
         annotate=annotated,

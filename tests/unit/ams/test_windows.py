@@ -193,7 +193,7 @@ async def test_data_counts_as_it_is_shown(world: World, windows: Windows) -> Non
     await publish(world, b"1", b"four")
     await pull(windows)
     consumption = await world.broker.windowed.consumption(world.stored.subscriptions[ORDERS])
-    assert (consumption.messages, consumption.data_bytes) == (2, len("MQ==") + len("Zm91cg=="))
+    assert (consumption.messages, consumption.byte_size) == (2, len("MQ==") + len("Zm91cg=="))
 
 
 @pytest.mark.parametrize(
@@ -321,7 +321,7 @@ async def test_a_waiting_pull_ends_when_its_caller_goes_away(
     await asyncio.wait([waiting])
     await publish(world, b"1")
     consumption = await world.broker.windowed.consumption(world.stored.subscriptions[ORDERS])
-    assert consumption.last_us is None
+    assert consumption.last is None
 
 
 async def test_a_short_deadline_of_ams_is_no_hindrance_to_pub_sub(

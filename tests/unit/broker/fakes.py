@@ -25,6 +25,7 @@ from ams_grpc.broker.catalog import (
 )
 from ams_grpc.broker.cursor import CHUNK_SEQS
 from ams_grpc.broker.errors import Aborted, StorageUnavailable, already_exists, not_found
+from ams_grpc.broker.figures import Consumption, Delivered
 from ams_grpc.broker.names import (
     ResourceName,
     SchemaName,
@@ -156,6 +157,7 @@ class Stored:
     leases: dict[int, dict[int, StoredLease]] = field(default_factory=dict)
     answers: dict[tuple[int, bytes], Appended] = field(default_factory=dict)
     """Of publishes that are done once, by topic id and key."""
+    consumption: dict[int, Consumption] = field(default_factory=dict)
     ids: Iterable[int] = field(default_factory=lambda: iter(range(1, 1 << 30)))
 
     def new_id(self) -> int:
@@ -584,6 +586,21 @@ class Lagging:
     subscription: SubscriptionName
     cutoff: int
     retention_us: int = DEFAULT_RETENTION_US
+
+
+class MemoryConsumption(Port):
+    """``consumption.ConsumptionStore``."""
+
+    async def consumption(self, subscription: Subscription) -> Consumption:
+        await self._visit("consumption")
+        return self.stored.consumption.get(subscription.id, Consumption())
+
+    async def add(self, delivered: Mapping[int, Delivered]) -> None:
+        await self._visit("add")
+        for number, each in delivered.items():
+            self.stored.consumption[number] = self.stored.consumption.get(
+                number, Consumption()
+            ).plus(each)
 
 
 class ScriptedUpkeep(Port):

@@ -182,7 +182,7 @@ async def test_passes_go_on_whatever_happens(world: World, clock: ManualClock) -
 
     upkeep = OneBadPass(world.stored)
     upkeep.failures = 2
-    retention = Retention(upkeep, world.subscriptions, clock, interval_s=0)
+    retention = Retention(upkeep, world.subscriptions, world.broker.ledger, clock, interval_s=0)
     task = asyncio.ensure_future(retention.run())
     await eventually(lambda: "forget_deleted_topics" in upkeep.calls)
     task.cancel()

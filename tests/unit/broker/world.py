@@ -19,6 +19,7 @@ from tests.unit.broker.fakes import (
     ManualClock,
     MemoryCatalog,
     MemoryCommits,
+    MemoryConsumption,
     MemoryLog,
     ScriptedUpkeep,
     Stored,
@@ -93,11 +94,13 @@ class World:
         self.commits = MemoryCommits(self.stored, self.clock)
         self.catalog = MemoryCatalog(self.stored, self.clock)
         self.upkeep = ScriptedUpkeep(self.stored)
+        self.consumption = MemoryConsumption(self.stored)
         self.broker = Broker(
             catalog=self.catalog,
             reader=self.reader,
             commits=self.commits,
             upkeep=self.upkeep,
+            consumption=self.consumption,
             decode=decode,
             read_key=read_key,
             annotate=annotate,
