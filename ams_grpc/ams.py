@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
 from google.protobuf.descriptor import ServiceDescriptor
 
+from ams_grpc.broker.ams_push import AmsEndpoint
+from ams_grpc.broker.ams_schemas import AmsSchemas
 from ams_grpc.broker.broker import Broker
-from ams_grpc.broker.errors import NotFound
 from ams_grpc.broker.figures import Consumptions
-from ams_grpc.broker.policies import SchemaSettings
+from ams_grpc.broker.schemas import Definitions
+from ams_grpc.config import Config
 from ams_grpc.identity import Identity
-from ams_grpc.pb.ams.v1 import access_pb2, accounts_pb2, metrics_pb2, pubsub_pb2
+from ams_grpc.pb.ams.v1 import access_pb2, accounts_pb2, metrics_pb2, pubsub_pb2, schemas_pb2
+from ams_grpc.push.push import PushRoom
 from ams_grpc.services.ams.access import Access
 from ams_grpc.services.ams.guard import AmsGuard
 from ams_grpc.services.ams.metrics import (
@@ -24,8 +28,12 @@ from ams_grpc.services.ams.node import ThisNode
 from ams_grpc.services.ams.parts import Parts
 from ams_grpc.services.ams.projects import ProjectAccounts
 from ams_grpc.services.ams.publishing import TopicMessages
+from ams_grpc.services.ams.push import PushDesk, SubscriptionPush
+from ams_grpc.services.ams.push_configs import PushConfigs
+from ams_grpc.services.ams.push_user import PushUser
 from ams_grpc.services.ams.registrations import RegistrationDesk
 from ams_grpc.services.ams.reports import Reports
+from ams_grpc.services.ams.schemas import SchemaRoom, TopicSchemas
 from ams_grpc.services.ams.status import ServiceStatus
 from ams_grpc.services.ams.subscriptions import SubscriptionAccess, SubscriptionResources
 from ams_grpc.services.ams.topics import TopicAccess, TopicResources
@@ -37,27 +45,53 @@ from ams_grpc.services.idempotency import IdempotencyKeys
 from ams_grpc.storage.storage import Storage
 
 
+@dataclass(frozen=True, slots=True)
+class Pushing:
+    """AMS's push: what subscriptions need of it, and how an endpoint is verified."""
+
+    desk: PushDesk
+    verify: Callable[[AmsEndpoint], Awaitable[str]]
+
+
+def pushing(config: Config, known: Identity, pushes: PushRoom) -> Pushing:
+    """AMS's push, as the settings say. Endpoints are https, unless http is asked for by name."""
+    rules, http = config.endpoint_rules, config.push_http is True
+    token = config.push_worker_token
+
+    def accepts(url: str) -> bool:
+        return (http or url.lower().startswith("https:")) and rules.accepts(url)
+
+    desk = PushDesk(
+        PushConfigs(accepts, known.push_secrets),
+        PushUser(
+            "" if token is None else token.get_secret_value(),
+            known.users,
+            known.members,
+            known.access_lists,
+        ),
+        pushes.ams,
+        enabled=config.push_enabled,
+    )
+    return Pushing(desk, pushes.ams_delivery.verify)
+
+
 def ams_services(
+    config: Config,
     storage: Storage,
     broker: Broker,
     known: Identity,
+    definitions: Definitions,
     keys: IdempotencyKeys,
-    *,
-    access_lists: bool,
-    push_endpoint: str | None,
-    hostname: str,
-    pull_wait_s: float,
+    push: Pushing,
 ) -> Sequence[Served]:
-    """Every service of ams.v1. They ask for a token also where the others ask for none.
-
-    ``push_endpoint`` and ``hostname`` are shown: see ``status.ServiceStatus``. ``pull_wait_s``: see
-    ``windows.Windows``.
-    """
-    guard = AmsGuard(known.authenticator, known.authorizer, access_lists=access_lists)
+    """Every service of ams.v1. They ask for a token also where the others ask for none."""
+    guard = AmsGuard(known.authenticator, known.authorizer, access_lists=config.per_resource_auth)
     visibility = Visibility(known.accounts)
     figures, catalog, clock = storage.figures, storage.catalog, broker.clock
     nodes = NodeMetrics(figures, clock, ThisNode().measure)
     reports = Reports(figures, known.accounts, clock, nodes)
+    schemas = AmsSchemas(storage.schemas, definitions)
+    topic_schemas = TopicSchemas(broker.topics, schemas)
     served = {
         _service(accounts_pb2, "Users"): Parts(UserAccounts(known.users), reports),
         _service(accounts_pb2, "Registrations"): RegistrationDesk(known.registrations, known.users),
@@ -66,21 +100,31 @@ def ams_services(
             ProjectMetrics(figures, known.accounts, clock),
         ),
         _service(pubsub_pb2, "Topics"): Parts(
-            TopicResources(broker.topics, storage.newest, visibility, _no_schema),
+            TopicResources(broker.topics, storage.newest, visibility, topic_schemas.find),
             TopicAccess(known.access_lists),
             TopicMetrics(figures, catalog, clock),
+            topic_schemas,
             TopicMessages(broker.topics, keys),
         ),
         _service(pubsub_pb2, "Subscriptions"): Parts(
-            SubscriptionResources(broker.subscriptions, broker.topics, storage.newest, visibility),
+            SubscriptionResources(
+                broker.subscriptions, broker.topics, storage.newest, visibility, push.desk
+            ),
             SubscriptionAccess(known.access_lists),
             SubscriptionMetrics(Consumptions(broker.ledger, broker.windowed), catalog, clock),
-            Windows(broker, wait_s=pull_wait_s),
+            SubscriptionPush(broker.subscriptions, push.desk, push.verify),
+            Windows(broker, wait_s=config.ams_pull_wait_s, push_enabled=config.push_enabled),
         ),
         _service(metrics_pb2, "Service"): Parts(
-            nodes, reports, ServiceStatus(push_endpoint, hostname)
+            nodes,
+            reports,
+            ServiceStatus(
+                config.effective_push_source if config.push_enabled else None,
+                config.proxy_hostname,
+            ),
         ),
     }
+    served[_service(schemas_pb2, "Schemas")] = SchemaRoom(schemas)
     methods = {
         method.full_name: (method, servicer)
         for service, servicer in served.items()
@@ -88,12 +132,6 @@ def ams_services(
     }
     served[_service(access_pb2, "Access")] = Access(guard, methods)
     return [Served(service, servicer, guard) for service, servicer in served.items()]
-
-
-async def _no_schema(_project: str, reference: str) -> SchemaSettings | None:
-    if reference:
-        raise NotFound("Schema doesn't exist")
-    return None
 
 
 def _service(file: object, name: str) -> ServiceDescriptor:

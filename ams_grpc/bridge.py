@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import cast
 
 import grpc
+from aiohttp import web
 
+from ams_grpc.config import Config
 from ams_grpc.services.frame import Calls, Context, Served, local_calls
 from ams_grpc.services.status import status_of
 from http_bridge.ams.app import AmsRest
-from http_bridge.app import PEER, GoogleRest, is_loopback, serving
+from http_bridge.app import PEER, GoogleRest, is_loopback
 from http_bridge.caller import RpcFailure
+from http_bridge.cors import Cors
+from http_bridge.limits import Limits
 
 
 class LocalContext:
@@ -73,27 +76,28 @@ def local_caller(services: Iterable[Served], calls: Calls) -> LocalCaller:
     return LocalCaller(methods)
 
 
-@asynccontextmanager
-async def google_rest_server(
-    host: str, port: int, services: Iterable[Served], calls: Calls
-) -> AsyncIterator[int]:
-    """Serve Google's REST dialect while the context lasts; gives the port. Raises OSError."""
-    services = list(services)
-    rest = GoogleRest(
+def google_rest(
+    config: Config, services: Sequence[Served], calls: Calls, host: str
+) -> web.Application:
+    """Google's REST dialect of these services, for those who reach it at ``host``."""
+    return GoogleRest(
         local_caller(services, calls),
         [each.service for each in services],
         on_loopback=is_loopback(host),
-    )
-    async with serving(rest.application(), host, port) as taken:
-        yield taken
+        limits=_limits(config),
+        cors=Cors(config.cors_origins),
+    ).application()
 
 
-@asynccontextmanager
-async def ams_server(
-    host: str, port: int, services: Iterable[Served], calls: Calls
-) -> AsyncIterator[int]:
-    """Serve AMS's REST dialect while the context lasts; gives the port. Raises OSError."""
-    services = list(services)
-    rest = AmsRest(local_caller(services, calls), [each.service for each in services])
-    async with serving(rest.application(), host, port) as taken:
-        yield taken
+def ams_rest(config: Config, services: Sequence[Served], calls: Calls) -> web.Application:
+    """AMS's REST dialect of these services."""
+    return AmsRest(
+        local_caller(services, calls),
+        [each.service for each in services],
+        limits=_limits(config),
+        cors=Cors(config.cors_origins),
+    ).application()
+
+
+def _limits(config: Config) -> Limits:
+    return Limits(config.rest_max_bytes, config.rest_timeout_s)

@@ -65,6 +65,11 @@ def _settings(command: Any) -> Any:
             click.option(
                 "--google-rest-address", metavar="HOST:PORT", help="Google's REST API of Pub/Sub."
             ),
+            click.option(
+                "--one-port/--no-one-port",
+                default=None,
+                help="Google's REST API at the gRPC address, too; default: with profile emulator.",
+            ),
             click.option("--ams-address", metavar="HOST:PORT", help="The REST API of AMS."),
             click.option("--data", type=Path, help="Folder of the SQLite database; default data."),
             click.option("--database-url", help="postgresql+psycopg://... or sqlite:///..."),

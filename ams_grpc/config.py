@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import socket
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +30,7 @@ from ams_grpc.broker.profiles import PROFILES
 CONFIG_FILE_VARIABLE: Final = "AMS_CONFIG"
 _MIB: Final = 1024 * 1024
 _SHORTEST_TOKEN: Final = 32
+_ANY_ADDRESS: Final = {"0.0.0.0", "::"}  # noqa: S104 - to be told from others
 _SMALLEST_REQUEST: Final = 1_500_000
 """AMS: a publish of the largest message there, and what JSON and base64 put around it."""
 
@@ -100,12 +102,6 @@ class Config(BaseSettings):
     )
     proxy_hostname: str = Field(
         "", description="Host name that AMS's /v1/version shows, such as that of a load balancer"
-    )
-    ams_pull_wait_s: float = Field(
-        3.0,
-        ge=0,
-        le=30,
-        description="AMS: seconds that a pull with returnImmediately false waits for a message",
     )
     per_resource_auth: bool = Field(
         True,
@@ -187,6 +183,18 @@ class Config(BaseSettings):
         (),
         description="Service accounts that push tokens may name: addresses, or *@ and a domain; "
         "empty: any",
+    )
+    push_enabled: bool = Field(
+        True, description="False: AMS's push is off (Pub/Sub's is another one)"
+    )
+    push_worker_token: SecretStr | None = Field(
+        None,
+        description="Token of the user whom AMS's tools know as the push worker, if there is to be one",
+    )
+    push_source: str | None = Field(
+        None,
+        description="HOST:PORT that AMS's pushes name as their sender; unset: ams_address, with this "
+        "host's name if that is any address",
     )
     drain_notice_s: float = Field(
         0.5, ge=0, description="Seconds that health says NOT_SERVING before streams and calls end"
@@ -299,6 +307,15 @@ class Config(BaseSettings):
         return self.push_issuer or f"http://{self.admin_address or self.grpc_address}"
 
     @property
+    def effective_push_source(self) -> str:
+        """What AMS's pushes name as their sender."""
+        if self.push_source is not None:
+            return self.push_source
+        address = self.ams_address or self.grpc_address
+        host, port = split_address(address)
+        return f"{socket.gethostname()}:{port}" if host in _ANY_ADDRESS else address
+
+    @property
     def endpoint_rules(self) -> EndpointRules:
         """Where the service may push to."""
         profile = PROFILES[self.effective_profile]
@@ -351,7 +368,8 @@ def _check_token(token: str) -> None:
 
 def _check_origin(origin: str) -> None:
     parts = urlsplit(origin)
-    if origin not in {"*", f"{parts.scheme}://{parts.netloc}"}:
+    is_one = parts.scheme and parts.netloc and origin == f"{parts.scheme}://{parts.netloc}"
+    if origin != "*" and not is_one:
         raise ValueError(f"{origin!r} is no origin: it is SCHEME://HOST[:PORT], or *")
 
 

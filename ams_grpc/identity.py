@@ -18,7 +18,7 @@ from ams_grpc.auth.principals import SHELL
 from ams_grpc.auth.projects import Members, Projects
 from ams_grpc.auth.registrations import Registrations
 from ams_grpc.auth.roles import SERVICE_ADMIN
-from ams_grpc.auth.tokens import Vault, new_token
+from ams_grpc.auth.tokens import SealedTexts, Vault, new_token
 from ams_grpc.auth.users import UserChanges, Users
 from ams_grpc.broker.access import Finder, Policies
 from ams_grpc.broker.errors import AlreadyExists
@@ -32,6 +32,7 @@ from ams_grpc.broker.names import (
 from ams_grpc.storage.storage import Storage
 
 _FIRST_ADMIN: Final = "admin"
+_OF_PUSHES: Final = "authorization headers of AMS pushes"
 _log = logging.getLogger(__name__)
 
 
@@ -59,6 +60,7 @@ class Identity:
     authenticator: Authenticator
     authorizer: Authorizer
     vault: Vault = field(repr=False)
+    push_secrets: SealedTexts = field(repr=False)
 
 
 def identity(storage: Storage, clock: Clock, housing: Housing) -> Identity:
@@ -86,6 +88,7 @@ def identity(storage: Storage, clock: Clock, housing: Housing) -> Identity:
         authenticator=authenticator,
         authorizer=authorizer,
         vault=vault,
+        push_secrets=SealedTexts(vault, _OF_PUSHES),
     )
 
 

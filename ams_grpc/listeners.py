@@ -1,4 +1,4 @@
-"""Where the server listens: gRPC, Google's REST dialect, and the operators' address.
+"""Where the server listens: gRPC, the REST dialects, and the operators' address.
 
 Each is a context that serves while it lasts, and gives the address that was really taken.
 """
@@ -6,9 +6,12 @@ Each is a context that serves while it lasts, and gives the address that was rea
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager, suppress
-from typing import Final
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from functools import partial
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Final
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -16,12 +19,17 @@ from grpc_reflection.v1alpha import reflection
 
 from ams_grpc.broker.broker import Broker
 from ams_grpc.broker.errors import StorageUnavailable
-from ams_grpc.config import Config, split_address
+from ams_grpc.config import Config, is_loopback, split_address
 from ams_grpc.push.documents import CERTIFICATES, DISCOVERY
 from ams_grpc.push.push import PushRoom
 from ams_grpc.services.frame import Calls, Served, handlers
 from ams_grpc.storage.storage import Storage
+from ams_grpc.tls import Tls
 
+if TYPE_CHECKING:
+    from aiohttp import web
+
+_log = logging.getLogger(__name__)
 _MIB: Final = 1024 * 1024
 
 # What clients rely on: requests of 10 MB and a little, statuses with large details, their own
@@ -54,53 +62,114 @@ class CannotListenError(CannotStartError):
 
 
 @asynccontextmanager
-async def grpc_server(
+async def grpc_door(
     config: Config,
-    services: Iterable[Served],
+    tls: Tls | None,
+    services: Sequence[Served],
     calls: Calls,
     health_servicer: health.aio.HealthServicer,
+    http: Callable[[str], web.Application],
 ) -> AsyncIterator[str]:
-    """Serve gRPC, with a servicer for each service; gives the address.
+    """Serve gRPC, and on the same port HTTP if the settings say so; gives the address.
+
+    ``http`` makes the HTTP application for an address, when it is needed first.
 
     At the end, new calls get UNAVAILABLE, and those that run have ``drain_s`` seconds to finish.
     """
+    server = _server(services, calls, health_servicer)
+    for name in ("", *_names(services)):
+        await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
+    host, port = split_address(config.grpc_address)
+    async with AsyncExitStack() as parts:
+        inside = parts.enter_context(_private_socket()) if config.effective_one_port else None
+        await parts.enter_async_context(_drained(server, calls, config.drain_s))
+        if inside is None:
+            port = _listen(server, f"[{host}]:{port}" if ":" in host else f"{host}:{port}", tls)
+            await server.start()
+        else:
+            _listen(server, f"unix:{inside}", None)
+            await server.start()
+            application = partial(http, config.grpc_address)
+            port = await parts.enter_async_context(_one_port(host, port, inside, application))
+        yield f"{host}:{port}"
+
+
+@contextmanager
+def _private_socket() -> Iterator[str]:
+    """Where to listen so that no other user of this machine gets in."""
+    with TemporaryDirectory(prefix="ams-grpc-") as folder:
+        yield f"{folder}/grpc"
+
+
+@asynccontextmanager
+async def _one_port(
+    host: str, port: int, inside: str, application: Callable[[], web.Application]
+) -> AsyncIterator[int]:
+    """Take connections for gRPC, which listens ``inside``, and for an HTTP application."""
+    # Imported late: without it nobody pays for it.
+    from ams_grpc import shared_port  # noqa: PLC0415
+
+    async def http() -> shared_port.HttpServer:
+        from http_bridge.serving import handling  # noqa: PLC0415
+
+        return await parts.enter_async_context(handling(application()))
+
+    loop = asyncio.get_running_loop()
+    async with AsyncExitStack() as parts:
+        try:
+            taken = await shared_port.listen(
+                host,
+                port,
+                lambda protocol: loop.create_unix_connection(protocol, inside),
+                http,
+            )
+        except OSError as error:
+            raise CannotListenError(f"cannot listen on {host}:{port}: {error.strerror}") from None
+        _left_to_the_end.append(taken)  # as gRPC itself is
+        yield int(taken.sockets[0].getsockname()[1])
+
+
+def _server(
+    services: Sequence[Served], calls: Calls, health_servicer: health.aio.HealthServicer
+) -> grpc.aio.Server:
     server = grpc.aio.server(options=_OPTIONS)
-    names = [health.SERVICE_NAME, reflection.SERVICE_NAME]
     for service, servicer, guard in services:
         server.add_generic_rpc_handlers((handlers(service, servicer, calls, guard),))
-        names.append(service.full_name)
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
-    reflection.enable_server_reflection(names, server)
-    host, port = split_address(config.grpc_address)
-    port = _listen(server, config, f"[{host}]" if ":" in host else host, port)
-    for name in ("", *names):
-        await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
-    await server.start()
+    reflection.enable_server_reflection(_names(services), server)
+    return server
+
+
+def _names(services: Sequence[Served]) -> list[str]:
+    own = (health.SERVICE_NAME, reflection.SERVICE_NAME)
+    return [*own, *(each.service.full_name for each in services)]
+
+
+@asynccontextmanager
+async def _drained(server: grpc.aio.Server, calls: Calls, drain_s: float) -> AsyncIterator[None]:
     try:
-        yield f"{host}:{port}"
-    finally:
-        calls.draining = True
-        with suppress(TimeoutError):
-            async with asyncio.timeout(config.drain_s):
-                await calls.finished()
-        # It is not stopped: that would tell CANCELLED to streams that came too late to be taken, on
-        # which subscribers give up. The end of the process ends their connections, which all
-        # clients take for UNAVAILABLE.
-        _left_to_the_end.append(server)
+        yield
+    except BaseException:  # something else cannot start: nobody has called yet
+        await server.stop(None)
+        raise
+    calls.draining = True
+    with suppress(TimeoutError):
+        async with asyncio.timeout(drain_s):
+            await calls.finished()
+    # It is not stopped: that would tell CANCELLED to streams that came too late to be taken, on
+    # which subscribers give up. The end of the process ends their connections, which all
+    # clients take for UNAVAILABLE.
+    _left_to_the_end.append(server)
 
 
-_left_to_the_end: Final[list[grpc.aio.Server]] = []
+_left_to_the_end: Final[list[object]] = []
 
 
-def _listen(server: grpc.aio.Server, config: Config, host: str, port: int) -> int:
-    address = f"{host}:{port}"
+def _listen(server: grpc.aio.Server, address: str, tls: Tls | None) -> int:
     try:
-        if config.tls_cert is None or config.tls_key is None:
+        if tls is None:
             return server.add_insecure_port(address)
-        credentials = grpc.ssl_server_credentials(
-            [(config.tls_key.read_bytes(), config.tls_cert.read_bytes())]
-        )
-        return server.add_secure_port(address, credentials)
+        return server.add_secure_port(address, tls.credentials())
     except RuntimeError:  # grpc says no more than that
         raise CannotListenError(
             f"cannot listen on {address}: it is in use, or the certificate or key is not valid"
@@ -109,34 +178,62 @@ def _listen(server: grpc.aio.Server, config: Config, host: str, port: int) -> in
         raise CannotListenError(f"cannot read the certificate or key: {error}") from None
 
 
+def google_rest(
+    config: Config, services: Sequence[Served], calls: Calls, address: str
+) -> web.Application:
+    """Google's REST API of these services, for those who reach it at ``address``."""
+    # Imported late: without it nobody pays for it.
+    from ams_grpc import bridge  # noqa: PLC0415
+
+    return bridge.google_rest(config, services, calls, split_address(address)[0])
+
+
+def ams_rest(config: Config, services: Sequence[Served], calls: Calls) -> web.Application:
+    """The REST API of AMS, by these services."""
+    from ams_grpc import bridge  # noqa: PLC0415 - as above
+
+    return bridge.ams_rest(config, services, calls)
+
+
 @asynccontextmanager
-async def google_rest_server(
-    address: str, services: Iterable[Served], calls: Calls
+async def rest_server(
+    address: str, tls: Tls | None, application: web.Application
 ) -> AsyncIterator[str]:
-    """Serve Google's REST dialect of these services; gives the address."""
-    # Imported late: without it nobody pays for it.
-    from ams_grpc import bridge  # noqa: PLC0415
+    """Serve an HTTP application, over TLS if there is any; gives the address."""
+    from http_bridge.serving import serving  # noqa: PLC0415
 
     host, port = split_address(address)
+    if tls is None and not is_loopback(address):
+        _log.warning("%s is plain HTTP: whoever is on the way there reads tokens", address)
     try:
-        async with bridge.google_rest_server(host, port, services, calls) as port:
+        context = None if tls is None else tls.context()
+    except OSError as error:
+        raise CannotListenError(f"cannot use the certificate or key: {error}") from None
+    try:
+        async with serving(application, host, port, context) as port:
             yield f"{host}:{port}"
     except OSError as error:
         raise CannotListenError(f"cannot listen on {address}: {error.strerror}") from None
 
 
-@asynccontextmanager
-async def ams_server(address: str, services: Iterable[Served], calls: Calls) -> AsyncIterator[str]:
-    """Serve AMS's REST dialect of these services; gives the address."""
-    # Imported late: without it nobody pays for it.
-    from ams_grpc import bridge  # noqa: PLC0415
+def tls_of(config: Config) -> Tls | None:
+    """What is given, or made; None without TLS. Raises CannotStartError."""
+    if config.tls_self_signed:
+        # Imported late: without it nobody pays for it.
+        from ams_grpc.self_signed import self_signed  # noqa: PLC0415
 
-    host, port = split_address(address)
-    try:
-        async with bridge.ams_server(host, port, services, calls) as port:
-            yield f"{host}:{port}"
-    except OSError as error:
-        raise CannotListenError(f"cannot listen on {address}: {error.strerror}") from None
+        addresses = (config.grpc_address, config.ams_address, config.google_rest_address)
+        hosts = [split_address(address)[0] for address in addresses if address is not None]
+        folder = config.data / "tls"
+        try:
+            return self_signed(folder, hosts)
+        except (OSError, ValueError) as error:
+            raise CannotStartError(
+                f"cannot make or read certificates in {folder}: {error}"
+            ) from None
+    if config.tls_cert is None or config.tls_key is None:
+        return None
+    return Tls(config.tls_cert, config.tls_key)
 
 
 @asynccontextmanager

@@ -17,7 +17,7 @@ from functools import partial
 from google.iam.v1 import iam_policy_pb2  # type: ignore[import-untyped]
 from grpc_health.v1 import health
 
-from ams_grpc.ams import ams_services
+from ams_grpc.ams import ams_services, pushing
 from ams_grpc.broker.broker import Broker, BrokerSettings
 from ams_grpc.broker.catalog import Subscription
 from ams_grpc.broker.clock import Clock, SystemClock
@@ -34,13 +34,16 @@ from ams_grpc.exports.worker import ExportWorker
 from ams_grpc.identity import Identity, first_admin, identity
 from ams_grpc.listeners import (
     CannotStartError,
-    ams_server,
-    google_rest_server,
-    grpc_server,
+    ams_rest,
+    google_rest,
+    grpc_door,
     operators_server,
+    rest_server,
+    tls_of,
 )
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2, schema_pb2
-from ams_grpc.push.push import PushRoom, PushSettings
+from ams_grpc.push.push import AmsPushSettings, PushRoom, PushSettings
+from ams_grpc.services.ams.data import shown_data
 from ams_grpc.services.definitions import CompiledDefinitions
 from ams_grpc.services.frame import Calls, Served
 from ams_grpc.services.gate import SchemaGate, chain
@@ -84,6 +87,7 @@ async def running(
     async with AsyncExitStack() as parts:
         clock = SystemClock()
         rules = config.endpoint_rules
+        tls = tls_of(config)
         storage = await parts.enter_async_context(
             open_storage(
                 config.effective_database_url.get_secret_value(),
@@ -131,12 +135,28 @@ async def running(
         if config.auth or config.ams_address is not None:
             await _make_first_admin(config, known, show_first_admin)
         pushes = await parts.enter_async_context(
-            PushRoom(_push_settings(config), rules, broker.subscriptions, storage.secret, clock)
+            PushRoom(
+                _push_settings(config),
+                rules,
+                broker.subscriptions,
+                storage.secret,
+                clock,
+                AmsPushSettings(
+                    config.effective_push_source,
+                    unseal=known.push_secrets.open,
+                    data_text=shown_data,
+                    enabled=config.push_enabled,
+                ),
+            )
         )
         workers = await parts.enter_async_context(
             Supervisor(
                 storage.catalog,
-                {"push": pushes.worker, "export": exporter(config, broker, storage)},
+                {
+                    "push": pushes.worker,
+                    "ams_push": pushes.ams.worker,
+                    "export": exporter(config, broker, storage),
+                },
                 drain_s=config.drain_s,
             )
         )
@@ -158,30 +178,23 @@ async def running(
                 guard,
             ),
         )
-        of_ams = ams_services(
-            storage,
-            broker,
-            known,
-            keys,
-            access_lists=config.per_resource_auth,
-            push_endpoint=config.ams_address or config.grpc_address,
-            hostname=config.proxy_hostname,
-            pull_wait_s=config.ams_pull_wait_s,
-        )
+        push = pushing(config, known, pushes)
+        of_ams = ams_services(config, storage, broker, known, definitions, keys, push)
         calls = Calls()
         health_servicer = health.aio.HealthServicer()
+        google = partial(google_rest, config, services, calls)
         grpc_address = await parts.enter_async_context(
-            grpc_server(config, (*services, *of_ams), calls, health_servicer)
+            grpc_door(config, tls, (*services, *of_ams), calls, health_servicer, google)
         )
         google_rest_address = None
         if config.google_rest_address is not None:
             google_rest_address = await parts.enter_async_context(
-                google_rest_server(config.google_rest_address, services, calls)
+                rest_server(config.google_rest_address, tls, google(config.google_rest_address))
             )
         ams_address = None
         if config.ams_address is not None:
             ams_address = await parts.enter_async_context(
-                ams_server(config.ams_address, of_ams, calls)
+                rest_server(config.ams_address, tls, ams_rest(config, of_ams, calls))
             )
         draining = asyncio.Event()
         admin_address = None

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
-from ssl import SSLContext
+from collections.abc import Iterable
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -17,13 +15,14 @@ from google.protobuf.message_factory import GetMessageClass
 
 from http_bridge import errors
 from http_bridge.caller import Caller, Metadata, RpcFailure
+from http_bridge.cors import Cors
+from http_bridge.documentation import document_at
+from http_bridge.google_openapi import GOOGLE
+from http_bridge.limits import Limits
+from http_bridge.openapi import document
 from http_bridge.routes import Match, Route, Router, routes_of
 from http_bridge.transcode import BadJson, dump, reply_json, request_of
 
-MAX_BODY_BYTES: Final = 20 * 1024 * 1024
-"""A publish of 10 MB in base64, and JSON around it."""
-
-_CALL_TIMEOUT_S: Final = 60.0
 _FORWARDED_HEADERS: Final = ("authorization", "x-api-key", "x-goog-user-project")
 PEER: Final = "x-peer"
 """Metadata that says which machine an HTTP request came from."""
@@ -31,6 +30,8 @@ _CONTENT_TYPE: Final = "application/json; charset=UTF-8"
 _COMPRESSED_FROM: Final = 1024
 _LARGE_BODY_BYTES: Final = 64 * 1024
 _OVERRIDE: Final = "X-HTTP-Method-Override"
+_USUAL_LIMITS: Final = Limits()
+_NO_CORS: Final = Cors()
 
 
 class GoogleRest:
@@ -41,15 +42,25 @@ class GoogleRest:
     """
 
     def __init__(
-        self, caller: Caller, services: Iterable[ServiceDescriptor], *, on_loopback: bool
+        self,
+        caller: Caller,
+        services: Iterable[ServiceDescriptor],
+        *,
+        on_loopback: bool,
+        limits: Limits = _USUAL_LIMITS,
+        cors: Cors = _NO_CORS,
     ) -> None:
         self._caller = caller
         self._on_loopback = on_loopback
+        self._limits = limits
+        self._cors = cors
         self._router = Router([*_policy_routes(services := list(services)), *routes_of(services)])
 
     def application(self) -> web.Application:
-        app = web.Application(client_max_size=MAX_BODY_BYTES)
+        app = web.Application(client_max_size=self._limits.max_bytes)
+        document_at(app, lambda: document(self._router.routes, GOOGLE))
         app.router.add_route("*", "/{path:.*}", self._handle)
+        self._cors.apply(app)
         return app
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
@@ -62,20 +73,23 @@ class GoogleRest:
         if match is None:
             return _json(*errors.no_route())
         try:
-            body = await request.read()
+            async with asyncio.timeout(self._limits.timeout_s):
+                body = await request.read()
             message = await _read_request(match, list(request.query.items()), body)
             serialized = await self._caller(
                 match.route.path,
                 message.SerializeToString(),
                 metadata=_metadata(request),
-                timeout_s=_CALL_TIMEOUT_S,
+                timeout_s=self._limits.timeout_s,
             )
         except BadJson as fault:
             return _json(*errors.of_request(fault))
         except RpcFailure as failure:
             return _json(*errors.of_call(failure))
         except web.HTTPRequestEntityTooLarge:
-            return _json(*errors.too_large(MAX_BODY_BYTES))
+            return _json(*errors.too_large(self._limits.max_bytes))
+        except TimeoutError:
+            return _json(*errors.too_slow())
         reply = GetMessageClass(match.route.method.output_type).FromString(serialized)
         text = reply_json(
             reply,
@@ -90,7 +104,7 @@ class GoogleRest:
     def _is_foreign(self, request: web.Request) -> bool:
         origin = request.headers.get("Origin")
         if origin is not None and urlsplit(origin).netloc != request.host:
-            return True
+            return origin not in self._cors
         return self._on_loopback and not is_loopback(urlsplit(f"//{request.host}").hostname or "")
 
 
@@ -109,20 +123,6 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-@asynccontextmanager
-async def serving(
-    application: web.Application, host: str, port: int, tls: SSLContext | None = None
-) -> AsyncIterator[int]:
-    """Serve while the context lasts; gives the port. Raises OSError."""
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, host, port, ssl_context=tls).start()
-        yield int(runner.addresses[0][1])
-    finally:
-        await runner.cleanup()
 
 
 def _policy_routes(services: Iterable[ServiceDescriptor]) -> list[Route]:

@@ -68,6 +68,11 @@ def too_large(limit: int) -> tuple[int, dict[str, Any]]:
     return _body(413, text, _CODE.INVALID_ARGUMENT.name, [])
 
 
+def too_slow() -> tuple[int, dict[str, Any]]:
+    """HTTP status and body for a request whose body does not come."""
+    return _body(408, "The request did not arrive in time.", _CODE.DEADLINE_EXCEEDED.name, [])
+
+
 def _body(
     code: int, message: str, status: str, details: list[dict[str, Any]]
 ) -> tuple[int, dict[str, Any]]:

@@ -1,7 +1,7 @@
 """Databases for tests.
 
-A test that asks for `database_url` runs twice, on SQLite and on PostgreSQL, each time with an empty
-database of its own. A test that takes the database server away asks for `throw_away_postgres`.
+A test that asks for `database_url` runs twice, on SQLite and on PostgreSQL, each time with a
+database of its own that has empty tables. A test that takes the database server away asks for `throw_away_postgres`.
 Fixtures for many tests take their servers from `shared_server`, which does the same for them.
 """
 
@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from ams_grpc.storage.migrate import migrate
 from tests.postgres import ExternalPostgres, PostgresServer, ThrowAwayPostgres
 from tests.server import Server
 
@@ -29,7 +30,9 @@ def postgres() -> Iterator[PostgresServer]:
     """
     external = os.environ.get("AMS_TEST_DATABASE_URL")
     if external:
-        yield ExternalPostgres(external)
+        server = ExternalPostgres(external)
+        yield server
+        server.drop_patterns()
         return
     with ThrowAwayPostgres() as server:
         yield server
@@ -44,9 +47,17 @@ def throw_away_postgres() -> Iterator[ThrowAwayPostgres]:
 
 @pytest.fixture
 def postgres_url(postgres: PostgresServer) -> Iterator[str]:
-    """The address of an empty PostgreSQL database."""
+    """The address of an empty PostgreSQL database, without tables."""
     name = f"ams_test_{secrets.token_hex(8)}"
     yield postgres.create_database(name)
+    postgres.drop_database(name)
+
+
+@pytest.fixture
+def migrated_postgres_url(postgres: PostgresServer) -> Iterator[str]:
+    """The address of a PostgreSQL database with empty tables."""
+    name = f"ams_test_{secrets.token_hex(8)}"
+    yield postgres.create_database(name, prepare=migrate)
     postgres.drop_database(name)
 
 
@@ -58,7 +69,19 @@ def sqlite_url(tmp_path: Path) -> str:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest) -> str:
-    """The address of an empty database; the test runs once on each kind."""
+    """The address of a database with empty tables; the test runs once on each kind.
+
+    On SQLite whoever opens it first makes the tables.
+    """
+    fixture = "sqlite_url" if request.param == "sqlite" else "migrated_postgres_url"
+    url = request.getfixturevalue(fixture)
+    assert isinstance(url, str)
+    return url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_database_url(request: pytest.FixtureRequest) -> str:
+    """The address of a database without tables; the test runs once on each kind."""
     fixture = "sqlite_url" if request.param == "sqlite" else "postgres_url"
     url = request.getfixturevalue(fixture)
     assert isinstance(url, str)
@@ -87,7 +110,7 @@ def shared_server(
             data = tmp_path_factory.mktemp("server")
             url = None
             if postgres is not None:
-                url = postgres.create_database(f"ams_test_{secrets.token_hex(8)}")
-            return servers.enter_context(Server(data, url, **options))
+                url = postgres.create_database(f"ams_test_{secrets.token_hex(8)}", prepare=migrate)
+            return servers.enter_context(Server(data, url, measured=True, **options))
 
         yield start

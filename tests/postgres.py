@@ -25,6 +25,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -64,6 +65,7 @@ class PostgresServer:
 
     def __init__(self, url: URL) -> None:
         self._url = url
+        self._patterns: dict[Callable[[str], object], str] = {}
 
     def url(self, database: str = "postgres") -> str:
         """The SQLAlchemy address of a database on this server, whether it exists or not."""
@@ -75,15 +77,33 @@ class PostgresServer:
         url = self._url.set(drivername="postgresql", database=database)
         return psycopg.connect(url.render_as_string(hide_password=False), autocommit=True)
 
-    def create_database(self, name: str) -> str:
-        """Make an empty database and return its address."""
-        self._execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    def create_database(self, name: str, *, prepare: Callable[[str], object] | None = None) -> str:
+        """Make an empty database and return its address.
+
+        Or one that `prepare` has filled, which is given an address and leaves no connection behind.
+        It is called once for this server; all databases after the first are copies of one.
+        """
+        pattern = "template1" if prepare is None else self._pattern(prepare)
+        create = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+        self._execute(create.format(sql.Identifier(name), sql.Identifier(pattern)))
         return self.url(name)
 
     def drop_database(self, name: str) -> None:
         """Remove a database, and end the connections that still use it."""
         drop = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")
         self._execute(drop.format(sql.Identifier(name)))
+
+    def drop_patterns(self) -> None:
+        """Remove what `create_database` has made copies of."""
+        while self._patterns:
+            self.drop_database(self._patterns.popitem()[1])
+
+    def _pattern(self, prepare: Callable[[str], object]) -> str:
+        if prepare not in self._patterns:
+            name = f"pattern_{secrets.token_hex(8)}"
+            prepare(self.create_database(name))
+            self._patterns[prepare] = name
+        return self._patterns[prepare]
 
     def _execute(self, statement: sql.Composed) -> None:
         maintenance = self._url.database or "postgres"

@@ -11,9 +11,11 @@ import asyncio
 import base64
 import json
 import ssl
+import subprocess
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias
 
@@ -32,6 +34,7 @@ class Push:
     headers: dict[str, str]
     """With names in lower case."""
     body: bytes
+    method: str = "POST"
 
     @property
     def json(self) -> Any:
@@ -47,11 +50,11 @@ class Push:
         return str(self.json["message"]["messageId"])
 
 
-Answer: TypeAlias = Callable[[Push], int | Awaitable[int]]
+Answer: TypeAlias = Callable[[Push], int | web.Response | Awaitable[int]]
 
 
 class Receiver:
-    """Answers each request with the status that ``answer`` gives for it, and keeps it.
+    """Answers each request with the status that ``answer`` gives for it, or more, and keeps it.
 
     It can be stopped and started again at the same address.
     """
@@ -116,6 +119,12 @@ class Receiver:
     def data(self) -> list[bytes]:
         return [push.data for push in self.pushes]
 
+    def forget(self) -> None:
+        """As if nothing had come so far."""
+        with self._arrived:
+            self._pushes.clear()
+            self._answered.clear()
+
     def wait_for(
         self, enough: Callable[[list[Push]], object], timeout_s: float = PATIENCE_S
     ) -> None:
@@ -153,6 +162,7 @@ class Receiver:
             request.raw_path,
             {name.lower(): value for name, value in request.headers.items()},
             await request.read(),
+            request.method,
         )
         self.running += 1
         self.most_running = max(self.most_running, self.running)
@@ -160,9 +170,10 @@ class Receiver:
             with self._arrived:
                 self._pushes.append(push)
                 self._arrived.notify_all()
-            status = self.answer(push)
-            if not isinstance(status, int):
-                status = await status
+            answer = self.answer(push)
+            if isinstance(answer, web.Response):
+                return answer
+            status = answer if isinstance(answer, int) else await answer
         finally:
             self.running -= 1
         if 200 <= status < 300:
@@ -175,3 +186,25 @@ class Receiver:
             request.transport.write(b"HTTP/1.1 102 Processing\r\nContent-Length: 0\r\n\r\n")
             request.transport.close()
         return web.Response(status=status, headers=headers)
+
+
+def self_signed(folder: Path) -> tuple[Path, Path]:
+    """A certificate for localhost, signed by itself, and its key."""
+    certificate, key = folder / "cert.pem", folder / "key.pem"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+            *("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"),
+            *("-keyout", str(key), "-out", str(certificate)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return certificate, key
+
+
+def tls_with(certificate: Path, key: Path) -> ssl.SSLContext:
+    """For a receiver with this certificate."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    return context

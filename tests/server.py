@@ -47,7 +47,9 @@ class Server:
     """One server process at a time, with the same address and data each time it is started.
 
     `arguments` go to `ams-grpc serve` as they are; `settings` are AMS_* variables, such as
-    ``{"DRAIN_S": "1"}``. Without a `database_url` it is SQLite, in `data`.
+    ``{"DRAIN_S": "1"}``. Without a `database_url` it is SQLite, in `data`; a PostgreSQL database
+    has its tables already. Only a `measured` server counts for coverage: measuring slows it down,
+    and is lost unless it ends in good order, so it is for servers that many tests share.
     """
 
     def __init__(
@@ -59,29 +61,26 @@ class Server:
         admin: bool = False,
         arguments: Sequence[str] = (),
         settings: Mapping[str, str] | None = None,
+        measured: bool = False,
     ) -> None:
         self.endpoint: Final = f"127.0.0.1:{free_port()}"
         self.admin_endpoint: Final = f"127.0.0.1:{free_port()}" if admin else None
         self.ready: dict[str, str] = {}
         """What the server said when it was ready: `grpc`, `profile` and so on."""
         self._data = data
-        self._database = [] if database_url is None else ["--database-url", database_url]
         self._arguments = [
             *("--grpc-address", self.endpoint, "--profile", profile, "--data", str(data)),
-            *self._database,
+            *(("--database-url", database_url) if database_url else ()),
             *(("--admin-address", self.admin_endpoint) if self.admin_endpoint else ()),
             *arguments,
         ]
-        self._settings = dict(settings or {})
+        self._environment = _environment(settings or {}, measured=measured)
+        self._measured = measured
         self._process: subprocess.Popen[str] | None = None
         self._log = data / f"server-{self.endpoint.rpartition(':')[2]}.log"
 
     def __enter__(self) -> Self:
         self._data.mkdir(parents=True, exist_ok=True)
-        if self._database and "postgresql" in self._database[1]:
-            migrated = run("migrate", *self._database)
-            if migrated.returncode:
-                raise ServerError(f"migrate failed:\n{migrated.stdout}{migrated.stderr}")
         try:
             self.start()
         except BaseException:
@@ -95,7 +94,11 @@ class Server:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.kill()
+        try:
+            if self._measured and self.is_running:
+                self.stop()
+        finally:
+            self.kill()
         if error is not None:
             sys.stderr.write(f"\n--- log of the server at {self.endpoint}\n{self.log()[-20_000:]}")
 
@@ -115,7 +118,7 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env=_environment(self._settings),
+                env=self._environment,
                 start_new_session=True,  # Ctrl-C in a terminal is for the tests; they end it
                 text=True,
             )
@@ -222,7 +225,7 @@ def run(*arguments: str, timeout_s: float = START_TIMEOUT_S) -> subprocess.Compl
         check=False,
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        env=_environment({}),
+        env=_environment({}, measured=True),
         text=True,
         timeout=timeout_s,
     )
@@ -250,7 +253,8 @@ def eventually(condition: Callable[[], object], *, timeout_s: float = 20.0) -> N
         time.sleep(0.01)
 
 
-def _environment(settings: Mapping[str, str]) -> dict[str, str]:
+def _environment(settings: Mapping[str, str], *, measured: bool) -> dict[str, str]:
     """Ours, without settings of the service that somebody has made here."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("AMS_")}
+    left_out = ("AMS_",) if measured else ("AMS_", "COVERAGE_")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
     return inherited | {f"AMS_{name}": value for name, value in settings.items()}

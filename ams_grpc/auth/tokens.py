@@ -10,6 +10,7 @@ from __future__ import annotations
 import hmac
 import os
 import secrets
+from base64 import b64decode, b64encode
 from typing import Final
 
 from ams_grpc.auth.records import SealedToken
@@ -32,22 +33,45 @@ class Vault:
 
     def seal(self, token: str, owner: str) -> SealedToken:
         """A token at rest. It can be opened only as that of ``owner``, a uuid."""
-        from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415 - slow
-
-        nonce = os.urandom(_NONCE_BYTES)
-        sealed = AESGCM(self._seal_key).encrypt(nonce, token.encode(), owner.encode())
-        return SealedToken(self.digest(token), nonce + sealed)
+        return SealedToken(self.digest(token), self.encrypt(token, owner))
 
     def open(self, token: SealedToken, owner: str) -> str:
         """The token itself. Raises ValueError when it was sealed with another secret or owner."""
+        return self.decrypt(token.sealed, owner)
+
+    def encrypt(self, text: str, use: str) -> bytes:
+        """A secret at rest, which can be read only for the same ``use``."""
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415 - slow
+
+        nonce = os.urandom(_NONCE_BYTES)
+        return nonce + AESGCM(self._seal_key).encrypt(nonce, text.encode(), use.encode())
+
+    def decrypt(self, sealed: bytes, use: str) -> str:
+        """The secret itself. Raises ValueError when it was sealed with another secret or use."""
         from cryptography.exceptions import InvalidTag  # noqa: PLC0415 - slow
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415 - slow
 
-        nonce, sealed = token.sealed[:_NONCE_BYTES], token.sealed[_NONCE_BYTES:]
+        nonce, rest = sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:]
         try:
-            return AESGCM(self._seal_key).decrypt(nonce, sealed, owner.encode()).decode()
+            return AESGCM(self._seal_key).decrypt(nonce, rest, use.encode()).decode()
         except InvalidTag:
             raise ValueError("the token was sealed with another secret") from None
+
+
+class SealedTexts:
+    """Secrets of one use, as texts that can stand in a record."""
+
+    def __init__(self, vault: Vault, use: str) -> None:
+        self._vault = vault
+        self._use = use
+
+    def seal(self, text: str) -> str:
+        """The text encrypted, in visible ASCII."""
+        return b64encode(self._vault.encrypt(text, self._use)).decode()
+
+    def open(self, sealed: str) -> str:
+        """The text itself. Raises ValueError for what was not sealed here."""
+        return self._vault.decrypt(b64decode(sealed), self._use)
 
 
 def new_token() -> str:

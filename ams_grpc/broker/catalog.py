@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from ams_grpc.broker.ams_push import AmsPush
 from ams_grpc.broker.names import SnapshotName, SubscriptionName, TopicName
 from ams_grpc.broker.policies import (
     DAY_US,
@@ -63,7 +64,7 @@ class Topic:
 class SubscriptionConfig:
     """What callers set on a subscription. ``expiration_ttl_us`` None: never expires.
 
-    Subscribers pull, unless ``push`` or ``export`` says otherwise.
+    Subscribers pull, unless ``push``, ``ams_push`` or ``export`` says otherwise.
     """
 
     ack_deadline_s: int = DEFAULT_ACK_DEADLINE_S
@@ -79,12 +80,20 @@ class SubscriptionConfig:
     push: PushConfig | None = None
     export: StorageExport | None = None
     transforms: tuple[Transform, ...] = ()
+    ams_push: AmsPush | None = None
+
+    @property
+    def is_pushed(self) -> bool:
+        """True if messages go to an endpoint, be it one that is not verified yet."""
+        return self.push is not None or self.ams_push is not None
 
     @property
     def worker(self) -> str | None:
-        """Who delivers the messages: ``push``, ``export``; None when subscribers pull."""
+        """Who delivers: ``push``, ``ams_push``, ``export``; None when subscribers pull."""
         if self.push is not None:
             return "push"
+        if self.ams_push is not None:
+            return "ams_push"
         return "export" if self.export is not None else None
 
 

@@ -68,12 +68,24 @@ class EndpointRules:
 
         Names are not looked up here: they can mean something else the next minute.
         """
-        if not self._is_acceptable(endpoint):
+        if not self.accepts(endpoint):
             raise InvalidArgument(
                 f"Invalid push endpoint given (endpoint={endpoint}). Refer to "
                 "https://cloud.google.com/pubsub/subscriber#create for more information.",
                 field="push_config.push_endpoint",
             )
+
+    def accepts(self, endpoint: str) -> bool:
+        """True if it is a URL that the service may push to, as far as can be seen."""
+        if len(endpoint.encode()) > _MAX_URL_BYTES or not endpoint.isprintable():
+            return False
+        if " " in endpoint or "\\" in endpoint:
+            return False
+        try:
+            url = urlsplit(endpoint)
+            return self._is_acceptable_url(url, url.port)
+        except ValueError:  # a port or an IPv6 address that is none
+            return False
 
     def permits(self, address: str) -> bool:
         """True if the service may connect to this IP address."""
@@ -109,17 +121,6 @@ class EndpointRules:
                 self._suffixes.append(name[1:])
             else:
                 self._names.add(name)
-
-    def _is_acceptable(self, endpoint: str) -> bool:
-        if len(endpoint.encode()) > _MAX_URL_BYTES or not endpoint.isprintable():
-            return False
-        if " " in endpoint or "\\" in endpoint:
-            return False
-        try:
-            url = urlsplit(endpoint)
-            return self._is_acceptable_url(url, url.port)
-        except ValueError:  # a port or an IPv6 address that is none
-            return False
 
     def _is_acceptable_url(self, url: SplitResult, port: int | None) -> bool:
         # No user and password: the Authorization header is for the service's own token.

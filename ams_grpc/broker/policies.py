@@ -46,6 +46,9 @@ class SchemaSettings:
     and is what counts from then on: ``schema_id`` is the schema's identity, so that another of the
     same name does not take its place, and the numbers say which revisions are in range, also when
     those that bound it are gone (0: no bound).
+
+    ``ams``: given as AMS gives it. Then the encoding follows from the schema's type, messages are
+    stored as they came, and refused in AMS's words.
     """
 
     schema: SchemaName | None
@@ -55,6 +58,7 @@ class SchemaSettings:
     schema_id: int = 0
     first_revision: int = 0
     last_revision: int = 0
+    ams: bool = False
 
     def admits(self, revision: int) -> bool:
         """Whether messages may follow the revision of that number."""

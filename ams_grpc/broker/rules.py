@@ -217,7 +217,7 @@ def _check_dead_letter(policy: DeadLetterPolicy) -> None:
 
 def _check_receivers(config: SubscriptionConfig) -> None:
     """Pub/Sub: messages are pulled, pushed or exported; exactly once they are only pulled."""
-    if config.push is not None and config.export is not None:
+    if config.is_pushed and config.export is not None:
         raise invalid_argument(
             "push_config and cloud_storage_config cannot both be set", field="push_config"
         )

@@ -267,12 +267,13 @@ class SubscriptionRuntime:
         """A worker of the service has delivered these of what it holds under ``grant``."""
         self._acknowledged(set(self._places.release(grant, seqs)))
 
-    def fail(self, grant: int, seqs: Sequence[int], reason: str) -> None:
+    def fail(self, grant: int, seqs: Sequence[int], reason: str, *, rest: bool = True) -> None:
         """A worker of the service could not deliver these; dead letters carry the reason.
 
-        Each rests before its next delivery, the longer the more often it failed.
+        Each rests before its next delivery, the longer the more often it failed; unless ``rest`` is
+        False: then it is the worker who waits, and they are what it gets first.
         """
-        self.counters.nacked += self._places.nack(grant, seqs, reason, by_worker=True)
+        self.counters.nacked += self._places.nack(grant, seqs, reason, by_worker=rest)
         self.dispatch()
 
     def extend(self, grant: int, seqs: Iterable[int], seconds: float) -> None:

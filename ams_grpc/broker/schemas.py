@@ -41,6 +41,13 @@ class SchemaType(StrEnum):
     UNSPECIFIED = ""
     PROTOCOL_BUFFER = "PROTOCOL_BUFFER"
     AVRO = "AVRO"
+    JSON = "JSON"
+    """JSON Schema. Not a part of Pub/Sub."""
+
+    @property
+    def encoding(self) -> Encoding:
+        """AMS: how messages are written that follow a schema."""
+        return Encoding.JSON if self is SchemaType.JSON else Encoding.BINARY
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +76,18 @@ class Revision:
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """A schema. ``revisions`` are newest first. ``version`` counts changes."""
+    """A schema. ``revisions`` are newest first. ``version`` counts changes.
+
+    ``attributes``: rules for messages' attributes (see ``schemas.attributes``); empty: none.
+    """
 
     id: int
     name: SchemaName
     type: SchemaType
     version: int
     revisions: tuple[Revision, ...]
+    uuid: str = ""
+    attributes: str = ""
 
     @property
     def newest(self) -> Revision:
@@ -83,6 +95,15 @@ class Schema:
 
     def revision(self, revision_id: str) -> Revision | None:
         return next((each for each in self.revisions if each.id == revision_id), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """What a schema is to become. ``definition`` takes the place of all revisions; None: they stay."""
+
+    name: SchemaName
+    definition: Definition | None
+    attributes: str
 
 
 class SchemaCatalog(Protocol):
@@ -95,8 +116,17 @@ class SchemaCatalog(Protocol):
         """With all its revisions. Raises NotFound."""
         ...
 
-    async def create_schema(self, name: SchemaName, definition: Definition) -> Schema:
+    async def create_schema(
+        self, name: SchemaName, definition: Definition, attributes: str = ""
+    ) -> Schema:
         """Raises AlreadyExists."""
+        ...
+
+    async def replace_schema(self, schema: Schema, by: Replacement) -> Schema:
+        """Its topics follow: they take its new name, and lose bounds that are gone.
+
+        Raises Aborted, AlreadyExists.
+        """
         ...
 
     async def add_revision(self, schema: Schema, definition: Definition) -> Revision:
@@ -107,8 +137,15 @@ class SchemaCatalog(Protocol):
         """Raises Aborted."""
         ...
 
-    async def delete_schema(self, schema: Schema) -> None:
-        """Its topics keep their settings, and show that it is gone. Raises Aborted."""
+    async def delete_schema(self, schema: Schema, *, detach: bool = False) -> None:
+        """Its topics keep their settings, and show that it is gone; or ``detach`` them.
+
+        Raises Aborted.
+        """
+        ...
+
+    async def schemas_of(self, project: str) -> Sequence[Schema]:
+        """All of a project, oldest first, each with its newest revision only."""
         ...
 
     async def schemas(
@@ -119,6 +156,10 @@ class SchemaCatalog(Protocol):
 
     async def revision_ids(self, schema_id: int) -> Sequence[tuple[int, str]]:
         """Numbers and ids of a schema's revisions, newest first; none if it is gone."""
+        ...
+
+    async def attribute_rules(self, schema_id: int) -> str:
+        """Those of a schema; empty if it has none, or is gone."""
         ...
 
     async def settings_of_topic(self, topic_id: int) -> SchemaSettings | None:
@@ -137,6 +178,10 @@ class Definitions(Protocol):
         """The definition, compiled if its language needs it. Raises InvalidArgument."""
         ...
 
+    async def check_attributes(self, rules: str) -> None:
+        """Raises InvalidArgument unless these are rules for attributes."""
+        ...
+
     async def first_conflict(
         self, new: Definition, others: Sequence[Definition]
     ) -> tuple[int, str] | None:
@@ -148,6 +193,10 @@ class Definitions(Protocol):
 
     async def check_message(self, definition: Definition, encoding: Encoding, data: bytes) -> None:
         """Raises InvalidArgument unless a message follows a checked definition."""
+        ...
+
+    async def misfit(self, definition: Definition, encoding: Encoding, data: bytes) -> str | None:
+        """Why a message does not follow a checked definition; None if it does."""
         ...
 
 
@@ -278,14 +327,17 @@ async def look_up(catalog: SchemaCatalog | None, settings: SchemaSettings) -> Sc
     """
     if settings.schema is None:
         raise invalid_name(DELETED_SCHEMA)
-    if settings.encoding is Encoding.UNSPECIFIED:
-        raise InvalidArgument("Invalid schema encoding provided", field="schema_settings.encoding")
+    if settings.encoding is Encoding.UNSPECIFIED and not settings.ams:
+        raise _bad_encoding()
     try:
         if catalog is None:
             raise NotFound("there are no schemas here")
         schema = await catalog.schema(settings.schema)
     except NotFound:
         raise NotFound("Schema could not be found", field="schema_settings.schema") from None
+    encoding = schema.type.encoding if settings.ams else settings.encoding
+    if schema.type is SchemaType.JSON and encoding is not Encoding.JSON:
+        raise _bad_encoding()
     first = last = 0
     if settings.first_revision_id:
         text = "First revision could not be found"
@@ -298,7 +350,17 @@ async def look_up(catalog: SchemaCatalog | None, settings: SchemaSettings) -> Sc
             "First revision creation time is after last revision creation time",
             field="schema_settings.first_revision_id",
         )
-    return replace(settings, schema_id=schema.id, first_revision=first, last_revision=last)
+    return replace(
+        settings,
+        encoding=encoding,
+        schema_id=schema.id,
+        first_revision=first,
+        last_revision=last,
+    )
+
+
+def _bad_encoding() -> InvalidArgument:
+    return InvalidArgument("Invalid schema encoding provided", field="schema_settings.encoding")
 
 
 def _existing(schema: Schema, revision_id: str, text: str) -> Revision:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -15,10 +15,15 @@ from ams_grpc.broker.endpoints import EndpointRules
 from ams_grpc.broker.errors import StorageUnavailable
 from ams_grpc.broker.names import SubscriptionName
 from ams_grpc.broker.policies import PushConfig
+from ams_grpc.push.ams.bodies import DataText
+from ams_grpc.push.ams.delivery import AmsDelivery
+from ams_grpc.push.ams.room import AmsPushRoom
+from ams_grpc.push.ams.worker import AmsTools
 from ams_grpc.push.budget import Budget
+from ams_grpc.push.joining import Runtimes
 from ams_grpc.push.outcome import Outcome
 from ams_grpc.push.requests import push_request
-from ams_grpc.push.worker import PushWorker, Runtimes, Tools
+from ams_grpc.push.worker import PushWorker, Tools
 
 if TYPE_CHECKING:
     from ams_grpc.push.sender import Sender
@@ -39,6 +44,19 @@ class PushSettings:
     verify_tls: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class AmsPushSettings:
+    """Of AMS's push. ``source``: HOST:PORT that endpoints see as the sender.
+
+    ``unseal`` opens authorization headers; ``data_text`` is what AMS shows of a message's data.
+    """
+
+    source: str
+    unseal: Callable[[str], str]
+    data_text: DataText
+    enabled: bool = True
+
+
 class PushRoom:
     """Makes push workers, and ends what they share with the context."""
 
@@ -49,6 +67,7 @@ class PushRoom:
         runtimes: Runtimes,
         secrets: Secrets,
         clock: Clock,
+        ams: AmsPushSettings,
     ) -> None:
         self._settings = settings
         self._rules = rules
@@ -61,6 +80,19 @@ class PushRoom:
             budget=Budget(settings.max_requests, settings.max_bytes),
             max_window=settings.max_parallel,
             opening=asyncio.Semaphore(_OPENING_AT_ONCE),
+        )
+        self.ams_delivery = AmsDelivery(
+            self._http, rules, source=ams.source, unseal=ams.unseal, data_text=ams.data_text
+        )
+        self.ams = AmsPushRoom(
+            AmsTools(
+                runtimes=runtimes,
+                push=self.ams_delivery.push,
+                clock=clock,
+                budget=self._tools.budget,
+                opening=self._tools.opening,
+                enabled=ams.enabled,
+            )
         )
         self._workers: set[PushWorker] = set()
         self._sender: Sender | None = None
@@ -88,6 +120,7 @@ class PushRoom:
         """For each push subscription, how many requests ended how."""
         for worker in self._workers.copy():
             yield worker.subscription.name, worker.results.copy()
+        yield from self.ams.results()
 
     def tokens(self) -> Tokens:
         """Who signs."""

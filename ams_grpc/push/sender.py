@@ -1,20 +1,22 @@
 """Sends requests, and says how they ended. The only part that speaks HTTP.
 
-Redirects are not followed and proxies are not asked: the address that ``EndpointRules`` permits is
+Proxies are not asked, and redirects not followed unless one by one: the address that ``EndpointRules`` permits is
 the one that is connected to. It is checked when the socket is made, after the name was resolved.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
-from types import TracebackType
+from time import monotonic
+from types import MappingProxyType, TracebackType
 from typing import Any, Final, Self
 
 import aiohttp
@@ -23,7 +25,7 @@ from aiohttp.connector import Connection
 from yarl import URL
 
 from ams_grpc.broker.endpoints import EndpointRules
-from ams_grpc.push.outcome import Outcome
+from ams_grpc.push.outcome import Answer, Outcome, outcome_of
 from ams_grpc.push.requests import Request
 from ams_grpc.push.resolver import Resolver
 
@@ -37,6 +39,9 @@ _KEEPALIVE_S: Final = 1.0  # sooner than any server ends an idle connection, and
 _MAX_ANSWER_BYTES: Final = 65_536
 _ANSWER_S: Final = 1.0
 _LARGE_BYTES: Final = 262_144
+_MOST_REDIRECTS: Final = 10
+_NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
+_ERRORS: Final = (aiohttp.ClientError, OSError, ValueError)
 
 
 class Sender:
@@ -71,25 +76,66 @@ class Sender:
         if token is not None:
             headers = {**headers, "Authorization": f"Bearer {token}"}
         try:
+            answer = await self._ask("POST", _url(endpoint), request.body, headers, timeout_s)
+        except _ERRORS as error:
+            return _failure(error, timeout_s)
+        return outcome_of(answer.status, ACCEPTED)
+
+    async def ask(
+        self,
+        method: str,
+        endpoint: str,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] = _NO_HEADERS,
+        timeout_s: float,
+        follow: Container[int] = (),
+    ) -> Answer | Outcome:
+        """Send a request, and get its answer, or the outcome that there is none.
+
+        Redirects of the statuses ``follow`` are followed to where the rules let the service go, with
+        the same method and body; to another host without the Authorization header.
+        """
+        deadline = monotonic() + timeout_s
+        try:
             url = _url(endpoint)
-            session = self._trusted if self._rules.trusts(url.host or "") else self._checked
-            response = await session.post(
-                url,
-                # Larger ones in parts, so that they do not hold up the event loop.
-                data=request.body if len(request.body) < _LARGE_BYTES else BytesIO(request.body),
-                headers=headers,
-                allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(total=timeout_s),
-            )
-        except TimeoutError:
-            return Outcome(False, "timeout", f"no answer within {timeout_s:g} s")
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            return _failure(error)
-        status = response.status
-        await _finish(response)
-        if status in ACCEPTED:
-            return Outcome(True, "ack")
-        return Outcome(False, f"status_{status // 100}xx", f"status {status}")
+            for _ in range(_MOST_REDIRECTS + 1):
+                answer = await self._ask(method, url, body, headers, deadline - monotonic())
+                if answer.status not in follow or not answer.location:
+                    return answer
+                target = url.join(URL(answer.location))
+                if not self._rules.accepts(str(target)):
+                    return Outcome(False, "refused", "it may not be redirected there")
+                if target.origin() != url.origin():
+                    headers = {k: v for k, v in headers.items() if k != "Authorization"}
+                url = target
+        except _ERRORS as error:
+            return _failure(error, timeout_s)
+        return Outcome(False, "unreachable", "too many redirects")
+
+    async def _ask(
+        self,
+        method: str,
+        url: URL,
+        body: bytes | None,
+        headers: Mapping[str, str],
+        timeout_s: float,
+    ) -> Answer:
+        """Raises ``_ERRORS``."""
+        if timeout_s <= 0:
+            raise TimeoutError
+        session = self._trusted if self._rules.trusts(url.host or "") else self._checked
+        response = await session.request(
+            method,
+            url,
+            # Larger ones in parts, so that they do not hold up the event loop.
+            data=body if body is None or len(body) < _LARGE_BYTES else BytesIO(body),
+            headers=headers,
+            allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(total=timeout_s),
+        )
+        location = response.headers.get("Location", "")
+        return Answer(response.status, await _finish(response), location)
 
     def _socket(self, address_info: Any) -> socket.socket:
         """A socket for an address that aiohttp is about to connect to. Raises OSError."""
@@ -131,19 +177,24 @@ def _tls(ca_file: Path | None) -> ssl.SSLContext:
     return context
 
 
-async def _finish(response: aiohttp.ClientResponse) -> None:
+async def _finish(response: aiohttp.ClientResponse) -> bytes:
     """Read what else is answered, so that the connection can be used again; not for long, though."""
+    parts: list[bytes] = []
     with suppress(aiohttp.ClientError, OSError):
         async with asyncio.timeout(_ANSWER_S):
             left = _MAX_ANSWER_BYTES
             while left > 0 and (part := await response.content.read(left)):
                 left -= len(part)
+                parts.append(part)
     response.release()  # closes the connection if the answer was not read to its end
+    return b"".join(parts)
 
 
-def _failure(error: Exception) -> Outcome:
+def _failure(error: Exception, timeout_s: float) -> Outcome:
     """In words of our own: texts of libraries may quote what they were given."""
     match error:
+        case TimeoutError():
+            return Outcome(False, "timeout", f"no answer within {timeout_s:g} s")
         case aiohttp.ClientConnectorCertificateError():
             reason = "the certificate is not valid for this endpoint"
         case aiohttp.ClientSSLError() | ssl.SSLError():
@@ -153,7 +204,8 @@ def _failure(error: Exception) -> Outcome:
         case aiohttp.ClientConnectorError() if _NOT_PUBLIC in str(error.os_error):
             return Outcome(False, "refused", f"it may not be pushed there: {error.os_error}")
         case aiohttp.ClientConnectorError():
-            reason = f"no connection: {error.os_error.strerror or 'failed'}"
+            number = error.os_error.errno  # its text may have the address
+            reason = f"no connection: {os.strerror(number) if number else 'failed'}"
         case _:
             reason = f"no valid answer ({type(error).__name__})"
     return Outcome(False, "unreachable", reason)

@@ -18,26 +18,21 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 from itertools import repeat
 from typing import Final, Protocol
-from urllib.parse import urlsplit
 
 from ams_grpc.broker.catalog import Subscription
 from ams_grpc.broker.clock import Alarm, Clock
 from ams_grpc.broker.consumers import Consumer, Delivery
-from ams_grpc.broker.errors import BrokerError, ShuttingDown, Unavailable
-from ams_grpc.broker.opening import Runtimes as WorkerRuntimes
-from ams_grpc.broker.opening import open_runtime
 from ams_grpc.broker.policies import PushConfig
 from ams_grpc.broker.runtime import SubscriptionRuntime
 from ams_grpc.push.budget import Budget
+from ams_grpc.push.joining import Complaints, Joining, Runtimes
 from ams_grpc.push.outcome import Outcome
 from ams_grpc.push.pace import Pace
 
 _LEASE_OUTLASTS_S: Final = 2
 """So that it is the end of a request that counts, and not the end of its lease."""
-_LOG_EVERY_S: Final = 60.0
 _logger = logging.getLogger(__name__)
 
 
@@ -47,12 +42,6 @@ class Push(Protocol):
     def __call__(
         self, subscription: Subscription, config: PushConfig, message: bytes, attempt: int | None
     ) -> Awaitable[Outcome]: ...
-
-
-class Runtimes(WorkerRuntimes, Protocol):
-    """Of ``broker.Subscriptions``, what is needed here."""
-
-    def used(self, subscription_ids: tuple[int, ...]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,36 +70,29 @@ class PushWorker:
         self._tools = tools
         self._on_end = on_end
         self._pace = Pace(tools.max_window)
-        self._task: asyncio.Task[None] | None = None
+        # Pub/Sub: of an ordering key, one message is out at a time.
+        self._joining = Joining(self, tools.runtimes, tools.opening, one_per_key=True)
+        self._complaints = Complaints()
         self._requests: set[asyncio.Task[None]] = set()
         self._running = 0
-        self._runtime: SubscriptionRuntime | None = None
-        self._consumer: _Slots | None = None
         self._pause: Alarm | None = None
-        self._silent_until = 0.0
-        self._unmentioned = 0
 
     # --- implements broker.workers.Worker ----------------------------------------------------
 
     def start(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._joining.start()
 
     def changed(self, subscription: Subscription) -> None:
         before, self.subscription = self.subscription, subscription
         if _push_config(before).endpoint != _push_config(subscription).endpoint:
             self._pace = Pace(self._tools.max_window)  # how the other one fared says nothing
             self._end_pause()
-        if self._consumer is not None:
-            self._consumer.ack_deadline_s = self._lease_s
-        if self._task is None or self._task.done():
-            self.start()
+        self._joining.start()
         self._go_on()
 
     async def close(self) -> None:
         try:
-            if self._task is not None:
-                self._task.cancel()
-                await asyncio.wait([self._task])
+            await self._joining.stop()
             if self._requests:
                 await asyncio.wait(self._requests)
         finally:
@@ -125,7 +107,7 @@ class PushWorker:
     # --- as a consumer -----------------------------------------------------------------------
 
     @property
-    def free_slots(self) -> int:
+    def free_messages(self) -> int:
         """How many more requests may begin now."""
         free = self._pace.window - self._running
         if free <= 0 or self._pause is not None:
@@ -137,27 +119,10 @@ class PushWorker:
         """How long their messages may be together."""
         return self._tools.budget.free_bytes(self._go_on)
 
-    async def _run(self) -> None:
-        """Consume, until the subscription is not to be pushed any more."""
-        while (runtime := await self._open()) is not None:
-            closed: asyncio.Future[BrokerError] = asyncio.get_running_loop().create_future()
-            consumer = _Slots(self, runtime, partial(_resolve, closed), self._lease_s)
-            self._runtime, self._consumer = runtime, consumer
-            try:
-                runtime.add(consumer)
-                error = await closed
-            except BrokerError as reason:
-                error = reason
-            finally:
-                runtime.remove(consumer)
-                self._runtime = self._consumer = None
-            if isinstance(error, ShuttingDown) or not isinstance(error, Unavailable):
-                return
-
-    async def _open(self) -> SubscriptionRuntime | None:
-        """The runtime; None when there is nothing to push any more."""
-        tools = self._tools
-        return await open_runtime(tools.runtimes, lambda: self.subscription, tools.opening)
+    @property
+    def lease_s(self) -> int:
+        """How long requests have them."""
+        return self.subscription.config.ack_deadline_s + _LEASE_OUTLASTS_S
 
     def begin(self, runtime: SubscriptionRuntime, consumer: Consumer, delivery: Delivery) -> None:
         """Begin a request for each message."""
@@ -212,29 +177,12 @@ class PushWorker:
         if outcome.accepted:
             pace.succeeded(begun_at, now)
             return
-        self._complain(outcome.reason, now)
+        subscription = self.subscription
+        endpoint = _push_config(subscription).endpoint
+        self._complaints.say(subscription.name, endpoint, outcome.reason, now)
         pace.failed(begun_at, now)
         if pace is self._pace and self._pause is None and pace.paused_until > now:
             self._pause = self._tools.clock.call_at(pace.paused_until, self._after_pause)
-
-    @property
-    def _lease_s(self) -> int:
-        return self.subscription.config.ack_deadline_s + _LEASE_OUTLASTS_S
-
-    def _complain(self, reason: str, now: float) -> None:
-        """Say in the log that pushing fails, now and then."""
-        self._unmentioned += 1
-        if now < self._silent_until:
-            return
-        _logger.warning(
-            "pushing %s to %s fails: %s (%d failures since this was said last)",
-            self.subscription.name,
-            _place(_push_config(self.subscription).endpoint),
-            reason,
-            self._unmentioned,
-        )
-        self._silent_until = now + _LOG_EVERY_S
-        self._unmentioned = 0
 
     # --- pauses ------------------------------------------------------------------------------
 
@@ -249,35 +197,7 @@ class PushWorker:
 
     def _go_on(self) -> None:
         """There may be credit again."""
-        if self._runtime is not None and self._consumer is not None:
-            self._runtime.wake(self._consumer)
-
-
-class _Slots(Consumer):
-    """The worker, as its runtime sees it."""
-
-    __slots__ = ("_worker",)
-
-    def __init__(
-        self,
-        worker: PushWorker,
-        runtime: SubscriptionRuntime,
-        close: Callable[[BrokerError], None],
-        lease_s: int,
-    ) -> None:
-        # Pub/Sub: of an ordering key, one message is out at a time.
-        super().__init__(
-            partial(worker.begin, runtime, self), close, ack_deadline_s=lease_s, one_per_key=True
-        )
-        self._worker = worker
-
-    @property
-    def free_messages(self) -> int:
-        return self._worker.free_slots
-
-    @property
-    def free_bytes(self) -> int:
-        return self._worker.free_bytes
+        self._joining.wake()
 
 
 def _push_config(subscription: Subscription) -> PushConfig:
@@ -285,14 +205,3 @@ def _push_config(subscription: Subscription) -> PushConfig:
     if config is None:
         raise ValueError(f"{subscription.name} is no push subscription")
     return config
-
-
-def _resolve(closed: asyncio.Future[BrokerError], error: BrokerError) -> None:
-    if not closed.done():  # the worker may be closing just now
-        closed.set_result(error)
-
-
-def _place(endpoint: str) -> str:
-    """Where an endpoint is, without what may be secret in its path and query."""
-    url = urlsplit(endpoint)
-    return f"{url.scheme}://{url.netloc}"

@@ -18,6 +18,8 @@ from ams_grpc.schemas.errors import MessageError
 class AvroSchema:
     """A definition, ready to check messages."""
 
+    extra_bytes = 0
+
     def __init__(self, text: str) -> None:
         """Raises DefinitionError."""
         self.type = parse(text)

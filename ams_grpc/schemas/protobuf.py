@@ -61,6 +61,8 @@ def compile_text(text: str) -> Compiled:
 class ProtobufSchema:
     """A definition, ready to check messages."""
 
+    extra_bytes = 0
+
     def __init__(self, compiled: Compiled) -> None:
         """Raises DefinitionError."""
         self._pool = _pool(_read_files(compiled.descriptors))

@@ -145,7 +145,7 @@ def subscription_pb(subscription: Subscription) -> pb.Subscription:
     return pb.Subscription(
         name=str(subscription.name),
         topic=_topic_name(subscription.topic_name),
-        push_config=policies.push_config_pb(config.push),
+        push_config=policies.push_config_pb(config),
         ack_deadline_seconds=config.ack_deadline_s,
         retain_acked_messages=config.retain_acked_messages,
         message_retention_duration=duration_pb(config.message_retention_us),

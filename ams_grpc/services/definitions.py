@@ -11,13 +11,16 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, Self, TypeVar
 
 from ams_grpc.broker.errors import ErrorInfo, InvalidArgument
 from ams_grpc.broker.policies import Encoding
 from ams_grpc.broker.schemas import Definition, SchemaType
 from ams_grpc.schemas.errors import DefinitionError, IncompatibleError, MessageError
 from ams_grpc.services.threads import Threads, Turns
+
+if TYPE_CHECKING:
+    from ams_grpc.schemas.attributes import AttributeRules
 
 Key = TypeVar("Key")
 
@@ -26,11 +29,26 @@ CACHE_BYTES: Final = 4 * 1024 * 1024
 """Of definitions; compiled they take some ten times as much."""
 
 _OVERHEAD_BYTES: Final = 1024
-_LANGUAGES: Final = {SchemaType.AVRO: "Avro", SchemaType.PROTOCOL_BUFFER: "Protocol Buffer"}
+_LANGUAGES: Final = {
+    SchemaType.AVRO: "Avro",
+    SchemaType.PROTOCOL_BUFFER: "Protocol Buffer",
+    SchemaType.JSON: "JSON Schema",
+}
+_REASONS: Final = {
+    SchemaType.AVRO: "AVRO_",
+    SchemaType.PROTOCOL_BUFFER: "PROTO_",
+    SchemaType.UNSPECIFIED: "PROTO_",  # no revision was there to tell
+    SchemaType.JSON: "SCHEMA_",
+}
 
 
 class Compiled(Protocol):
     """A definition, ready for use, whatever its language. See ``schemas`` for what each raises."""
+
+    @property
+    def extra_bytes(self) -> int:
+        """What it counts for beside its text, among those that are kept."""
+        ...
 
     def check_binary(self, data: bytes) -> None: ...
 
@@ -72,6 +90,17 @@ class CompiledDefinitions:
         """See ``broker.schemas.Definitions``."""
         return await self._checks.run(lambda: _checked(definition))
 
+    async def check_attributes(self, rules: str) -> None:
+        """See ``broker.schemas.Definitions``."""
+        try:
+            await self._checks.run(lambda: _attribute_rules(rules))
+        except DefinitionError as error:
+            raise InvalidArgument(str(error), field="attributes") from None
+
+    async def attribute_rules(self, rules: str) -> AttributeRules:
+        """Rules that were checked before, ready for use."""
+        return await self._loads.run(lambda: _attribute_rules(rules))
+
     async def first_conflict(
         self, new: Definition, others: Sequence[Definition]
     ) -> tuple[int, str] | None:
@@ -80,16 +109,21 @@ class CompiledDefinitions:
 
     async def check_message(self, definition: Definition, encoding: Encoding, data: bytes) -> None:
         """See ``broker.schemas.Definitions``."""
-        found = await self._checks.run(
-            lambda: misfits(_compile(definition), encoding, {"message": data})
-        )
-        for reason in found.values():
+        reason = await self.misfit(definition, encoding, data)
+        if reason is not None:
             form = "JSON" if encoding is Encoding.JSON else "binary"
             raise InvalidArgument(
                 f"Could not parse {form} {_LANGUAGES[definition.type]} message: {reason}",
                 field="message",
                 info=error_info(definition.type, encoding, reason),
             )
+
+    async def misfit(self, definition: Definition, encoding: Encoding, data: bytes) -> str | None:
+        """See ``broker.schemas.Definitions``."""
+        found = await self._checks.run(
+            lambda: misfits(_compile(definition), encoding, {"message": data})
+        )
+        return found.get("message")
 
     async def revision(
         self, number: int, load: Callable[[int], Awaitable[Definition | None]]
@@ -105,11 +139,9 @@ class CompiledDefinitions:
             definition = await load(number)
             if definition is None:
                 return None
-            known = KnownRevision(
-                definition.type,
-                await self._loads.run(lambda: _compile(definition)),
-                len(definition.text) + len(definition.compiled) + _OVERHEAD_BYTES,
-            )
+            compiled = await self._loads.run(lambda: _compile(definition))
+            size = len(definition.text) + len(definition.compiled) + compiled.extra_bytes
+            known = KnownRevision(definition.type, compiled, size + _OVERHEAD_BYTES)
             self._keep(number, known)
             return known
 
@@ -148,9 +180,8 @@ def work(compiled: Compiled, encoding: Encoding, size: int) -> int:
 
 def error_info(schema_type: SchemaType, encoding: Encoding, reason: str) -> ErrorInfo:
     """Pub/Sub: what programs are told about a message that does not follow a schema."""
-    language = "AVRO" if schema_type is SchemaType.AVRO else "PROTO"
     return ErrorInfo(
-        f"INVALID_{encoding}_{language}_MESSAGE",
+        f"INVALID_{encoding}_{_REASONS[schema_type]}MESSAGE",
         {"message": f"Message failed schema validation: {reason}"},
     )
 
@@ -170,9 +201,10 @@ def _checked(definition: Definition) -> Definition:
             return Definition(definition.type, definition.text, result.descriptors, result.root)
         _compile(definition)
     except DefinitionError as error:
-        raise InvalidArgument(
-            f"Could not parse schema definition: {error}", field="schema.definition"
-        ) from None
+        said = f"Could not parse schema definition: {error}"
+        if definition.type is SchemaType.JSON:
+            said = str(error)  # AMS: nothing but the text of its library
+        raise InvalidArgument(said, field="schema.definition") from None
     return definition
 
 
@@ -181,9 +213,19 @@ def _compile(definition: Definition) -> Compiled:
         from ams_grpc.schemas.avro import AvroSchema  # noqa: PLC0415
 
         return AvroSchema(definition.text)
+    if definition.type is SchemaType.JSON:
+        from ams_grpc.schemas.json_schema import JsonSchema  # noqa: PLC0415
+
+        return JsonSchema(definition.text)
     from ams_grpc.schemas import protobuf  # noqa: PLC0415
 
     return protobuf.ProtobufSchema(protobuf.Compiled(definition.compiled, definition.root))
+
+
+def _attribute_rules(text: str) -> AttributeRules:
+    from ams_grpc.schemas.attributes import AttributeRules  # noqa: PLC0415
+
+    return AttributeRules(text)
 
 
 def _first_conflict(new: Definition, others: Sequence[Definition]) -> tuple[int, str] | None:

@@ -6,6 +6,9 @@ in protobuf the last value of a key counts, so it also replaces whatever a publi
 
 Which revisions count is cached under the version of the topic, and compiled definitions under the
 number of their revision: neither can be out of date (see ``broker.schemas``).
+
+A topic that has its schema as AMS gives it stores messages without stamps, and refuses them in AMS's
+words; a JSON Schema, which is AMS's alone, always has these words.
 """
 
 from __future__ import annotations
@@ -14,14 +17,18 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from ams_grpc.broker import ams_schemas
 from ams_grpc.broker.catalog import Topic
 from ams_grpc.broker.errors import InvalidArgument, NotFound
 from ams_grpc.broker.policies import Encoding, SchemaSettings
 from ams_grpc.broker.ports import Admitted, Gate
 from ams_grpc.broker.schemas import SchemaCatalog, SchemaType
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
+from ams_grpc.schemas.errors import MessageError
+from ams_grpc.services.ams.base64 import NotBase64Error, read_base64
+from ams_grpc.services.ams.data import data_and_text
 from ams_grpc.services.definitions import (
     Compiled,
     CompiledDefinitions,
@@ -29,8 +36,11 @@ from ams_grpc.services.definitions import (
     misfits,
     work,
 )
-from ams_grpc.services.messages import bodies, data_of, payload_of
+from ams_grpc.services.messages import attributes_of, bodies, payload_of
 from ams_grpc.services.threads import Threads, Turns
+
+if TYPE_CHECKING:
+    from ams_grpc.schemas.attributes import AttributeRules
 
 INLINE_BYTES: Final = 32 * 1024
 """Requests that may cost more than so many bytes of plain data are checked in threads."""
@@ -40,6 +50,9 @@ PART_BYTES: Final = 256 * 1024
 others wait for one of each topic that is busy, however much their publishers send."""
 
 THREADS: Final = 2
+
+INLINE_RULES: Final = 256
+"""Rules for attributes, times messages: beyond so many, a request's are checked in threads."""
 
 _MESSAGE_BYTES: Final = 64  # what a message costs beside its data
 _KNOWN_TOPICS: Final = 4096
@@ -77,6 +90,15 @@ class _Revision:
     stamp: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What a version of a topic asks of messages. ``revisions``: newest first."""
+
+    version: int
+    revisions: Sequence[_Revision]
+    rules: AttributeRules | None
+
+
 class SchemaGate:
     """Lets messages pass that follow the schema of their topic; all of a request, or none."""
 
@@ -85,7 +107,7 @@ class SchemaGate:
         self._definitions = definitions
         self._threads = Threads("validation", THREADS)
         self._turns: Turns[int] = Turns()
-        self._ranges: OrderedDict[int, tuple[int, Sequence[_Revision]]] = OrderedDict()
+        self._known: OrderedDict[int, _Known] = OrderedDict()
 
     def close(self) -> None:
         """Messages that wait to be checked raise ShuttingDown. Waits for nothing."""
@@ -97,43 +119,67 @@ class SchemaGate:
         if settings is None:
             return Admitted(payload, count)
         serialized = bodies(payload, count)
-        revisions = await self._revisions(topic, settings)
-        stamps = await self._match(topic, settings, revisions, serialized)
+        known = await self._look_up(topic, settings)
+        # The first message that is wrong in any way is named, so those behind it do not matter.
+        data, unreadable = _data(serialized)
+        refused = None
+        if known.rules is not None:
+            refused = await self._first_of_wrong_attributes(topic, known.rules, serialized)
+        if refused is not None:
+            data = data[: refused[0] + 1]
+        stamps = await self._match(topic, settings, known.revisions, data)
+        if unreadable is not None and (refused is None or len(stamps) <= refused[0]):
+            raise _refusal_in_ams_words(len(stamps), unreadable, "data")
+        if refused is not None:
+            raise _refusal_in_ams_words(*refused, "attributes")
+        if settings.ams:
+            return Admitted(payload, count)
         stamped = [body + stamp for body, stamp in zip(serialized, stamps, strict=True)]
         return Admitted(payload_of(stamped), count)
+
+    async def _first_of_wrong_attributes(
+        self, topic: Topic, rules: AttributeRules, serialized: Sequence[bytes]
+    ) -> tuple[int, str] | None:
+        """The place of a message whose attributes break the rules, and how."""
+        check = partial(_first_of_wrong_attributes, rules, serialized)
+        if len(rules) * len(serialized) <= INLINE_RULES:
+            return check()
+        async with self._turns.of(topic.id):
+            return await self._threads.run(check)
 
     async def _match(
         self,
         topic: Topic,
         settings: SchemaSettings,
         revisions: Sequence[_Revision],
-        serialized: Sequence[bytes],
+        messages: Sequence[bytes],
     ) -> Sequence[bytes]:
         """The stamp of each message: that of the newest revision it follows.
 
         Raises InvalidArgument for a message that follows none.
         """
-        stamps = [b""] * len(serialized)
-        left = {place: data_of(body) for place, body in enumerate(serialized)}
-        reasons: dict[int, str] = {}  # of the newest revision
+        stamps = [b""] * len(messages)
+        left = dict(enumerate(messages))
+        if not left:
+            return stamps
+        reasons: Mapping[int, str] = {}  # of the newest revision
+        newest = ""
         of_type = SchemaType.UNSPECIFIED
         for tried, revision in enumerate(revisions, 1):
             known = await self._definitions.revision(revision.number, self._catalog.definition)
             if known is None:  # deleted just now, as the commit will find out
                 continue
-            failed = await self._misfits(topic, known.compiled, settings.encoding, left, tried)
+            encoding = known.type.encoding if settings.ams else settings.encoding
+            failed = await self._misfits(topic, known.compiled, encoding, left, tried)
             for place in left.keys() - failed.keys():
                 stamps[place] = revision.stamp
             if not failed:
                 return stamps
-            if of_type is SchemaType.UNSPECIFIED:
-                of_type = known.type
-                reasons = {
-                    place: f"revision {revision.id}: {reason}" for place, reason in failed.items()
-                }
+            if not newest:
+                newest, of_type, reasons = revision.id, known.type, failed
             left = {place: left[place] for place in failed}
         place = min(left)
-        raise _refusal(settings, of_type, place, reasons.get(place, "no revision is in range"))
+        raise _refusal(settings, of_type, place, newest, reasons.get(place))
 
     async def _misfits(
         self,
@@ -157,22 +203,23 @@ class SchemaGate:
                 found |= await self._threads.run(check)
         return found
 
-    async def _revisions(self, topic: Topic, settings: SchemaSettings) -> Sequence[_Revision]:
-        """The revisions that messages may follow, newest first. Raises NotFound."""
+    async def _look_up(self, topic: Topic, settings: SchemaSettings) -> _Known:
+        """What messages have to follow. Raises NotFound."""
         if settings.schema is None:
             raise NotFound("Schema associated with topic deleted.")
-        version, revisions = self._ranges.get(topic.id, (0, ()))
-        if version != topic.version:
-            known = await self._catalog.revision_ids(settings.schema_id)
+        known = self._known.get(topic.id)
+        if known is None or known.version != topic.version:
             revisions = [
                 _Revision(number, revision_id, _stamp(settings, revision_id))
-                for number, revision_id in known
+                for number, revision_id in await self._catalog.revision_ids(settings.schema_id)
                 if settings.admits(number)
             ]
-            self._ranges[topic.id] = topic.version, revisions
-            while len(self._ranges) > _KNOWN_TOPICS:
-                self._ranges.popitem(last=False)
-        return revisions
+            text = await self._catalog.attribute_rules(settings.schema_id)
+            rules = await self._definitions.attribute_rules(text) if text else None
+            known = self._known[topic.id] = _Known(topic.version, revisions, rules)
+            while len(self._known) > _KNOWN_TOPICS:
+                self._known.popitem(last=False)
+        return known
 
 
 @dataclass(slots=True)
@@ -208,11 +255,48 @@ def _stamp(settings: SchemaSettings, revision_id: str) -> bytes:
     ).SerializeToString()
 
 
+def _data(serialized: Sequence[bytes]) -> tuple[list[bytes], str | None]:
+    """The data of messages, up to the first that was to be base64 and is none, and why."""
+    found: list[bytes] = []
+    for body in serialized:
+        data, is_text = data_and_text(body)
+        try:
+            found.append(read_base64(data) if is_text else data)
+        except NotBase64Error as error:
+            return found, str(error)
+    return found, None
+
+
+def _first_of_wrong_attributes(
+    rules: AttributeRules, serialized: Sequence[bytes]
+) -> tuple[int, str] | None:
+    for place, body in enumerate(serialized):
+        try:
+            rules.check(attributes_of(body))
+        except MessageError as error:
+            return place, str(error)
+    return None
+
+
 def _refusal(
-    settings: SchemaSettings, schema_type: SchemaType, place: int, reason: str
+    settings: SchemaSettings,
+    schema_type: SchemaType,
+    place: int,
+    revision_id: str,
+    reason: str | None,
 ) -> InvalidArgument:
+    """Without a ``reason``, there is no revision to follow."""
+    where = f"messages[{place}]"
+    why = "no revision is in range" if reason is None else f"revision {revision_id}: {reason}"
+    text = "Invalid data in message: Message failed schema validation."
+    if settings.ams or schema_type is SchemaType.JSON:
+        text = ams_schemas.refusal(schema_type, place, reason or why)
     return InvalidArgument(
-        "Invalid data in message: Message failed schema validation.",
-        field=f"messages[{place}].data",
-        info=error_info(schema_type, settings.encoding, f"messages[{place}], {reason}"),
+        text,
+        field=f"{where}.data",
+        info=error_info(schema_type, settings.encoding, f"{where}, {why}"),
     )
+
+
+def _refusal_in_ams_words(place: int, reason: str, field: str) -> InvalidArgument:
+    return InvalidArgument(f"Message {place} {reason}", field=f"messages[{place}].{field}")

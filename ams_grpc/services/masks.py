@@ -117,6 +117,11 @@ def apply(stored: Resource, update: Resource, mask: FieldMask) -> Resource:
     return result
 
 
+def names(mask: FieldMask, field: str) -> bool:
+    """True if ``mask`` names the field, or a part of it."""
+    return any(path.partition(".")[0] == field for path in mask.paths)
+
+
 def _is_known(update: Message, kind: _Kind, path: str) -> bool:
     field, dot, part = path.partition(".")
     if field not in update.DESCRIPTOR.fields_by_name:

@@ -11,6 +11,7 @@ from typing import Final
 
 from google.protobuf.message import Message
 
+from ams_grpc.broker.catalog import SubscriptionConfig
 from ams_grpc.broker.errors import Unimplemented, invalid_argument
 from ams_grpc.broker.names import DELETED_SCHEMA, SchemaName, TopicName
 from ams_grpc.broker.policies import (
@@ -223,8 +224,11 @@ def push_config(config: pb.PushConfig, before: PushConfig | None = None) -> Push
     )
 
 
-def push_config_pb(config: PushConfig | None) -> pb.PushConfig:
-    """Pub/Sub: an empty one says that subscribers pull."""
+def push_config_pb(subscription: SubscriptionConfig) -> pb.PushConfig:
+    """Pub/Sub: an empty one says that subscribers pull. Of AMS's push, the URL is all it can say."""
+    config = subscription.push
+    if subscription.ams_push is not None:
+        return pb.PushConfig(push_endpoint=subscription.ams_push.url)
     if config is None:
         return pb.PushConfig()
     return pb.PushConfig(

@@ -22,7 +22,9 @@ _TYPES: Final = {
     pb.Schema.PROTOCOL_BUFFER: SchemaType.PROTOCOL_BUFFER,
     pb.Schema.AVRO: SchemaType.AVRO,
 }
-_NUMBERS: Final = {schema_type: number for number, schema_type in _TYPES.items()}
+_NUMBERS: Final = {schema_type: number for number, schema_type in _TYPES.items()} | {
+    SchemaType.JSON: pb.Schema.TYPE_UNSPECIFIED  # Pub/Sub has no number for it
+}
 
 
 class SchemaService:

@@ -97,10 +97,14 @@ class Subscriber:
         masks.check(request.subscription, request.update_mask)
 
         def change(subscription: Subscription) -> SubscriptionConfig:
-            stored = convert.subscription_pb(subscription)
-            return convert.subscription_config(
+            stored, old = convert.subscription_pb(subscription), subscription.config
+            config = convert.subscription_config(
                 masks.apply(stored, request.subscription, request.update_mask)
             )
+            if masks.names(request.update_mask, "push_config"):
+                return config
+            # Pub/Sub does not show all there is to AMS's push.
+            return replace(config, push=old.push, ams_push=old.ams_push)
 
         return convert.subscription_pb(await self._subscriptions.update(name, change))
 
@@ -132,7 +136,8 @@ class Subscriber:
 
         def change(subscription: Subscription) -> SubscriptionConfig:
             config = subscription.config
-            return replace(config, push=policies.push_config(request.push_config, config.push))
+            push = policies.push_config(request.push_config, config.push)
+            return replace(config, push=push, ams_push=None)
 
         await self._subscriptions.update(name, change)
         return Empty()

@@ -8,18 +8,29 @@ be told of a change, or read after it.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
+from uuid import uuid4
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from ams_grpc.broker import errors
 from ams_grpc.broker.catalog import TopicConfig
 from ams_grpc.broker.names import SchemaName
 from ams_grpc.broker.policies import SchemaSettings
-from ams_grpc.broker.schemas import Definition, Revision, Schema, SchemaType
+from ams_grpc.broker.schemas import Definition, Replacement, Revision, Schema, SchemaType
 from ams_grpc.storage import records
 from ams_grpc.storage.clock import WallClock
 from ams_grpc.storage.commit import GroupCommit
@@ -58,7 +69,9 @@ class SqlSchemas:
             raise errors.not_found(name)
         return _schema(rows[0], [_revision(row, _definition(row)) for row in rows])
 
-    async def create_schema(self, name: SchemaName, definition: Definition) -> Schema:
+    async def create_schema(
+        self, name: SchemaName, definition: Definition, attributes: str = ""
+    ) -> Schema:
         now_us = self._clock.now_us()
         row = {
             "name": str(name),
@@ -66,6 +79,8 @@ class SqlSchemas:
             "type": str(definition.type),
             "version": 1,
             "created_us": now_us,
+            "uuid": str(uuid4()),
+            "attributes": attributes,
         }
 
         def create(connection: Connection) -> Schema:
@@ -76,9 +91,55 @@ class SqlSchemas:
             except IntegrityError:
                 raise errors.already_exists(name) from None
             first = _insert_revision(connection, schema_id, definition, now_us, taken=())
-            return Schema(schema_id, name, definition.type, 1, (first,))
+            return Schema(
+                schema_id, name, definition.type, 1, (first,), str(row["uuid"]), attributes
+            )
 
         return await self._commits.run(create)
+
+    async def replace_schema(self, schema: Schema, by: Replacement) -> Schema:
+        created_us = max(self._clock.now_us(), schema.newest.created_us + 1)
+
+        def followed(settings: SchemaSettings) -> SchemaSettings:
+            if by.definition is None:
+                return replace(settings, schema=by.name)
+            of_type = by.definition.type
+            follows = settings.ams or of_type is SchemaType.JSON
+            encoding = of_type.encoding if follows else settings.encoding
+            return SchemaSettings(by.name, encoding, schema_id=settings.schema_id, ams=settings.ams)
+
+        def apply(connection: Connection) -> Schema:
+            _begin_change(connection, schema)
+            _settle_topics(connection, schema, followed)
+            revisions = schema.revisions
+            if by.definition is not None:
+                connection.execute(
+                    delete(schema_revisions).where(schema_revisions.c.schema_id == schema.id)
+                )
+                taken = [revision.id for revision in revisions]
+                revisions = (
+                    _insert_revision(connection, schema.id, by.definition, created_us, taken),
+                )
+            changed = Schema(
+                schema.id,
+                by.name,
+                revisions[0].definition.type,
+                schema.version + 1,
+                revisions,
+                schema.uuid,
+                by.attributes,
+            )
+            try:
+                connection.execute(
+                    update(schemas)
+                    .where(schemas.c.id == schema.id)
+                    .values(name=str(by.name), type=str(changed.type), attributes=by.attributes)
+                )
+            except IntegrityError:
+                raise errors.already_exists(by.name) from None
+            return changed
+
+        return await self._commits.run(apply)
 
     async def add_revision(self, schema: Schema, definition: Definition) -> Revision:
         created_us = max(self._clock.now_us(), schema.newest.created_us + 1)
@@ -99,9 +160,11 @@ class SqlSchemas:
 
         await self._commits.run(remove)
 
-    async def delete_schema(self, schema: Schema) -> None:
+    async def delete_schema(self, schema: Schema, *, detach: bool = False) -> None:
         def remove(connection: Connection) -> None:
             _begin_change(connection, schema)
+            if detach:
+                _settle_topics(connection, schema, lambda _settings: None)
             connection.execute(
                 update(topics).where(topics.c.schema_id == schema.id).values(schema_id=None)
             )
@@ -109,28 +172,26 @@ class SqlSchemas:
 
         await self._commits.run(remove)
 
+    async def schemas_of(self, project: str) -> Sequence[Schema]:
+        query = (
+            _with_newest(*_REVISION_COLUMNS, *_DEFINITION_COLUMNS[1:])
+            .where(schemas.c.project == project)
+            .order_by(schemas.c.id)
+        )
+        rows = await self._readers.run(lambda connection: connection.execute(query).all())
+        return [_schema(row, [_revision(row, _definition(row))]) for row in rows]
+
     async def schemas(
         self, project: str, after: str, limit: int, *, with_definitions: bool
     ) -> Sequence[Schema]:
-        newest = (
-            select(func.max(schema_revisions.c.id))
-            .where(schema_revisions.c.schema_id == schemas.c.id)
-            .correlate(schemas)
-            .scalar_subquery()
-        )
         columns = (
             [*_REVISION_COLUMNS, *_DEFINITION_COLUMNS[1:]]
             if with_definitions
             else [*_REVISION_COLUMNS]
         )
         query = (
-            select(schemas, *columns)
-            .select_from(schemas.join(schema_revisions))
-            .where(
-                schemas.c.project == project,
-                schemas.c.name > after,
-                schema_revisions.c.id == newest,
-            )
+            _with_newest(*columns)
+            .where(schemas.c.project == project, schemas.c.name > after)
             .order_by(schemas.c.name)
             .limit(limit)
         )
@@ -156,6 +217,10 @@ class SqlSchemas:
         )
         rows = await self._readers.run(lambda connection: connection.execute(query).all())
         return [(number, revision_id) for number, revision_id in rows]
+
+    async def attribute_rules(self, schema_id: int) -> str:
+        query = select(schemas.c.attributes).where(schemas.c.id == schema_id)
+        return await self._readers.run(lambda connection: connection.scalar(query)) or ""
 
     async def settings_of_topic(self, topic_id: int) -> SchemaSettings | None:
         query = select(topics.c.config, topics.c.schema_id).where(topics.c.id == topic_id)
@@ -214,6 +279,22 @@ def _begin_change(connection: Connection, schema: Schema) -> None:
     )
 
 
+def _settle_topics(
+    connection: Connection,
+    schema: Schema,
+    change: Callable[[SchemaSettings], SchemaSettings | None],
+) -> None:
+    """Give the topics that use a schema other settings, or none. They are told already."""
+    used_by = select(topics.c.id, topics.c.config).where(topics.c.schema_id == schema.id)
+    for row in connection.execute(used_by).all():
+        config = records.topic_config(row.config)
+        if config.schema_settings is None:  # impossible while topics.schema_id is set
+            continue
+        changed = replace(config, schema_settings=change(config.schema_settings))
+        values = {"config": records.topic_config_text(changed), "schema_id": schema_of(changed)}
+        connection.execute(update(topics).where(topics.c.id == row.id).values(values))
+
+
 def _insert_revision(
     connection: Connection,
     schema_id: int,
@@ -238,12 +319,35 @@ def _insert_revision(
     return Revision(number, revision_id, created_us, definition)
 
 
+def _with_newest(*columns: ColumnElement[Any]) -> Select[Any]:
+    """Schemas, each with its newest revision."""
+    newest = (
+        select(func.max(schema_revisions.c.id))
+        .where(schema_revisions.c.schema_id == schemas.c.id)
+        .correlate(schemas)
+        .scalar_subquery()
+    )
+    return (
+        select(schemas, *columns)
+        .select_from(schemas.join(schema_revisions))
+        .where(schema_revisions.c.id == newest)
+    )
+
+
 # --- rows to records ----------------------------------------------------------------------------
 
 
 def _schema(row: Row[Any], revisions: Sequence[Revision]) -> Schema:
     name = stored_name(SchemaName, row.name)
-    return Schema(row.id, name, SchemaType(row.type), row.version, tuple(revisions))
+    return Schema(
+        row.id,
+        name,
+        SchemaType(row.type),
+        row.version,
+        tuple(revisions),
+        row.uuid,
+        row.attributes,
+    )
 
 
 def _revision(row: Row[Any], definition: Definition) -> Revision:

@@ -76,6 +76,10 @@ schemas: Final = Table(
     Column("type", NAME, nullable=False),
     _number("version"),
     _number("created_us"),
+    Column("uuid", NAME, nullable=False, server_default=text("''")),
+    Column(
+        "attributes", Text, nullable=False, server_default=text("''")
+    ),  # rules for them, in JSON
     Index(None, "project", "name"),
     sqlite_autoincrement=True,
 )
@@ -126,7 +130,7 @@ subscriptions: Final = Table(
     Column("config", Text, nullable=False),
     _number("active_at_us"),
     _number("created_us"),
-    Column("worker", NAME, index=True),  # who delivers: push, export; NULL: subscribers pull
+    Column("worker", NAME, index=True),  # who delivers; NULL: subscribers pull
     Column("resource_error", NAME),  # what keeps the worker from working
     Index(None, "project", "name"),
     Index(None, "topic_id", "name"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 from urllib.parse import quote, unquote
@@ -14,15 +15,21 @@ from google.protobuf.message_factory import GetMessageClass
 from ams_grpc.pb.ams.v1 import access_pb2
 from http_bridge.ams import errors, messages
 from http_bridge.ams.errors import Refusal
+from http_bridge.ams.openapi import AMS
 from http_bridge.ams.reading import BadRequest, bad_body, named_by, read_body, read_query
 from http_bridge.ams.routes import AmsMatch, AmsRouter, cleaned
 from http_bridge.ams.writing import dump, reply_json
 from http_bridge.app import PEER, idempotency_keys
 from http_bridge.caller import Caller, Metadata, RpcFailure
+from http_bridge.cors import Cors
+from http_bridge.documentation import document_at
+from http_bridge.limits import Limits
+from http_bridge.openapi import document
+from http_bridge.routes import routes_of
 
-MAX_BODY_BYTES: Final = 20 * 1024 * 1024
-CALL_TIMEOUT_S: Final = 60.0
 _CHECK: Final = "/ams.v1.Access/CheckAccess"
+_USUAL_LIMITS: Final = Limits()
+_NO_CORS: Final = Cors()
 
 
 class AmsRest:
@@ -33,15 +40,20 @@ class AmsRest:
         caller: Caller,
         services: Iterable[ServiceDescriptor],
         *,
-        max_body_bytes: int = MAX_BODY_BYTES,
+        limits: Limits = _USUAL_LIMITS,
+        cors: Cors = _NO_CORS,
     ) -> None:
         self._caller = caller
-        self._max_body_bytes = max_body_bytes
-        self._router = AmsRouter(each for each in services if each.full_name.startswith("ams.v1."))
+        self._limits = limits
+        self._cors = cors
+        self._services = [each for each in services if each.full_name.startswith("ams.v1.")]
+        self._router = AmsRouter(self._services)
 
     def application(self) -> web.Application:
-        app = web.Application(client_max_size=self._max_body_bytes)
+        app = web.Application(client_max_size=self._limits.max_bytes)
+        document_at(app, lambda: document(routes_of(self._services), AMS))
         app.router.add_route("*", "/{path:.*}", self._handle)
+        self._cors.apply(app)
         return app
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
@@ -62,6 +74,8 @@ class AmsRest:
             return _refused(errors.bad_request(fault.message))
         except web.HTTPRequestEntityTooLarge:
             return _refused(errors.TOO_LARGE)
+        except TimeoutError:
+            return _refused(errors.TOO_SLOW)
 
     async def _serve(self, match: AmsMatch, request: web.Request) -> web.Response:
         metadata = _metadata(request)
@@ -70,7 +84,9 @@ class AmsRest:
             if request.method == "GET":
                 read_query(message, match, request.query)
             else:
-                _read_body(message, match, await request.read())
+                async with asyncio.timeout(self._limits.timeout_s):
+                    body = await request.read()
+                _read_body(message, match, body)
         except BadRequest:
             await self._check(match, message, metadata)
             raise
@@ -78,7 +94,7 @@ class AmsRest:
             match.route.path,
             message.SerializeToString(),
             metadata=metadata,
-            timeout_s=CALL_TIMEOUT_S,
+            timeout_s=self._limits.timeout_s,
         )
         reply = GetMessageClass(match.route.method.output_type).FromString(serialized)
         return _answer(match, reply)
@@ -89,7 +105,10 @@ class AmsRest:
             method=match.route.method.full_name, request=request.SerializeToString()
         )
         await self._caller(
-            _CHECK, asked.SerializeToString(), metadata=metadata, timeout_s=CALL_TIMEOUT_S
+            _CHECK,
+            asked.SerializeToString(),
+            metadata=metadata,
+            timeout_s=self._limits.timeout_s,
         )
 
 

@@ -54,6 +54,7 @@ _BY_REASON: Final[dict[str, tuple[int, str]]] = {
 
 NO_TOKEN: Final = Refusal(401, "UNAUTHORIZED", "Unauthorized")
 TOO_LARGE: Final = Refusal(413, "INVALID_ARGUMENT", "Message size is too large")
+TOO_SLOW: Final = Refusal(408, "TIMEOUT", "The request did not arrive in time")
 
 
 def of_call(failure: RpcFailure) -> Refusal:

@@ -179,7 +179,9 @@ def _set(message: Message, field: FieldDescriptor, value: Any) -> None:
     if inner is not None and inner.full_name == "google.protobuf.Timestamp":
         return  # such fields are for replies
     if inner is not None and inner.full_name == "google.protobuf.Struct":
-        getattr(message, field.name).update(_of(value, dict))
+        struct = getattr(message, field.name)
+        struct.SetInParent()  # {} is something else than nothing
+        struct.update(_of(value, dict))
     elif inner is not None and inner.GetOptions().map_entry:
         for key, text in _of(value, dict).items():
             getattr(message, field.name)[key] = _of(text, str)

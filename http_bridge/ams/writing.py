@@ -59,8 +59,13 @@ def _pairs(message: Message) -> Iterator[tuple[str, Any]]:
         if field.message_type is not None and not field.is_repeated:
             if message.HasField(field.name):
                 yield field.json_name, _inner(value)
-        elif value or not field_options(field).omit_empty:
+        elif value or not field_options(field).omit_empty or _is_set(message, field):
             yield field.json_name, _shown(field, value)
+
+
+def _is_set(message: Message, field: Any) -> bool:
+    """Whether a field was set that can be empty and set."""
+    return bool(field.has_presence and message.HasField(field.name))
 
 
 def _shown(field: FieldDescriptor, value: Any) -> Any:

@@ -77,7 +77,7 @@ def ours(database_url: str | None) -> Server | None:
 
     def command(address: str, data: Path) -> list[str]:
         line = [*program, "serve", "--grpc-address", address, "--data", str(data)]
-        line += ["--admin-address", free_address()]
+        line += ["--admin-address", free_address(), "--no-one-port"]
         return line if database_url is None else [*line, "--database-url", database_url]
 
     return Server(OURS, command, b"ready ")

@@ -164,7 +164,7 @@ def site(
     )
     file = data / "admin-token"
     arguments = ("--auth", "--admin-token-file", str(file), "--google-rest-address", "127.0.0.1:0")
-    with Server(data, url, arguments=arguments) as server:
+    with Server(data, url, arguments=arguments, measured=True) as server:
         yield Site(server, admin, tokens)
 
 

@@ -7,8 +7,6 @@ import http.client
 import json
 import random
 import socket
-import ssl
-import subprocess
 import threading
 import time
 from collections import Counter
@@ -26,7 +24,7 @@ from joserfc import jwt
 from joserfc.jwk import KeySet
 
 from tests.clients.pubsub import PATIENCE_S, PubSub, data_of, project_on
-from tests.receiver import Push, Receiver
+from tests.receiver import Push, Receiver, self_signed, tls_with
 from tests.server import Server, eventually, run
 
 NOT_SUPPORTED = "This method is not supported for this subscription type."
@@ -703,25 +701,12 @@ def test_a_push_config_of_a_missing_subscription_is_not_found(pubsub: PubSub) ->
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    """A certificate for localhost, signed by itself, and its key."""
-    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
-            *("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"),
-            *("-keyout", str(key), "-out", str(certificate)),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    return certificate, key
+    return self_signed(tmp_path)
 
 
 @pytest.fixture
 def https_receiver(certificate: tuple[Path, Path]) -> Iterator[Receiver]:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(*certificate)
-    with Receiver(tls=context) as receiver:
+    with Receiver(tls=tls_with(*certificate)) as receiver:
         yield receiver
 
 

@@ -187,6 +187,7 @@ async def kill_and_start(server: Server, ledger: Ledger, chance: random.Random) 
     await asyncio.to_thread(server.start)
 
 
+@pytest.mark.crashes
 @pytest.mark.timeout(300)
 async def test_no_promise_is_broken_by_kill_9(tmp_path: Path, database_url: str) -> None:
     seed = secrets.randbits(32)

@@ -19,6 +19,7 @@ import pytest_asyncio
 from google.protobuf.message import Message
 
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
+from ams_grpc.storage.migrate import migrate
 from tests.faults.pubsub import PATIENCE_S, Client, data_of, grows
 from tests.postgres import ThrowAwayPostgres
 from tests.server import Server
@@ -58,7 +59,8 @@ def postgres_server(module_postgres: ThrowAwayPostgres) -> ThrowAwayPostgres:
 
 @pytest.fixture
 def server(tmp_path: Path, postgres_server: ThrowAwayPostgres) -> Iterator[Server]:
-    with Server(tmp_path, postgres_server.create_database(secrets.token_hex(4))) as server:
+    url = postgres_server.create_database(secrets.token_hex(4), prepare=migrate)
+    with Server(tmp_path, url) as server:
         yield server
 
 

@@ -286,6 +286,7 @@ async def kill_and_start(server: Server, chance: random.Random) -> None:
     await asyncio.to_thread(server.start)
 
 
+@pytest.mark.crashes
 @pytest.mark.timeout(300)
 async def test_keys_acks_and_dead_letters_survive_kill_9(tmp_path: Path, database_url: str) -> None:
     seed = secrets.randbits(32)

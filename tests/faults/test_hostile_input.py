@@ -26,6 +26,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
 from ams_grpc.pb.google.pubsub.v1 import schema_pb2
+from ams_grpc.storage.migrate import migrate
 from tests.faults.pubsub import PATIENCE_S, Client, data_of
 from tests.server import Server
 
@@ -67,6 +68,8 @@ SERVICES: Final = [
 ]
 METHODS: Final = [method for service in SERVICES for method in service.methods]
 UNARY: Final = [method for method in METHODS if not method.client_streaming]
+# What is refused before anything is looked up, whatever the database.
+on_sqlite = pytest.mark.parametrize("server", ["sqlite"], indirect=True, scope="module")
 every_method = pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
 
 OTHERS_TOPIC: Final = "projects/other-tenant/topics/orders"
@@ -85,7 +88,7 @@ def server(
     url = None
     if request.param == "postgresql":
         postgres = request.getfixturevalue("postgres")
-        url = postgres.create_database(f"hostile_{secrets.token_hex(4)}")
+        url = postgres.create_database(f"hostile_{secrets.token_hex(4)}", prepare=migrate)
     with Server(tmp_path_factory.mktemp("hostile"), url, profile="emulator") as server:
         yield server
 
@@ -188,6 +191,7 @@ DEEP_OR_ENDLESS: Final = [
 ]
 
 
+@on_sqlite
 @every_method
 async def test_bytes_that_are_no_request_are_answered_properly(
     client: Client, method: MethodDescriptor, chance: random.Random
@@ -369,6 +373,7 @@ async def test_absurd_sequences_on_a_stream_are_answered_properly(
     await asyncio.gather(*(one() for _ in range(ROUNDS)))
 
 
+@on_sqlite
 @pytest.mark.parametrize("method", UNARY, ids=lambda method: method.name)
 async def test_oversized_requests_are_answered_properly(
     client: Client, method: MethodDescriptor
@@ -390,6 +395,7 @@ def varint(number: int) -> bytes:
     return bytes([*parts, number])
 
 
+@on_sqlite
 async def test_many_oversized_requests_leave_no_memory_behind(
     server: Server, client: Client
 ) -> None:
@@ -416,6 +422,7 @@ async def fresh_topic(client: Client) -> str:
 # --- beneath gRPC -----------------------------------------------------------------------------------
 
 
+@on_sqlite
 async def test_connections_that_talk_nonsense_or_nothing_disturb_nobody(
     server: Server, client: Client, chance: random.Random
 ) -> None:
@@ -443,6 +450,7 @@ async def test_connections_that_talk_nonsense_or_nothing_disturb_nobody(
         connection.close()
 
 
+@on_sqlite
 async def test_strange_metadata_disturbs_nobody(client: Client) -> None:
     show: Any = client.channels[0].unary_unary("/google.pubsub.v1.Publisher/ListTopics")
     request = pb.ListTopicsRequest(project="projects/p").SerializeToString()
@@ -455,6 +463,7 @@ async def test_strange_metadata_disturbs_nobody(client: Client) -> None:
         assert await show(request, metadata=metadata, timeout=PATIENCE_S) is not None
 
 
+@on_sqlite
 async def test_a_path_of_any_kind_is_unimplemented(client: Client) -> None:
     for path in (
         "/",

@@ -86,7 +86,14 @@ def ams(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ams]:
     with Server(
         tmp_path_factory.mktemp("ams"),
         arguments=("--ams-address", address),
-        settings={"ADMIN_TOKEN": ROOT_TOKEN},
+        settings={
+            "ADMIN_TOKEN": ROOT_TOKEN,
+            "PUSH_ALLOWED_HOSTS": '["127.0.0.1"]',
+            "PUSH_VERIFY_TLS": "false",
+            "PUSH_WORKER_TOKEN": ROOT_TOKEN,
+            "PUSH_SOURCE": "ams.example.org:443",
+        },
+        measured=True,
     ) as server:
         assert server.ready["ams"] == address
         yield Ams(address, server.endpoint)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.rest.conftest import Town
-from tests.rest.test_messages import orders, pulled_by_grpc
+from tests.rest.conftest import Town, pulled_by_grpc
+from tests.rest.test_messages import orders
 
 __all__ = ["orders"]
 

@@ -19,7 +19,7 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def address(database_url: str) -> str:
-    """The address of a database with empty tables."""
+    """The address of a database with empty tables, on SQLite, too."""
     migrate(database_url)
     return database_url
 

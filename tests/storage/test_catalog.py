@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from ams_grpc.broker.ams_push import AmsEndpoint, AmsMattermost, AmsPush
 from ams_grpc.broker.catalog import SubscriptionConfig, TopicConfig
 from ams_grpc.broker.cursor import CHUNK_SEQS
 from ams_grpc.broker.errors import Aborted, AlreadyExists, NotFound
@@ -250,6 +251,20 @@ class TestSubscriptions:
 
         assert new.id != old.id
         assert await storage.catalog.cursor(new) == CursorState(0, 0, {})
+
+    async def test_one_that_ams_pushes_to_is_read_as_it_was_made(self, storage: Storage) -> None:
+        endpoint = AmsEndpoint("https://a.b/größe", "hash", sealed_authorization="sealed")
+        push = AmsPush(endpoint, max_messages=-(1 << 63), period_ms=(1 << 63) - 1)
+        made = await subscription(storage, await topic(storage), ams_push=push)
+        assert await storage.catalog.worked() == [made]
+
+        push = AmsPush(AmsMattermost("https://a.b/c", "ams", "alerts"), base64_decode=True)
+        config = replace(made.config, ams_push=push)
+        changed = await storage.catalog.update_subscription(made, config)
+
+        assert changed.config == config
+        assert await storage.catalog.worked() == [changed]
+        assert await storage.catalog.subscription(BILLING) == changed
 
     async def test_they_are_listed_by_the_bytes_of_their_names(self, storage: Storage) -> None:
         orders = await topic(storage)

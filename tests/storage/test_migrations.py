@@ -137,14 +137,14 @@ def test_the_revision_in_the_code_is_the_last_in_the_directory() -> None:
     assert ScriptDirectory.from_config(alembic_config()).get_heads() == [HEAD]
 
 
-def test_migrating_again_changes_nothing(database_url: str) -> None:
-    assert current(database_url) is None
-    migrate(database_url)
-    with writing(database_url) as connection:
+def test_migrating_again_changes_nothing(empty_database_url: str) -> None:
+    assert current(empty_database_url) is None
+    migrate(empty_database_url)
+    with writing(empty_database_url) as connection:
         secret = connection.execute(text("SELECT value FROM meta")).scalar_one()
-    migrate(database_url)
-    assert current(database_url) == HEAD
-    with writing(database_url) as connection:
+    migrate(empty_database_url)
+    assert current(empty_database_url) == HEAD
+    with writing(empty_database_url) as connection:
         assert connection.execute(text("SELECT value FROM meta")).scalar_one() == secret
 
 
@@ -168,21 +168,21 @@ async def test_an_empty_postgresql_database_is_refused_with_the_command_to_run(
         await storage.ping()
 
 
-def test_a_database_of_a_later_version_is_refused_and_left_alone(database_url: str) -> None:
-    migrate(database_url)
-    with writing(database_url) as connection:
+def test_a_database_of_a_later_version_is_refused_and_left_alone(empty_database_url: str) -> None:
+    migrate(empty_database_url)
+    with writing(empty_database_url) as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     for attempt in (start, migrate):
         with pytest.raises(NewerDatabaseError, match="9999"):
-            attempt(database_url)
-    assert current(database_url) == "9999"
+            attempt(empty_database_url)
+    assert current(empty_database_url) == "9999"
 
 
 @pytest.mark.parametrize("make", [upgrade, create])
 def test_a_migration_that_fails_half_way_leaves_nothing_behind(
-    database_url: str, make: Callable[[Database], object]
+    empty_database_url: str, make: Callable[[Database], object]
 ) -> None:
-    database = connect(database_url)
+    database = connect(empty_database_url)
 
     def fail(*arguments: object) -> None:
         statement = str(arguments[2])
@@ -197,8 +197,8 @@ def test_a_migration_that_fails_half_way_leaves_nothing_behind(
             assert inspect(connection).get_table_names() == []
     finally:
         database.close()
-    migrate(database_url)
-    assert current(database_url) == HEAD
+    migrate(empty_database_url)
+    assert current(empty_database_url) == HEAD
 
 
 PREPARE = """

@@ -10,6 +10,7 @@ from typing import Any, get_args
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ams_grpc.broker.ams_push import AmsEndpoint, AmsMattermost, AmsPush
 from ams_grpc.broker.catalog import SubscriptionConfig, TopicConfig
 from ams_grpc.broker.names import SchemaName, TopicName
 from ams_grpc.broker.policies import (
@@ -74,12 +75,15 @@ FULL_SUBSCRIPTION = SubscriptionConfig(
     push=PushConfig("https://a.b", {"x-goog-version": "v1"}, OidcToken("a@b", "c"), True, True),
     export=StorageExport("bucket", "a", "b", "YYYY", AvroFormat(True, True), 1, 2, 3, "a@b"),
     transforms=(CompressionTransform(CompressionMode.COMPRESS, disabled=True),),
+    ams_push=AmsPush(AmsEndpoint("https://a.b", "hash", True, "sealed"), 3, None, True),
 )
+MATTERMOST = SubscriptionConfig(ams_push=AmsPush(AmsMattermost("https://a.b", "c", "d")))
 
 
 def test_records_within_records_keep_their_types() -> None:
     assert topic_config(topic_config_text(FULL_TOPIC)) == FULL_TOPIC
     assert subscription_config(subscription_config_text(FULL_SUBSCRIPTION)) == FULL_SUBSCRIPTION
+    assert subscription_config(subscription_config_text(MATTERMOST)) == MATTERMOST
 
 
 def test_every_field_is_written() -> None:

@@ -9,7 +9,6 @@ from contextlib import AsyncExitStack
 import pytest
 
 from ams_grpc.storage import Storage, open_storage
-from ams_grpc.storage.migrate import migrate
 from tests.storage.world import ManualClock
 
 
@@ -40,7 +39,6 @@ async def test_who_needs_it_at_the_same_time_gets_the_same(storage: Storage) -> 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 async def test_all_nodes_have_the_same(database_url: str, clock: ManualClock) -> None:
-    migrate(database_url)
     async with AsyncExitStack() as stack:
         nodes = [
             await stack.enter_async_context(open_storage(database_url, clock)) for _ in range(3)

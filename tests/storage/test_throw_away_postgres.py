@@ -31,8 +31,8 @@ def unused_name() -> str:
     return f"ams_test_{secrets.token_hex(8)}"
 
 
-def test_a_query_works_on_every_kind_of_database(database_url: str) -> None:
-    engine = create_engine(database_url)
+def test_a_query_works_on_every_kind_of_database(empty_database_url: str) -> None:
+    engine = create_engine(empty_database_url)
     try:
         with engine.connect() as connection:
             assert connection.execute(text("SELECT 6 * 7")).scalar_one() == 42

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 import pytest
@@ -59,3 +60,21 @@ def test_accounts_of_tokens_can_be_listed() -> None:
 def test_a_list_of_accounts_that_makes_no_sense_is_refused() -> None:
     with pytest.raises(ValidationError, match="neither the address of an account"):
         made(push_token_accounts=["everybody"])
+
+
+@pytest.mark.parametrize(
+    "settings, source",
+    [
+        ({}, "127.0.0.1:8085"),
+        ({"ams_address": "ams.example.org:443"}, "ams.example.org:443"),
+        ({"ams_address": "[::1]:8443"}, "[::1]:8443"),
+        ({"ams_address": PUBLIC}, f"{socket.gethostname()}:8080"),
+        ({"ams_address": PUBLIC, "push_source": "ams.example.org:443"}, "ams.example.org:443"),
+    ],
+)
+def test_pushes_of_ams_name_where_they_come_from(settings: dict[str, str], source: str) -> None:
+    assert made(**settings).effective_push_source == source
+
+
+def test_the_token_of_the_push_worker_is_not_shown() -> None:
+    assert "secret" not in str(made(push_worker_token="secret").shown())

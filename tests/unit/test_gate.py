@@ -22,6 +22,7 @@ from ams_grpc.broker.schemas import Definition, SchemaType
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
 from ams_grpc.schemas.errors import MessageError
 from ams_grpc.services import definitions
+from ams_grpc.services.ams.data import stored_body
 from ams_grpc.services.definitions import CompiledDefinitions
 from ams_grpc.services.gate import INLINE_BYTES, PART_BYTES, THREADS, SchemaGate, chain
 from ams_grpc.services.messages import bodies, payload_of
@@ -98,10 +99,14 @@ class MemorySchemas:
         self.definitions = dict(enumerate(definitions.values(), 1))
         self.ids = dict(enumerate(definitions, 1))
         self.reads: list[str] = []
+        self.rules = ""
 
     async def revision_ids(self, schema_id: int) -> Sequence[tuple[int, str]]:
         self.reads.append(f"revisions of {schema_id}")
         return sorted(self.ids.items(), reverse=True)
+
+    async def attribute_rules(self, schema_id: int) -> str:
+        return self.rules
 
     async def definition(self, revision: int) -> Definition | None:
         self.reads.append(f"definition of {revision}")
@@ -215,6 +220,84 @@ async def test_a_topic_without_schema_takes_everything_as_it_is() -> None:
     assert await gate(MemorySchemas()).admit(TOPIC, payload, 1) == Admitted(payload, 1)
 
 
+# --- schemas as AMS has them ---------------------------------------------------------------------
+
+NUMBER: Final = Definition(SchemaType.JSON, '{"type":"number"}')
+TEXT_MARK: Final = stored_body("*", {})[-3:]
+
+
+def messages(*data: bytes, **attributes: str) -> list[bytes]:
+    return [pb.PubsubMessage(data=d, attributes=attributes).SerializeToString() for d in data]
+
+
+async def said_of(to: SchemaGate, of: Topic, *serialized: bytes) -> str:
+    """The text of the refusal; empty if there is none, and all is stored as it came."""
+    payload = payload_of(serialized)
+    try:
+        result = await to.admit(of, payload, len(serialized))
+    except InvalidArgument as refusal:
+        return refusal.message
+    assert result == Admitted(payload, len(serialized))
+    return ""
+
+
+@pytest.mark.parametrize(
+    "definition, good, bad, said",
+    [
+        (
+            NUMBER,
+            b"1",
+            b"[]",
+            "data is not valid,(root): Invalid type. Expected: number, given: array",
+        ),
+        (record("a"), b"\x02", b"", "is not valid.a: the data ends too early"),
+    ],
+)
+async def test_messages_of_ams_are_stored_as_they_came_or_refused_in_its_words(
+    definition: Definition, good: bytes, bad: bytes, said: str
+) -> None:
+    through, of = gate(MemorySchemas(only=definition)), topic(ams=True)
+
+    assert await said_of(through, of, *messages(good, good)) == ""
+    assert await said_of(through, of, *messages(good, bad, bad)) == f"Message 1 {said}"
+
+
+async def test_a_json_schema_speaks_as_ams_through_every_door_and_stamps_as_the_topic_says() -> (
+    None
+):
+    through = gate(MemorySchemas(only=NUMBER))
+
+    assert await admitted(through, topic(), b"1") == ["only"]
+    with pytest.raises(InvalidArgument, match=r"^Message 1 data is not valid,") as refusal:
+        await admitted(through, topic(), b"1", b"[]")
+    assert refusal.value.field == "messages[1].data"
+
+
+async def test_the_first_message_that_is_wrong_in_any_way_is_named() -> None:
+    schemas = MemorySchemas(only=NUMBER)
+    schemas.rules = '{"site":{"required":true}}'
+    through, of = gate(schemas), topic(ams=True)
+    [good], [bad] = messages(b"1", site="x"), messages(b"[]", site="x")
+    [lost] = messages(b"1")
+    text, in_base64 = (each + TEXT_MARK for each in messages(b"*", b"MQ\n==", site="x"))
+    unreadable, invalid, homeless = (
+        "is not in valid base64 enocding,illegal base64 data at input byte 0",
+        "data is not valid,(root): Invalid type. Expected: number, given: array",
+        "attributes are not valid,site: is required",
+    )
+
+    assert await said_of(through, of, good, in_base64) == ""
+    for request, place, said in (
+        ([good, text, bad, lost], 1, unreadable),
+        ([good, bad, text, lost], 1, invalid),
+        ([good, lost, text, bad], 1, homeless),
+        ([text, lost], 0, unreadable),
+        ([lost, text], 0, homeless),
+        ([good] * 300 + [lost, text], 300, homeless),  # in a thread
+    ):
+        assert await said_of(through, of, *request) == f"Message {place} {said}"
+
+
 # --- who waits for whom ---------------------------------------------------------------------------
 
 PATIENCE_S: Final = 30.0
@@ -223,6 +306,8 @@ LARGE: Final = b"x" * (INLINE_BYTES + 1)
 
 class Slow:
     """A definition that takes messages, but those with an "s" at the end not before it is told."""
+
+    extra_bytes = 0
 
     def __init__(self) -> None:
         self.begun: list[bytes] = []

@@ -14,6 +14,7 @@ from typing import Any, Final
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2
+from ams_grpc.services.messages import data_of
 
 _MARK_FIELD: Final = 2000
 _MARK: Final = b"\x80\x7d\x01"  # a varint, 1, in that field
@@ -42,6 +43,14 @@ def shown_data(serialized: bytes, message: Any) -> str:
     if _MARK in serialized and _is_marked(message):
         return str(message.data.decode(errors="replace"))
     return b2a_base64(message.data, newline=False).decode("ascii")
+
+
+def data_and_text(serialized: bytes) -> tuple[bytes, bool]:
+    """The data of a stored message, and whether that is the text itself which was published."""
+    if _MARK in serialized:
+        message = pubsub_pb2.PubsubMessage.FromString(serialized)
+        return message.data, _is_marked(message)
+    return data_of(serialized), False
 
 
 def _is_marked(message: Any) -> bool:

@@ -13,7 +13,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from ams_grpc.broker.names import ResourceName, SubscriptionName, TopicName
 from ams_grpc.pb.ams.v1 import options_pb2
 
-_VARIABLE: Final = re.compile(r"\{([a-z]+)\}")
+_VARIABLE: Final = re.compile(r"\{([a-z_]+)\}")
 _ROUTE: Final[Any] = options_pb2.route  # whose stub has another type than what indexes it
 _VERBS: Final = ("get", "put", "post", "delete")
 
@@ -46,7 +46,9 @@ class AmsRoute:
 
     def target(self, request: Any) -> str:
         """What the path names, for the audit log."""
-        return "/".join(f"{each}s/{getattr(request, each)}" for each in self.variables)
+        return "/".join(
+            f"{each.removesuffix('_id')}s/{getattr(request, each)}" for each in self.variables
+        )
 
 
 @cache

@@ -21,6 +21,7 @@ from ams_grpc.pb.ams.v1 import pubsub_pb2
 from ams_grpc.services.ams.callers import caller
 from ams_grpc.services.ams.listing import page_limit, page_start, page_token, seconds_pb
 from ams_grpc.services.ams.names import ams_words, full_name, read_topic
+from ams_grpc.services.ams.push import PushDesk
 from ams_grpc.services.ams.visibility import Visibility
 from ams_grpc.services.frame import Context
 
@@ -31,12 +32,18 @@ class SubscriptionResources:
     """Made, shown, listed, deleted."""
 
     def __init__(
-        self, subscriptions: Subscriptions, topics: Topics, newest: Newest, visibility: Visibility
+        self,
+        subscriptions: Subscriptions,
+        topics: Topics,
+        newest: Newest,
+        visibility: Visibility,
+        push: PushDesk,
     ) -> None:
         self._subscriptions = subscriptions
         self._topics = topics
         self._newest = newest
         self._visibility = visibility
+        self._push = push
 
     async def ListSubscriptions(
         self, request: Any, context: Context
@@ -49,7 +56,7 @@ class SubscriptionResources:
             page_limit(request.page_size),
         )
         return pubsub_pb2.SubscriptionPage(
-            subscriptions=map(_subscription_pb, page.items),
+            subscriptions=map(self._shown, page.items),
             next_page_token=page_token(page.next_start),
             total_size=page.total,
         )
@@ -57,7 +64,10 @@ class SubscriptionResources:
     async def GetSubscription(self, request: Any, context: Context) -> pubsub_pb2.Subscription:
         """Raises NotFound."""
         with ams_words("Subscription"):
-            return _subscription_pb(await self._newest.subscription(_name(request)))
+            found = await self._newest.subscription(_name(request))
+        shown = self._shown(found)
+        shown.push_status = self._push.status(found.resource)
+        return shown
 
     async def CreateSubscription(self, request: Any, context: Context) -> pubsub_pb2.Subscription:
         """AMS: it never expires, and goes back to what is stored, acknowledged or not.
@@ -71,26 +81,44 @@ class SubscriptionResources:
             raise InvalidArgument(
                 "Invalid ackDeadlineSeconds(needs value between 0 and 600) Arguments"
             )
+        push = await self._push.read_new(request.push_config)
         config = SubscriptionConfig(
             ack_deadline_s=request.ack_deadline_seconds or DEFAULT_ACK_DEADLINE_S,
             expiration_ttl_us=None,
             retain_acked_messages=True,
+            ams_push=push,
         )
+        name = _name(request)
         try:
-            await self._subscriptions.create(_name(request), topic, config, min_ack_deadline_s=0)
+            await self._subscriptions.create(name, topic, config, min_ack_deadline_s=0)
         except NotFound:
             raise NotFound("Topic doesn't exist") from None
         except AlreadyExists:
             raise AlreadyExists("Subscription already exists") from None
-        return await self.GetSubscription(request, context)
+        await self._push.changed(name, None, push)
+        with ams_words("Subscription"):
+            return self._shown(await self._newest.subscription(name))
 
     async def DeleteSubscription(
         self, request: Any, context: Context
     ) -> pubsub_pb2.DeleteSubscriptionReply:
         """Raises NotFound."""
+        name = _name(request)
         with ams_words("Subscription"):
-            await self._subscriptions.delete(_name(request))
-        return pubsub_pb2.DeleteSubscriptionReply()
+            farewell = self._push.farewell(await self._subscriptions.get(name))
+            await self._subscriptions.delete(name)
+        return pubsub_pb2.DeleteSubscriptionReply(message=farewell)
+
+    def _shown(self, subscription: Dated[Subscription]) -> pubsub_pb2.Subscription:
+        record = subscription.resource
+        topic = record.topic_name or TopicName(record.name.project, DELETED_TOPIC)
+        return pubsub_pb2.Subscription(
+            name=full_name(record.name),
+            topic=full_name(topic),
+            push_config=self._push.shown(record.config),
+            ack_deadline_seconds=record.config.ack_deadline_s,
+            created_on=seconds_pb(subscription.created_us),
+        )
 
 
 class SubscriptionAccess:
@@ -115,18 +143,3 @@ class SubscriptionAccess:
 
 def _name(request: Any) -> SubscriptionName:
     return SubscriptionName(request.project, request.subscription)
-
-
-def _subscription_pb(subscription: Dated[Subscription]) -> pubsub_pb2.Subscription:
-    record = subscription.resource
-    topic = record.topic_name or TopicName(record.name.project, DELETED_TOPIC)
-    return pubsub_pb2.Subscription(
-        name=full_name(record.name),
-        topic=full_name(topic),
-        push_config=pubsub_pb2.PushConfig(
-            authorization_header=pubsub_pb2.AuthorizationHeader(),
-            retry_policy=pubsub_pb2.RetryPolicy(),
-        ),
-        ack_deadline_seconds=record.config.ack_deadline_s,
-        created_on=seconds_pb(subscription.created_us),
-    )

@@ -50,7 +50,7 @@ class _Named(Protocol):
 
 def is_push(subscription: Subscription) -> bool:
     """Whether the service pushes its messages."""
-    return subscription.config.push is not None
+    return subscription.config.is_pushed
 
 
 class Windows:

@@ -11,6 +11,7 @@ from typing import Any, Final, cast
 import pytest
 
 from ams_grpc.auth.principals import Principal
+from ams_grpc.broker.ams_push import AmsEndpoint, AmsPush
 from ams_grpc.broker.catalog import SubscriptionConfig, TopicConfig
 from ams_grpc.broker.errors import (
     AmsRefusal,
@@ -32,6 +33,7 @@ NAMES: Final[dict[str, Any]] = {"project": ORDERS.project, "subscription": ORDER
 HEAD = f"projects/{ORDERS.project}/subscriptions/{ORDERS.id}:"
 NOBODY = cast("Context", None)
 HOOK = PushConfig("https://example.com/hook")
+UNVERIFIED = AmsPush(AmsEndpoint("https://example.com/hook", "hash"))
 
 
 @pytest.fixture
@@ -262,11 +264,12 @@ async def test_a_time_after_all_messages_is_out_of_bounds(world: World, windows:
     )
 
 
+@pytest.mark.parametrize("pushed", [{"push": HOOK}, {"ams_push": UNVERIFIED}])
 @pytest.mark.parametrize("role", ["consumer", "project_admin"])
 async def test_what_is_pushed_is_pulled_by_nobody_else(
-    world: World, windows: Windows, role: str
+    world: World, windows: Windows, role: str, pushed: dict[str, Any]
 ) -> None:
-    await world.subscriptions.update(ORDERS, lambda of: replace(of.config, push=HOOK))
+    await world.subscriptions.update(ORDERS, lambda of: replace(of.config, **pushed))
     as_role(role)
     forbidden = ("PermissionDenied", "Access to this resource is forbidden")
     assert await refusal(windows.check_Pull(ams.PullRequest(**NAMES), NOBODY)) == forbidden

@@ -12,9 +12,12 @@ from ams_grpc.broker.catalog import Subscription, SubscriptionConfig
 from ams_grpc.broker.endpoints import EndpointRules
 from ams_grpc.broker.names import SubscriptionName, TopicName
 from ams_grpc.broker.policies import OidcToken, PushConfig
-from ams_grpc.push.push import PushRoom, PushSettings
+from ams_grpc.push.push import AmsPushSettings, PushRoom, PushSettings
+from ams_grpc.services.ams.data import shown_data
 from tests.unit.broker.fakes import ManualClock, Stored
 from tests.unit.broker.world import World
+
+AMS = AmsPushSettings("ams.example:443", unseal=str, data_text=shown_data)
 
 
 async def secrets(name: str, make: Callable[[], bytes]) -> bytes:
@@ -56,7 +59,7 @@ async def test_a_stored_account_that_is_not_listed_any_more_gets_no_tokens(
 
     async with (
         asyncio.timeout(30),
-        PushRoom(settings, rules, world.subscriptions, secrets, world.clock) as room,
+        PushRoom(settings, rules, world.subscriptions, secrets, world.clock, AMS) as room,
     ):
         outcome = await room._push(subscription, config, b"", None)
     await runner.cleanup()

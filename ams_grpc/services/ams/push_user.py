@@ -1,0 +1,55 @@
+"""The push worker: with AMS a user whose token is configured, who pulls what is pushed.
+
+Here the service pushes by itself. But where such a user is configured, it has to be there, and is in
+the access lists of what is pushed, since tools of AMS look for it there.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from ams_grpc.auth.access_lists import AccessLists
+from ams_grpc.auth.principals import Principal
+from ams_grpc.auth.projects import Members
+from ams_grpc.auth.users import Users
+from ams_grpc.broker.ams_push import AmsPush
+from ams_grpc.broker.errors import Conflict, NotFound, ams
+from ams_grpc.broker.names import SubscriptionName
+
+
+class PushUser:
+    """``token`` empty: there is none, and nothing has to be done."""
+
+    def __init__(self, token: str, users: Users, members: Members, lists: AccessLists) -> None:
+        self._token = token
+        self._users = users
+        self._members = members
+        self._lists = lists
+
+    async def check(self) -> None:
+        """Raises what AMS answers when the user is missing."""
+        if self._token and await self._name() is None:
+            raise ams("INTERNAL", "Push functionality is currently unavailable")
+
+    async def follow(
+        self, caller: Principal, name: SubscriptionName, old: AmsPush | None, new: AmsPush | None
+    ) -> None:
+        """A subscription was pushed like ``old``, and is now like ``new``.
+
+        AMS: the user is in the access list while messages are delivered.
+        """
+        was, shall_be = (push is not None and push.verified for push in (old, new))
+        if was == shall_be or not self._token or (user := await self._name()) is None:
+            return
+        if not shall_be:
+            await self._lists.remove(caller, name, user)
+            return
+        with suppress(Conflict):  # it is a member already
+            await self._members.add(caller, name.project, user)
+        await self._lists.add(caller, name, user)
+
+    async def _name(self) -> str | None:
+        try:
+            return (await self._users.by_token(self._token)).name
+        except NotFound:
+            return None
