@@ -108,6 +108,12 @@ class Config(BaseSettings):
         description="AMS: publishers and consumers must be on the access list of a topic or "
         "subscription",
     )
+    ams_pull_wait_s: float = Field(
+        3.0,
+        ge=0,
+        le=50,
+        description="AMS: seconds that a pull with returnImmediately false waits for a message",
+    )
     admin_token_file: Path | None = Field(
         None, description="Where the first service_admin's token is written, when there is none yet"
     )
