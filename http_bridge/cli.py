@@ -15,7 +15,7 @@ import grpc
 from aiohttp import web
 from google.iam.v1 import iam_policy_pb2  # type: ignore[import-untyped]
 
-from ams_grpc.pb.ams.v1 import access_pb2, accounts_pb2, metrics_pb2
+from ams_grpc.pb.ams.v1 import access_pb2, accounts_pb2, metrics_pb2, schemas_pb2
 from ams_grpc.pb.ams.v1 import pubsub_pb2 as ams_pubsub_pb2
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2, schema_pb2
 from http_bridge.ams.app import AmsRest
@@ -34,7 +34,7 @@ _GOOGLE = [
 ]
 _AMS = [
     service
-    for file in (access_pb2, accounts_pb2, metrics_pb2, ams_pubsub_pb2)
+    for file in (access_pb2, accounts_pb2, metrics_pb2, ams_pubsub_pb2, schemas_pb2)
     for service in file.DESCRIPTOR.services_by_name.values()
 ]
 

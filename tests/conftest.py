@@ -30,9 +30,9 @@ def postgres() -> Iterator[PostgresServer]:
     """
     external = os.environ.get("AMS_TEST_DATABASE_URL")
     if external:
-        server = ExternalPostgres(external)
-        yield server
-        server.drop_patterns()
+        elsewhere = ExternalPostgres(external)
+        yield elsewhere
+        elsewhere.drop_patterns()
         return
     with ThrowAwayPostgres() as server:
         yield server

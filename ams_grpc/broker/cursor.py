@@ -49,6 +49,17 @@ class Cursor:
         bit = seq & _MASK
         return bool(chunk[bit >> 3] & (1 << (bit & 7)))
 
+    def next_undone(self, seq: int) -> int:
+        """The first seq from there on that is not done."""
+        seq = max(seq, self.floor)
+        while (chunk := self._chunks.get(seq >> _SHIFT)) is not None:
+            bits = int.from_bytes(chunk, "little") >> (seq & _MASK)
+            run = (~bits & (bits + 1)).bit_length() - 1
+            seq += run
+            if run == 0 or seq & _MASK:
+                break
+        return seq
+
     def mark_done(self, seqs: Sequence[int]) -> None:
         """``seqs`` (in any order, repeats allowed) are done."""
         if not seqs:

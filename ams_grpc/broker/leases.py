@@ -64,6 +64,10 @@ class Leases:
         self._held.update(zip(seqs, zip(repeat(lease), sizes), strict=False))
         heappush(self._heap, (deadline, next(self._order), lease))
 
+    def between(self, first: int, end: int) -> list[int]:
+        """What is leased from ``first`` up to ``end``."""
+        return [seq for seq in self._held if first <= seq < end]
+
     def grant_of(self, seq: int) -> int | None:
         """The delivery under which ``seq`` is held."""
         entry = self._held.get(seq)

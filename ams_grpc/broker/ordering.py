@@ -3,29 +3,44 @@
 A key has a state only while something of it is outstanding or held back; a million idle keys cost
 nothing. The messages of a key stand in one line, by seq:
 
-    acknowledged and final | outstanding, some acknowledged provisionally | held back
+    acknowledged and final | outstanding, some acknowledged provisionally | held back | left behind
 
 Pub/Sub: the outstanding part belongs to one consumer. An ack is final once all before it in the key
 are; until then it is provisional, and a failure in front of it takes it back. What fails goes, with
 all that was delivered after it, back to the head of the line.
+
+When too much is held back altogether, the long lines are cut: of each, the end is forgotten, and all
+that is remembered is from which seq on messages of the key were left behind in the log. They are
+read again (``gleaning``) when the rest of the line has gone out.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from heapq import heappop, heappush
 from typing import Final
 
 from ams_grpc.broker.consumers import Consumer
 
 FOREVER: Final = float("inf")
+WHOLE: Final = 1 << 63
+"""Where a line is cut that is not: behind all seqs."""
 
 
 class Key:
     """One ordering key in use."""
 
-    __slots__ = ("acked", "blocked_until", "expired", "held_back", "holder", "name", "outstanding")
+    __slots__ = (
+        "acked",
+        "blocked_until",
+        "cut_at",
+        "expired",
+        "held_back",
+        "holder",
+        "name",
+        "outstanding",
+    )
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -39,18 +54,31 @@ class Key:
         """It rests until this moment, since the first one held back failed. 0 when it does not."""
         self.expired: tuple[int, int] | None = None
         """Seq and grant of the delivery that missed its deadline, if nothing happened since."""
+        self.cut_at = WHOLE
+        """All before it is done or in this line; what was read from here on was left behind."""
 
 
 class Keys:
-    """The ordering keys of one subscription that are in use."""
+    """The ordering keys of one subscription that are in use.
 
-    def __init__(self) -> None:
+    Of a key, at most ``most_out`` messages are outstanding at a time: else a subscriber that never
+    acknowledges the first, but all that come after it, would get hold of the whole memory.
+    """
+
+    def __init__(self, most_out: int) -> None:
+        self._most_out = most_out
         self._keys: dict[str, Key] = {}
         self._key_of: dict[int, Key] = {}
         self._free: OrderedDict[Key, None] = OrderedDict()  # held back, nobody holds, not resting
         self._resting: list[tuple[float, int, Key]] = []
         self._tie = 0
         self._own: dict[Consumer, dict[Key, None]] = {}  # what each holder may get more of
+        self._long: dict[Key, None] = {}  # more than one held back
+        self._cut: dict[str, Key] = {}
+        self.hungry: OrderedDict[Key, None] = OrderedDict()
+        """Cut, and nothing is held back any more: to be read again, in this order."""
+        self.followed: dict[str, Key] = {}
+        """Hungry when reading again began: what it passes is held back. A line that is cut drops out."""
         self.held_back = 0
         """Messages that were read, and cannot go out yet."""
         self.provisional = 0
@@ -66,6 +94,10 @@ class Keys:
         """The key of a message that is outstanding or held back."""
         return self._key_of.get(seq)
 
+    def cut(self, name: str) -> Key | None:
+        """The key of that name, if its line is cut: what is read of it stays in the log."""
+        return self._cut.get(name)
+
     # --- delivering --------------------------------------------------------------------------
 
     def admits(self, name: str, consumer: Consumer) -> bool:
@@ -76,7 +108,8 @@ class Keys:
         return (
             not key.held_back
             and not key.blocked_until
-            and (key.holder is None or (key.holder is consumer and not consumer.one_per_key))
+            and key.cut_at == WHOLE
+            and (key.holder is None or (key.holder is consumer and self._may_grow(key, consumer)))
         )
 
     def hold_back(self, name: str, seq: int) -> bool:
@@ -176,6 +209,10 @@ class Keys:
             self.held_back -= 1
             self._review(key)
 
+    def between(self, first: int, end: int) -> list[int]:
+        """What is outstanding or held back from ``first`` up to ``end``."""
+        return [seq for seq in self._key_of if first <= seq < end]
+
     def discard_between(self, first: int, end: int) -> list[int]:
         """What is held back from ``first`` up to ``end`` is done: which it was."""
         gone = [
@@ -187,13 +224,55 @@ class Keys:
         return gone
 
     def clear(self) -> None:
-        """A seek: nothing is outstanding or held back."""
+        """A seek: nothing is outstanding, held back or left behind."""
         self._keys.clear()
         self._own.clear()
+        self._long.clear()
+        self._cut.clear()
+        self.hungry.clear()
+        self.followed.clear()
         self._key_of.clear()
         self._free.clear()
         self._resting.clear()
         self.held_back = self.provisional = 0
+
+    # --- cutting -----------------------------------------------------------------------------
+
+    @property
+    def in_memory(self) -> int:
+        """What it keeps beside leases: messages, and where lines are cut."""
+        return self.held_back + self.provisional + len(self._cut)
+
+    def cut_long_lines(self, needed: Container[int]) -> None:
+        """Forget at least half of what the lines hold back that hold back more than one.
+
+        Nothing ``needed`` is forgotten, nor what stands before it.
+        """
+        if not self._long:
+            return
+        total = sum(len(key.held_back) for key in self._long)
+        share = max(1, total // (2 * len(self._long)))
+        for key in list(self._long):
+            while len(key.held_back) > share and key.held_back[-1] not in needed:
+                key.cut_at = key.held_back.pop()
+                del self._key_of[key.cut_at]
+                self.held_back -= 1
+                self._cut[key.name] = key
+                self.followed.pop(key.name, None)
+            self._review(key)
+
+    def advance(self, key: Key, seq: int, *, is_all: bool) -> None:
+        """Nothing of it is left behind below ``seq``; nothing at all, if that ``is_all`` of the log.
+
+        If it is hungry still, others come before it.
+        """
+        if is_all:
+            key.cut_at = WHOLE
+            del self._cut[key.name]
+        else:
+            key.cut_at = max(key.cut_at, seq)
+        self.hungry.pop(key, None)
+        self._review(key)
 
     # --- resting -----------------------------------------------------------------------------
 
@@ -234,7 +313,7 @@ class Keys:
             key.holder = None
         may_go = bool(key.held_back) and not key.blocked_until
         if key.holder is not None:
-            if may_go and not key.holder.one_per_key:
+            if may_go and self._may_grow(key, key.holder):
                 self._own.setdefault(key.holder, {})[key] = None
             else:
                 self._let_go(key, key.holder)
@@ -242,9 +321,22 @@ class Keys:
             self._free.setdefault(key)
         else:
             self._free.pop(key, None)
+        if key.held_back:
+            if len(key.held_back) > 1:
+                self._long.setdefault(key)
+            else:
+                self._long.pop(key, None)
+            self.hungry.pop(key, None)
+        elif key.cut_at != WHOLE:
+            self.hungry.setdefault(key)
         if not key.outstanding and not key.held_back:
-            self._keys.pop(key.name, None)
             key.blocked_until = 0.0
+            if key.cut_at == WHOLE:
+                self._keys.pop(key.name, None)
+
+    def _may_grow(self, key: Key, holder: Consumer) -> bool:
+        """Whether who holds the key may get more of it."""
+        return not holder.one_per_key and len(key.outstanding) < self._most_out
 
     def _let_go(self, key: Key, holder: Consumer) -> None:
         own = self._own.get(holder)

@@ -2,7 +2,8 @@
 
     leased     at a consumer, until a deadline (``Leases``)
     waiting    a delivery failed, and it is to be delivered again (``Waiting``)
-    held back  of an ordering key, and not its turn (``Keys``)
+    held back  of an ordering key, and not its turn (``Keys``); the end of a long line is not kept
+               in memory, but left behind in the log
     dying      its last delivery attempt failed; it is being forwarded to the dead-letter topic
     done       acknowledged, expired, filtered out, forwarded, or gone (``Cursor``)
 
@@ -15,7 +16,7 @@ something is to be written: the cursor, failures (dead-letter policy), leases (e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from typing import Final
@@ -38,6 +39,9 @@ from ams_grpc.broker.windows import PullWindow
 SPARED_REST_S: Final = 1.0
 """How long a message rests at least after its dead-letter topic did not take it."""
 
+_KEYS_THAT_MAY_BLOCK: Final = 10
+"""One ordering key may have at most the share of so many in what is outstanding."""
+
 NOBODY: Final = Consumer(lambda _delivery: None, lambda _error: None, ack_deadline_s=0)
 """Holds leases of consumers that are not known any more."""
 
@@ -52,6 +56,7 @@ class Places:
         deliveries: Deliveries,
         clock: Clock,
         save: Callable[[], None],
+        max_outstanding: int,
     ) -> None:
         self.subscription = subscription
         self.subscription_id = subscription.id
@@ -59,7 +64,9 @@ class Places:
         self.leases = Leases()
         self.waiting = Waiting()
         self.attempts = Attempts(deliveries.failures)
-        self.keys = Keys() if subscription.config.ordered else None
+        self.keys: Keys | None = None
+        if subscription.config.ordered:
+            self.keys = Keys(most_out=max(1, max_outstanding // _KEYS_THAT_MAY_BLOCK))
         self.dying: dict[int, None] = {}
         self.book = LeaseBook(deliveries.leases)
         self.window = None if state.window is None else PullWindow(state.window)
@@ -77,6 +84,15 @@ class Places:
     def provisional(self) -> int:
         return 0 if self.keys is None else self.keys.provisional
 
+    def __contains__(self, seq: int) -> bool:
+        """Whether it is in memory: read, not done, and not left behind."""
+        return (
+            seq in self.leases
+            or seq in self.waiting
+            or seq in self.dying
+            or (self.keys is not None and seq in self.keys)
+        )
+
     @property
     def ready(self) -> int:
         """About how many messages that were read somebody might get now."""
@@ -84,8 +100,14 @@ class Places:
 
     @property
     def in_memory(self) -> int:
-        """Messages that take memory: all that were read and are not done."""
-        return len(self.leases) + len(self.waiting) + self.held_back + self.provisional
+        """What takes memory: messages that were read and are not done, and lines that are cut."""
+        of_keys = 0 if self.keys is None else self.keys.in_memory
+        return len(self.leases) + len(self.waiting) + of_keys
+
+    def make_room(self) -> None:
+        """Keep less in memory of what can be read again."""
+        if self.keys is not None:
+            self.keys.cut_long_lines(self.dying)
 
     def use(self, subscription: Subscription) -> None:
         """Its configuration has changed: other things are to be stored from now on."""
@@ -178,7 +200,7 @@ class Places:
         """What is stored beside the cursor holds, as far as it is not over.
 
         Returns below which seq messages were read before the restart, if some of their leases are
-        still valid: ``resume`` has to be told of them.
+        still valid: ``resume`` has to be called for them.
         """
         self.attempts.forget_if(self.cursor.is_done)
         end = 0
@@ -205,29 +227,26 @@ class Places:
             self.book.hold(grant, len(seqs))
         return max((seqs[-1] + 1 for seqs in held.values() if seqs), default=0)
 
-    def resume(self, end: int, names: Mapping[int, str]) -> None:
-        """All below ``end`` was read before the restart: what is not leased any more waits.
+    def resume(self, seq: int, name: str) -> None:
+        """It was read before the restart, and is not done: if it is not leased any more, it waits.
 
-        ``names`` are the ordering keys of those that have one. What fails to be leased in a key ends
-        the leases of those that come after it.
+        ``name`` is its ordering key. What fails to be leased in a key ends the leases of those that
+        come after it. To be called for one after the other.
         """
-        keys = self.keys
-        for seq in range(self.cursor.floor, end):
-            if self.cursor.is_done(seq):
-                continue
-            name = "" if keys is None else names.get(seq, "")
-            if seq in self.leases and (keys is None or not name or keys.admits(name, NOBODY)):
-                if keys is not None and name:
-                    keys.deliver(name, seq, NOBODY)
-                continue
-            self.end_leases([seq])
-            if keys is not None and name:
-                keys.hold_back(name, seq)
-            if self.is_due(seq):
-                self.dying[seq] = None
-            elif not name:
-                self.waiting.add(seq, NACKED)
-        self._count_failures()
+        keys = self.keys if name else None
+        if seq in self.leases and (keys is None or keys.admits(name, NOBODY)):
+            if keys is not None:
+                keys.deliver(name, seq, NOBODY)
+            return
+        self.end_leases([seq])
+        if keys is not None:
+            if keys.cut(name) is not None:
+                return
+            keys.hold_back(name, seq)
+        if self.is_due(seq):
+            self.dying[seq] = None
+        elif keys is None:
+            self.waiting.add(seq, NACKED)
 
     # --- settling ----------------------------------------------------------------------------
 
@@ -271,19 +290,30 @@ class Places:
                 self.attempts.forget(seqs)
             self._save()
 
-    def forget_between(self, first: int, end: int) -> list[int]:
-        """What waits, is held back, or dies from ``first`` up to ``end`` is gone: which it was."""
-        gone = self.waiting.discard_between(first, end)
+    def lose(self, first: int, end: int) -> None:
+        """Nothing from ``first`` up to ``end`` is stored any more: it is done.
+
+        But what consumers have of it is theirs until it comes back.
+        """
+        self._forget_between(first, end)
+        with_consumers = set(self.leases.between(first, end))
         if self.keys is not None:
-            gone += self.keys.discard_between(first, end)
+            with_consumers.update(self.keys.between(first, end))
+        for seq in [*sorted(with_consumers), end]:
+            self.done(range(first, seq))
+            first = seq + 1
+
+    def _forget_between(self, first: int, end: int) -> None:
+        """Nothing waits, is held back, or dies from ``first`` up to ``end``."""
+        self.waiting.discard_between(first, end)
+        if self.keys is not None:
+            self.keys.discard_between(first, end)
         for seq in [seq for seq in self.dying if first <= seq < end]:
             del self.dying[seq]
-            gone.append(seq)
-        return gone
 
     def raise_floor(self, seq: int) -> None:
         """All below ``seq`` is done, whoever holds it."""
-        self.forget_between(self.cursor.floor, seq)
+        self._forget_between(self.cursor.floor, seq)
         self.attempts.forget_below(seq)
         self.cursor.raise_floor(seq)
         self._save()

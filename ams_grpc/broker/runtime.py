@@ -20,9 +20,8 @@ cursor is written by the group commit.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -33,23 +32,24 @@ from ams_grpc.broker.consumers import Consumer, Delivery, Line
 from ams_grpc.broker.consumption import Counters
 from ams_grpc.broker.cursor import Cursor
 from ams_grpc.broker.dead_letters import Forwarding
-from ams_grpc.broker.errors import BrokerError, StorageUnavailable, UnreadableMessages
+from ams_grpc.broker.errors import BrokerError
 from ams_grpc.broker.exact_acks import ExactAcks
 from ams_grpc.broker.exactly_once import Confirmation
 from ams_grpc.broker.forwarder import Forwarder
+from ams_grpc.broker.gleaning import Gleaner
 from ams_grpc.broker.ordering import FOREVER, Keys
 from ams_grpc.broker.picked import Picked
 from ams_grpc.broker.places import Places
 from ams_grpc.broker.policies import SECOND_US
 from ams_grpc.broker.ports import Commits, CursorState, Deliveries, StoredWindow
+from ams_grpc.broker.reading import Reading
 from ams_grpc.broker.views import View, Window
 
 MAX_DELIVERY_MESSAGES: Final = 1000
 MAX_DELIVERY_BYTES: Final = 512 * 1024
 _NEAR_TAIL: Final = 20_000  # so few messages behind, new ones are worth keeping in the cache
-_LOAD_RETRY_S: Final = 0.25
-_LONGEST_LOAD_RETRY_S: Final = 60.0
-_logger = logging.getLogger(__name__)
+_LEFT_BEHIND_AT_ONCE: Final = 10_000
+"""So many messages are left behind in the log before the event loop gets its turn."""
 
 
 class SubscriptionRuntime:
@@ -73,19 +73,28 @@ class SubscriptionRuntime:
         deliveries: Deliveries | None = None,
     ) -> None:
         self.counters = Counters()
-        self.kept_from: int | None = None
-        """The lowest floor of the topic's snapshots: from there on nothing expires."""
-        self._places = Places(subscription, state, deliveries or Deliveries(), clock, self._save)
+        self._places = Places(
+            subscription, state, deliveries or Deliveries(), clock, self._save, max_outstanding
+        )
         self._ack_ids = AckIds(secret, subscription.id)
         self._exact_acks = ExactAcks(self._places, self._ack_ids, clock)
         self._forwarder = Forwarder(self._places, forwarding, clock, self.dispatch)
+        self._reading = Reading(view, self._places, clock)
+        self._gleaner = Gleaner(
+            self._places,
+            self._reading,
+            read_key,
+            room=lambda: self._max_outstanding - self._places.in_memory,
+            read_to=lambda: self._position,
+            changed=self.dispatch,
+        )
         self._position = state.floor
         self._end = state.floor
         self._unsent: set[int] = set()  # deliveries that are being written before they are sent
         self._line: Line = OrderedDict()
         self._consumers: set[Consumer] = set()
         self._watching: set[asyncio.Future[None]] = set()
-        self._view = view
+        self._left_behind = 0  # so many messages, since the event loop had its turn
         self._read_key = read_key
         self._commits = commits
         self._clock = clock
@@ -110,6 +119,15 @@ class SubscriptionRuntime:
         return self._places.cursor.floor
 
     @property
+    def kept_from(self) -> int | None:
+        """The lowest floor of the topic's snapshots: from there on nothing expires."""
+        return self._reading.kept_from
+
+    @kept_from.setter
+    def kept_from(self, seq: int | None) -> None:
+        self._reading.kept_from = seq
+
+    @property
     def exactly_once(self) -> bool:
         """Whether acks are confirmed, and refused when they come too late."""
         return self.subscription.config.exactly_once
@@ -121,7 +139,7 @@ class SubscriptionRuntime:
 
     @property
     def undelivered(self) -> int:
-        """Messages that could be delivered now, or soon."""
+        """Messages that could be delivered now, or soon, apart from those of cut lines."""
         return len(self._places.waiting) + self._places.held_back + self._fresh
 
     @property
@@ -161,6 +179,11 @@ class SubscriptionRuntime:
     def busy(self) -> bool:
         """True while messages are being read from storage, or written as leased."""
         return self._loading is not None or bool(self._unsent)
+
+    @property
+    def gleaning(self) -> bool:
+        """True while messages are read again that were left behind."""
+        return self._gleaner.work is not None
 
     @property
     def near_tail(self) -> bool:
@@ -204,7 +227,7 @@ class SubscriptionRuntime:
 
     def use_view(self, view: View) -> None:
         """Read the topic's log in another way from the next delivery on."""
-        self._view = view
+        self._reading.view = view
 
     def pass_over(self, seqs: Sequence[int]) -> None:
         """These are not for this subscription, and never will be."""
@@ -327,7 +350,11 @@ class SubscriptionRuntime:
 
     def find(self, seq: int) -> Window | None:
         """The stretch of the log that holds ``seq``, as this subscription sees it, if in memory."""
-        return self._view.find(seq)
+        return self._reading.find(seq)
+
+    def has_expired(self, window: Window) -> bool:
+        """Whether its retention is over."""
+        return self._reading.has_expired(window)
 
     async def fetch(self, seq: int) -> int:
         """Bring it into memory. Returns the first seq from there on that is stored, or will be.
@@ -336,11 +363,10 @@ class SubscriptionRuntime:
         """
         end = self._end
         await asyncio.sleep(0)  # there may be nothing else to wait for
-        first = await self._view.load(seq)
+        first = await self._reading.view.load(seq)
         gone = range(seq, end if first is None else first)
         if gone:
-            self._places.forget_between(gone.start, gone.stop)
-            self.pass_over(gone)
+            self._places.lose(gone.start, gone.stop)
         return max(gone.start, gone.stop)
 
     def open_window(self, end: int, messages: int) -> None:
@@ -408,6 +434,7 @@ class SubscriptionRuntime:
             self._loading.cancel()
             self._loading = None
         self._forwarder.close()
+        self._gleaner.stop()
 
     async def restore(self) -> None:
         """At the start: leases of exactly-once delivery that are still valid go on.
@@ -416,8 +443,7 @@ class SubscriptionRuntime:
         """
         end = self._places.restore()
         if end:
-            names = {} if self._places.keys is None else await self._read_keys(end)
-            self._places.resume(end, names)
+            await self._resume(end)
             self._position = max(self._position, end)
 
     async def settled(self) -> None:
@@ -427,6 +453,8 @@ class SubscriptionRuntime:
         elif self._unsent:
             await self._commits.flushed()
             await asyncio.sleep(0)  # what was written is sent in the meantime
+        elif self._gleaner.work is not None:
+            await asyncio.wait([self._gleaner.work])
 
     def written(self) -> Awaitable[None]:
         """Resolves when all that happened until now is on disk. Raises StorageUnavailable."""
@@ -464,6 +492,8 @@ class SubscriptionRuntime:
                 self._dismiss(consumer)
             consumer.stand_in_line()
         self._forwarder.wake()
+        if self._closed is None:
+            self._gleaner.wake()
         self._set_alarm()
 
     @property
@@ -549,7 +579,7 @@ class SubscriptionRuntime:
         """Take messages that are to be delivered again, oldest first."""
         waiting = self._places.waiting
         while not picked.full and (seq := waiting.first_ready()) is not None:
-            window = self._view.find(seq)
+            window = self._reading.find(seq)
             if window is None:
                 self._load(seq)
                 break
@@ -557,7 +587,7 @@ class SubscriptionRuntime:
             message = window.messages[seq - window.first_seq]
             if seq in window.failures:
                 picked.failed(seq, window.failures[seq])
-            elif message is None or self.has_expired(window):
+            elif message is None or self._reading.has_expired(window):
                 self._places.done([seq])
             else:
                 picked.add([seq], [message])
@@ -566,7 +596,7 @@ class SubscriptionRuntime:
         """Take messages whose turn has come in their ordering key."""
         while not picked.full and (key := keys.next_for(consumer)) is not None:
             seq = key.held_back[0]
-            window = self._view.find(seq)
+            window = self._reading.find(seq)
             if window is None:
                 self._load(seq)
                 break
@@ -576,7 +606,7 @@ class SubscriptionRuntime:
             elif seq in window.failures:
                 keys.rest(key, FOREVER)  # until it is counted
                 picked.failed(seq, window.failures[seq])
-            elif message is None or self.has_expired(window):
+            elif message is None or self._reading.has_expired(window):
                 keys.discard([seq])
                 self._places.done([seq])
             else:
@@ -588,23 +618,28 @@ class SubscriptionRuntime:
         places = self._places
         while self._position < self._end and not picked.full and self._loading is None:
             if places.in_memory >= self._max_outstanding:
+                places.make_room()
+                if places.in_memory >= self._max_outstanding:
+                    return
+            if self._left_behind >= _LEFT_BEHIND_AT_ONCE:
+                self._loading = asyncio.get_running_loop().create_task(self._pause())
                 return
             position = self._position
             window = self._fresh_window(position)
             if window is None:
                 continue
-            end = min(window.end_seq, position + picked.room)
             known_below = max(places.known_below, places.cursor.top)
             if places.keys is not None or position < known_below or not window.is_whole:
-                self._position = self._pick_one_by_one(picked, window, end, consumer)
+                self._position = self._pick_one_by_one(picked, window, consumer)
                 continue
+            end = min(window.end_seq, position + picked.room)
             offset = position - window.first_seq
             messages = window.messages[offset : end - window.first_seq]
             unfit = picked.add(range(position, end), messages)  # type: ignore[arg-type]
             self._position = end if unfit is None else unfit
 
-    def _pick_one_by_one(self, picked: Picked, window: Window, end: int, consumer: Consumer) -> int:
-        """``_pick_fresh`` where there is more to it, up to ``end``. Returns how far it came.
+    def _pick_one_by_one(self, picked: Picked, window: Window, consumer: Consumer) -> int:
+        """``_pick_fresh`` where there is more to it. Returns how far it came.
 
         Messages of a key wait for each other. After a restart or a seek, some of what lies ahead is
         done, leased, or out of attempts; a view leaves messages out, or fails.
@@ -613,43 +648,51 @@ class SubscriptionRuntime:
         messages, failures, first = window.messages, window.failures, window.first_seq
         missing: list[int] = []
         seq = self._position
+        end = min(window.end_seq, seq + MAX_DELIVERY_MESSAGES)
         while seq < end and not picked.full:
             message = messages[seq - first]
             if places.cursor.is_done(seq):
                 pass
-            elif seq in failures:
-                if self._hold_back_failed(seq, message):
-                    picked.failed(seq, failures[seq])
-            elif message is None:
+            elif message is None and seq not in failures:
                 missing.append(seq)
-            elif places.is_due(seq):
-                self._hold_back_failed(seq, message)
-                places.dying[seq] = None
+            elif message is None or seq in failures or places.is_due(seq):
+                self._pick_failed(picked, seq, message, failures)
             elif keys is not None and (key := self._read_key(message)):
                 if keys.admits(key, consumer):
                     keys.deliver(key, seq, consumer)
                     picked.add([seq], [message])
-                else:
+                elif keys.cut(key) is None:
                     keys.hold_back(key, seq)
+                else:
+                    self._left_behind += 1
             else:
                 picked.add([seq], [message])
             seq += 1
         places.done(missing)
         return seq
 
-    def _hold_back_failed(self, seq: int, message: bytes | None) -> bool:
-        """What comes after it in its key has to wait for it. False if it has to wait itself."""
-        keys = self._places.keys
+    def _pick_failed(
+        self, picked: Picked, seq: int, message: bytes | None, failures: Mapping[int, str]
+    ) -> None:
+        """It cannot be delivered, or not any more; what comes after it in its key has to wait."""
+        places, keys = self._places, self._places.keys
+        is_next = True
         if keys is not None and message is not None and (key := self._read_key(message)):
-            return keys.hold_back(key, seq)
-        return True
+            if keys.cut(key) is not None:
+                self._left_behind += 1
+                return
+            is_next = keys.hold_back(key, seq)
+        if seq not in failures:
+            places.dying[seq] = None
+        elif is_next:
+            picked.failed(seq, failures[seq])
 
     def _fresh_window(self, position: int) -> Window | None:
         """The window that holds ``position``; None if it has to be read, or has expired."""
-        window = self._view.find(position)
+        window = self._reading.find(position)
         if window is None:
             self._load(position)
-        elif self.has_expired(window):
+        elif self._reading.has_expired(window):
             self._position = window.end_seq
             self._places.done(range(position, window.end_seq))
             return None
@@ -690,16 +733,11 @@ class SubscriptionRuntime:
             if self._position <= seq < self._end and not self._places.cursor.is_done(seq)
         ]
 
-    def has_expired(self, window: Window) -> bool:
-        """Pub/Sub: retention counts from the publish time; a snapshot outlasts it."""
-        if window.publish_time_us + self.subscription.retention_us > self._clock.now_us():
-            return False
-        return self.kept_from is None or window.end_seq <= self.kept_from
-
     def _restart(self) -> None:
         """After a seek: nothing is leased or waiting, and reading starts at the floor."""
         self._places.clear()
         self._exact_acks.clear()
+        self._gleaner.stop()
         self._position = self.floor
         self._end = max(self._end, self._position)
         self.dispatch()
@@ -720,24 +758,25 @@ class SubscriptionRuntime:
                 future.set_exception(error)
                 future.exception()  # who waited may be gone
 
-    async def _read_keys(self, end: int) -> dict[int, str]:
-        """The ordering keys of what is not done below ``end``, of those that have one."""
-        names: dict[int, str] = {}
-        seq = self.floor
-        while seq < end:
-            if self._places.cursor.is_done(seq):
-                seq += 1
-                continue
-            window = self._view.find(seq)
-            if window is None:
-                stored = await self._view.load(seq)
-                seq = end if stored is None else stored
-                continue
-            message = None if self.has_expired(window) else window.messages[seq - window.first_seq]
-            if message is not None and (name := self._read_key(message)):
-                names[seq] = name
+    async def _resume(self, end: int) -> None:
+        """Put all below ``end`` that is not done where it was before the restart."""
+        places, seq = self._places, self.floor
+        while (seq := places.cursor.next_undone(seq)) < end:
+            name = ""
+            if places.keys is not None:
+                window = self._reading.find(seq)
+                if window is None:
+                    stored = await self._reading.view.load(seq)
+                    self._skip(seq, end if stored is None else stored)
+                    seq = end if stored is None else stored
+                    continue
+                message = window.messages[seq - window.first_seq]
+                if message is not None and not self._reading.has_expired(window):
+                    name = self._read_key(message)
+                if places.in_memory >= self._max_outstanding:
+                    places.make_room()
+            places.resume(seq, name)
             seq += 1
-        return names
 
     def _set_alarm(self) -> None:
         """Be called when the next thing is due; an alarm that is early anyway stays."""
@@ -772,33 +811,24 @@ class SubscriptionRuntime:
 
     async def _read(self, seq: int, end: int) -> None:
         try:
-            first = await self._first_stored(seq)
+            first = await self._reading.load(seq)
         finally:
             self._loading = None
         self._skip(seq, end if first is None else first)
         self.dispatch()
 
-    async def _first_stored(self, seq: int) -> int | None:
-        retry_s = _LOAD_RETRY_S
-        while True:
-            try:
-                return await self._view.load(seq)
-            except StorageUnavailable:
-                retry_s = _LOAD_RETRY_S  # the storage has said so in the log, and will be back
-            except UnreadableMessages:
-                pass  # the storage has said so in the log; what is damaged tends to stay so
-            except Exception:
-                _logger.exception("cannot read the log of topic %d", self.subscription.topic_id)
-            await asyncio.sleep(retry_s)
-            if seq < self.floor:
-                return seq  # a seek or its retention has passed over it
-            retry_s = min(2 * retry_s, _LONGEST_LOAD_RETRY_S)
+    async def _pause(self) -> None:
+        """Let others have their turn; ``dispatch`` waits for it."""
+        try:
+            await asyncio.sleep(0)
+        finally:
+            self._loading = None
+        self._left_behind = 0
+        self.dispatch()
 
     def _skip(self, seq: int, first: int) -> None:
         """Nothing from ``seq`` up to ``first`` is stored any more: retention took it."""
-        if first <= seq:
-            return
-        self._places.done(self._places.forget_between(seq, first))
-        if seq <= self._position < first:
-            position, self._position = self._position, first
-            self._places.done(range(position, first))
+        if first > seq:
+            self._places.lose(seq, first)
+            if seq <= self._position < first:
+                self._position = first

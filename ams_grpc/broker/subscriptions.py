@@ -250,7 +250,7 @@ class Subscriptions:
             if wait_s <= 0:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_LONGEST_READ_S):
-                        while not answer.done() and runtime.busy:
+                        while not answer.done() and (runtime.busy or runtime.gleaning):
                             await runtime.settled()
             elif not answer.done():
                 await asyncio.wait([answer], timeout=wait_s)

@@ -7,6 +7,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from google.api_core import exceptions
@@ -14,8 +15,8 @@ from google.cloud import pubsub_v1  # type: ignore[import-untyped]
 from google.cloud.pubsub_v1.subscriber.message import Message  # type: ignore[import-untyped]
 from google.pubsub_v1 import types
 
-from tests.clients.pubsub import PATIENCE_S, Inbox, PubSub, data_of
-from tests.server import eventually
+from tests.clients.pubsub import PATIENCE_S, Inbox, PubSub, data_of, project_on
+from tests.server import Server, eventually
 
 NEVER_S = 600  # longer than any test
 
@@ -508,3 +509,35 @@ def test_ordering_cannot_be_switched_by_an_update(pubsub: PubSub) -> None:
                 "update_mask": {"paths": ["enable_message_ordering"]},
             }
         )
+
+
+# --- independence, however long a backlog is ----------------------------------------------------------
+
+
+def test_a_key_that_is_blocked_before_more_than_fits_in_memory_holds_up_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        Server(tmp_path, settings={"MAX_OUTSTANDING": "1000"}) as server,
+        project_on(server, monkeypatch) as pubsub,
+    ):
+        orders = pubsub.topic()
+        warehouse = pubsub.subscription(
+            orders, enable_message_ordering=True, ack_deadline_seconds=NEVER_S
+        )
+        blocked = numbers(5000)
+        for start in range(0, 5000, 1000):
+            publish_keyed(pubsub, orders, "blocked", *blocked[start : start + 1000])
+        publish_keyed(pubsub, orders, "other", b"other")
+        [first] = pubsub.pull(warehouse, 1)
+        stream = pubsub.stream(warehouse)
+        assert data_of(stream.receive(1)) == [b"other"]
+
+        pubsub.acknowledge(warehouse, first)
+        came = [first]
+        while len(came) < 5000:
+            received = list(stream.response().received_messages)
+            pubsub.acknowledge(warehouse, *received)
+            came += received
+
+        assert data_of(came) == blocked

@@ -97,6 +97,7 @@ def test_from_the_hash_to_the_delivery(hook: Hook) -> None:
     assert made["pushConfig"]["verified"] is False
     assert "pushStatus" not in made
     assert hook.status_text is None
+    assert hook.refused("POST", ":pull", json={}, token=hook.town.tokens["alice"])[0] == 403
     hook.publish("MQ==", "Mg==", "Mw==")
 
     hook.hash = made["pushConfig"]["verificationHash"] + "\n"
@@ -141,6 +142,7 @@ def test_what_is_refused_comes_again_and_the_status_says_why(hook: Hook) -> None
 
     eventually(lambda: hook.status_text == f"Subscription {hook.name} is currently active")
     assert {push.json["message"]["data"] for push in hook.pushes} == {"1"}
+    assert hook.ok("GET", ":offsets")["current"] == 1
 
 
 def test_changes(hook: Hook) -> None:
@@ -161,6 +163,8 @@ def test_changes(hook: Hook) -> None:
     hook.modify()
     assert hook.shown["type"] == ""
     assert hook.shown["authorizationHeader"] == hook.shown["retryPolicy"] == {}
+    alice = hook.town.tokens["alice"]
+    assert hook.ok("POST", ":pull", token=alice, json={}) == {"receivedMessages": []}
     assert hook.refused("POST", ":verifyPushEndpoint") == (
         *(409, "CONFLICT"),
         "Subscription is not in http push mode",

@@ -294,7 +294,7 @@ def test_status(town: Town) -> None:
     ams = town.ams
     shown = {
         "status": "ok",
-        "push_servers": [{"endpoint": ams.address, "status": "SERVING"}],
+        "push_servers": [{"endpoint": "ams.example.org:443", "status": "SERVING"}],
     }
     for token in (None, "g" * 64, town.tokens["pat"]):
         assert ams.ok("GET", "/status", token) == shown

@@ -9,7 +9,7 @@ import schemathesis
 from google.iam.v1 import iam_policy_pb2  # type: ignore[import-untyped]
 from google.protobuf.descriptor import ServiceDescriptor
 
-from ams_grpc.pb.ams.v1 import accounts_pb2, metrics_pb2
+from ams_grpc.pb.ams.v1 import accounts_pb2, metrics_pb2, schemas_pb2
 from ams_grpc.pb.ams.v1 import pubsub_pb2 as ams_pb2
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2, schema_pb2
 from http_bridge.ams.openapi import AMS
@@ -22,7 +22,7 @@ def services(*files: Any) -> list[ServiceDescriptor]:
     return [each for file in files for each in file.DESCRIPTOR.services_by_name.values()]
 
 
-AMS_SERVICES = services(accounts_pb2, metrics_pb2, ams_pb2)
+AMS_SERVICES = services(accounts_pb2, metrics_pb2, ams_pb2, schemas_pb2)
 GOOGLE_SERVICES = services(pubsub_pb2, schema_pb2, iam_policy_pb2)
 
 
@@ -60,6 +60,16 @@ def test_what_the_path_has_is_not_in_the_body(ams: dict[str, Any]) -> None:
     assert list(body(publish)["properties"]) == ["messages"]
     assert publish["requestBody"]["required"]
     assert publish["responses"]["400"]["description"] == "Invalid Message Arguments"
+
+
+def test_a_definition_of_a_schema_is_the_caller_s_own_document(ams: dict[str, Any]) -> None:
+    schema = "/v1/projects/{project}/schemas/{schema_id}"
+
+    create = body(ams["paths"][schema]["post"])
+    assert create["properties"].keys() == {"type", "schema", "attributes"}
+    validate = ams["paths"][f"{schema}:validate"]["post"]
+    assert validate["requestBody"]["required"]
+    assert "properties" not in body(validate)
 
 
 def test_a_get_has_the_rest_of_its_request_in_the_query(ams: dict[str, Any]) -> None:

@@ -127,6 +127,14 @@ class CursorMachine(RuleBasedStateMachine):
         assert self.cursor.epoch == self.epoch
 
     @invariant()
+    def it_finds_what_is_not_done(self) -> None:
+        for start in (0, self.cursor.floor, CHUNK_SEQS - 1, CHUNK_SEQS, 2 * CHUNK_SEQS + 3):
+            seq = start
+            while seq in self.done:
+                seq += 1
+            assert self.cursor.next_undone(start) == seq
+
+    @invariant()
     def no_chunk_is_kept_that_the_floor_has_passed(self) -> None:
         for no in self.cursor.state().chunks:
             assert (no + 1) * CHUNK_SEQS > self.cursor.floor

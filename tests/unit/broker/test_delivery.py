@@ -615,7 +615,7 @@ async def test_closing_while_messages_are_being_read_ends_the_reading(world: Wor
 async def test_nothing_is_lost_when_storage_does_not_answer_for_a_while(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ams_grpc.broker.runtime._LOAD_RETRY_S", 0)
+    monkeypatch.setattr("ams_grpc.broker.reading._RETRY_S", 0)
     await world.publish(b"1")
     world.restart()
     runtime = await world.runtime()
@@ -668,7 +668,7 @@ async def test_a_seek_beyond_what_is_damaged_delivers_again(
             raise UnreadableMessages("it is damaged")
         return await real_read(topic_id, seq, max_bytes)
 
-    monkeypatch.setattr("ams_grpc.broker.runtime._LOAD_RETRY_S", 0)
+    monkeypatch.setattr("ams_grpc.broker.reading._RETRY_S", 0)
     await world.publish(b"1")
     await world.publish(b"2")
     world.restart()

@@ -12,7 +12,7 @@ _AT_A_TIME = 1_000
 
 
 def test_a_million_keys_that_are_idle_again_cost_nothing() -> None:
-    keys = Keys()
+    keys = Keys(most_out=_AT_A_TIME)
     consumer = Consumer(lambda _: None, lambda _: None, ack_deadline_s=10)
     tracemalloc.start()
     try:

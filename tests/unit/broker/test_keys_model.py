@@ -1,4 +1,4 @@
-"""Ordering keys against lists: one a key, of what is out and of what is held back."""
+"""Ordering keys against lists: one a key, of what is out, what is held back and what is left behind."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ams_grpc.broker.consumers import Consumer
 from ams_grpc.broker.ordering import FOREVER, Keys
 
 NAMES = ["a", "b"]
+MOST_OUT = 4
 
 
 def consumer(*, one_per_key: bool = False) -> Consumer:
@@ -36,11 +37,13 @@ class Line:
     holder: Consumer | None = None
     rests_until: float = 0.0
     expired: tuple[int, int] | None = None
+    left_behind: list[int] = field(default_factory=list)
 
     def may_get(self, who: Consumer) -> bool:
         """Whether its next message may go to that consumer now."""
         return not self.rests_until and (
-            not self.out or (self.holder is who and not who.one_per_key)
+            not self.out
+            or (self.holder is who and not who.one_per_key and len(self.out) < MOST_OUT)
         )
 
 
@@ -51,7 +54,7 @@ class KeysMachine(RuleBasedStateMachine):
         super().__init__()
         self.now = 1.0
         self.next_seq = 1
-        self.keys = Keys()
+        self.keys = Keys(MOST_OUT)
         self.lines = {name: Line() for name in NAMES}
 
     def teardown(self) -> None:
@@ -60,10 +63,17 @@ class KeysMachine(RuleBasedStateMachine):
             if line.out:
                 self.fail_first_out(name, 0.0)
             self.keys.discard(line.held_back)
+            line.held_back = []
+            if self.keys.cut(name):
+                self.read_on(name, len(line.left_behind), self.next_seq, is_all=True)
+                self.keys.discard(line.held_back)
         assert len(self.keys) == 0
         assert not self.keys._key_of
         assert not self.keys._free
         assert not self.keys._own
+        assert not self.keys._long
+        assert not self.keys._cut
+        assert not self.keys.hungry
         assert self.keys.held_back == self.keys.provisional == 0
         assert self.keys.next_time() is None
 
@@ -77,8 +87,11 @@ class KeysMachine(RuleBasedStateMachine):
         line, seq = self.lines[name], self.next_seq
         self.next_seq += 1
         admitted = self.keys.admits(name, who)
-        assert admitted == (not line.held_back and line.may_get(who))
-        if admitted:
+        is_cut = self.keys.cut(name) is not None
+        assert admitted == (not line.held_back and not is_cut and line.may_get(who))
+        if is_cut:
+            line.left_behind.append(seq)
+        elif admitted:
             self.keys.deliver(name, seq, who)
             self.note_delivery(line, seq, who)
         else:
@@ -90,9 +103,51 @@ class KeysMachine(RuleBasedStateMachine):
     def read_what_cannot_be_delivered(self, name: str) -> None:
         line, seq = self.lines[name], self.next_seq
         self.next_seq += 1
+        if self.keys.cut(name):
+            line.left_behind.append(seq)
+            return
         is_first = not line.out and not line.held_back
         assert self.keys.hold_back(name, seq) == is_first
         line.held_back.append(seq)
+
+    @rule(needed=st.sets(st.integers(1, 60), max_size=3))
+    def memory_is_short(self, needed: set[int]) -> None:
+        """Half of what long lines hold back is left behind, unless it is needed."""
+        long = [line for line in self.lines.values() if len(line.held_back) > 1]
+        before = sum(len(line.held_back) for line in long)
+        self.keys.cut_long_lines(needed)
+        kept = 0
+        for line in long:
+            forgotten = [seq for seq in line.held_back if seq not in self.keys]
+            line.held_back = [seq for seq in line.held_back if seq in self.keys]
+            assert line.held_back
+            assert needed.isdisjoint(forgotten)
+            line.left_behind = forgotten + line.left_behind
+            kept += len(line.held_back)
+        assert needed or 2 * kept <= before or kept == len(long)
+
+    @precondition(lambda self: self.keys.hungry)
+    @rule(count=st.integers(0, 3), is_all=st.booleans())
+    def the_first_hungry_one_is_read_again(self, count: int, is_all: bool) -> None:
+        key = next(iter(self.keys.hungry))
+        line = self.lines[key.name]
+        if is_all:
+            self.read_on(key.name, len(line.left_behind), self.next_seq, is_all=True)
+        else:
+            end = [*line.left_behind, self.next_seq, self.next_seq, self.next_seq][count]
+            self.read_on(key.name, min(count, len(line.left_behind)), end, is_all=False)
+        if key in self.keys.hungry:
+            assert list(self.keys.hungry)[-1] is key
+
+    def read_on(self, name: str, count: int, end: int, *, is_all: bool) -> None:
+        """Some of what was left behind is held back, and all below ``end`` was looked at."""
+        line, key = self.lines[name], self.keys.cut(name)
+        assert key is not None
+        for seq in line.left_behind[:count]:
+            self.keys.hold_back(name, seq)
+        line.held_back += line.left_behind[:count]
+        line.left_behind = line.left_behind[count:]
+        self.keys.advance(key, end, is_all=is_all)
 
     @rule(who=consumers, count=st.integers(1, 3))
     def deliver_what_was_held_back(self, who: Consumer, count: int) -> None:
@@ -182,11 +237,24 @@ class KeysMachine(RuleBasedStateMachine):
     @invariant()
     def the_model_agrees(self) -> None:
         lines = self.lines.values()
-        assert len(self.keys) == sum(bool(line.out or line.held_back) for line in lines)
+        in_use = {n for n, one in self.lines.items() if one.out or one.held_back}
+        cut = {name for name in NAMES if self.keys.cut(name)}
+        assert len(self.keys) == len(in_use | cut)
+        assert {key.name for key in self.keys.hungry} == {
+            name for name in cut if not self.lines[name].held_back
+        }
         assert self.keys.held_back == sum(len(line.held_back) for line in lines)
         assert self.keys.provisional == sum(len(line.acked) for line in lines)
         for seq in range(1, self.next_seq):
             assert (seq in self.keys) == any(seq in line.out + line.held_back for line in lines)
+
+    @invariant()
+    def what_is_left_behind_is_behind_the_cut(self) -> None:
+        for name, line in self.lines.items():
+            key = self.keys.cut(name)
+            if line.left_behind:
+                assert key is not None
+                assert max([0, *line.out, *line.held_back]) < key.cut_at <= line.left_behind[0]
 
     @invariant()
     def what_can_go_out_is_counted(self) -> None:

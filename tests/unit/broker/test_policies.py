@@ -574,9 +574,9 @@ class TestOrdering:
         await empty.create(subscription=SubscriptionConfig(ordered=True))
         await empty.publish(b"k:0", b"k:1", b"k:2")
         runtime = await empty.runtime()
-        plain = runtime._view
+        plain = runtime._reading.view
         failing = FailingView(plain, {2})
-        runtime._view = failing
+        runtime._reading.view = failing
         stream = await empty.stream()
         assert stream.data == [b"k:0"]
         assert [runtime._places.attempts.failures(seq) for seq in (1, 2, 3)] == [0, 1, 0]

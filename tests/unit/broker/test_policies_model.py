@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from ams_grpc.broker import forwarder as forwarder_module
-from ams_grpc.broker import runtime as runtime_module
+from ams_grpc.broker import places as places_module
+from ams_grpc.broker import reading as reading_module
 from ams_grpc.broker.catalog import Subscription, SubscriptionConfig
 from ams_grpc.broker.consumers import Consumer, Delivery
 from ams_grpc.broker.cursor import Cursor
@@ -247,8 +248,9 @@ class PoliciesMachine(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.loop.set_exception_handler(self.on_loop_error)
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(runtime_module, "_LOAD_RETRY_S", 0)
+        self.patch.setattr(reading_module, "_RETRY_S", 0)
         self.patch.setattr(forwarder_module, "_RETRY_S", 0)
+        self.patch.setattr(places_module, "_KEYS_THAT_MAY_BLOCK", 2)
         self.faults: list[object] = []
 
         self.clock = ManualClock()
@@ -289,7 +291,7 @@ class PoliciesMachine(RuleBasedStateMachine):
         attempts=st.sampled_from([None, 1, 2, 3]),
         backoff=st.sampled_from([None, (1, 3), (0, 2)]),
         cache_bytes=st.sampled_from([1, 400, 100_000]),
-        max_outstanding=st.sampled_from([4, 1000, 1000]),
+        max_outstanding=st.sampled_from([4, 8, 12, 1000]),
     )
     def begin(
         self,
@@ -666,7 +668,8 @@ class PoliciesMachine(RuleBasedStateMachine):
             # What retention takes may still be at a consumer.
             done = done and not ((leased or of_key) and seq in self.losable)
             places = leased + waiting + done + of_key + dying
-            assert places == 1 or (places == 0 and seq >= runtime._position), seq
+            in_log = seq >= runtime._position or self.is_left_behind(seq)
+            assert places == 1 or (places == 0 and in_log), seq
 
     @invariant()
     def the_model_agrees(self) -> None:
@@ -711,7 +714,9 @@ class PoliciesMachine(RuleBasedStateMachine):
     @invariant()
     def nobody_waits_for_what_is_there(self) -> None:
         """Unless messages are on their way from storage, or to it."""
-        if not hasattr(self, "runtime") or self.runtime.busy or self.max_outstanding < 1000:
+        if not hasattr(self, "runtime") or self.runtime.busy or self.runtime.gleaning:
+            return
+        if self.memory_is_needed:
             return
         for subscriber in self.subscribers:
             if self.wants_more(subscriber):
@@ -778,8 +783,8 @@ class PoliciesMachine(RuleBasedStateMachine):
                 await asyncio.sleep(0)
             for _ in range(4000):
                 waits = self.reader.failing or not self.reader.answers.is_set()
-                waits = waits or (self.runtime._loading is None and not self.writer.prompt)
-                if not self.runtime.busy or waits:
+                waits = waits or (bool(self.runtime._unsent) and not self.writer.prompt)
+                if not (self.runtime.busy or self.runtime.gleaning) or waits:
                     break
                 await asyncio.sleep(0)
             else:
@@ -910,12 +915,29 @@ class PoliciesMachine(RuleBasedStateMachine):
         out = [s for s in key if s in self.held or s in self.provisional]
         if out and (subscriber.one_per_key or max(out) > seq):
             return "not alone"
+        if len(out) >= self.max_outstanding // 2:
+            return "too many of its key"
         holders = [self.held[s].by if s in self.held else self.provisional[s] for s in out]
         if any(holder is not subscriber for holder in holders):
             return "of another's key"
         over = self.done | set(out)
         is_next = all(s in over or self.is_absent(s) for s in key if s < seq)
         return "" if is_next else "not its turn"
+
+    @property
+    def memory_is_needed(self) -> bool:
+        """Is all that the limit allows in use, of which nothing can be left behind?"""
+        places = self.runtime._places
+        keys = 0 if places.keys is None else len(places.keys._cut) + places.provisional
+        heads = 0 if places.keys is None else len(places.keys)
+        needed = len(places.leases) + len(places.waiting) + len(places.dying) + keys + heads
+        return needed >= self.max_outstanding
+
+    def is_left_behind(self, seq: int) -> bool:
+        """Its line is cut, somewhere before it."""
+        keys = self.runtime._places.keys
+        key = None if keys is None else keys.cut(read_key(self.messages[seq]))
+        return key is not None and key.cut_at <= seq
 
     def waits_for_the_lost(self, seq: int) -> bool:
         """What retention took may still be at a consumer."""

@@ -17,7 +17,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from ams_grpc.broker import runtime as runtime_module
+from ams_grpc.broker import reading as reading_module
 from ams_grpc.broker.catalog import Subscription, SubscriptionConfig
 from ams_grpc.broker.consumers import Consumer, Delivery
 from ams_grpc.broker.errors import BrokerError, InvalidArgument, ShuttingDown
@@ -98,7 +98,7 @@ class SubscriptionMachine(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.loop.set_exception_handler(self.on_loop_error)
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(runtime_module, "_LOAD_RETRY_S", 0)
+        self.patch.setattr(reading_module, "_RETRY_S", 0)
         self.faults: list[object] = []
 
         self.clock = ManualClock()

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from ams_grpc.broker import windowed
+from ams_grpc.broker import views, windowed
 from ams_grpc.broker.catalog import SubscriptionConfig, TopicConfig
 from ams_grpc.broker.errors import (
     AckIdsRefused,
@@ -17,10 +17,12 @@ from ams_grpc.broker.errors import (
     InvalidArgument,
     NotFound,
     ShuttingDown,
+    StorageUnavailable,
 )
 from ams_grpc.broker.figures import Consumption
+from ams_grpc.broker.filters import parse_filter
 from ams_grpc.broker.policies import DAY_US, StorageExport
-from ams_grpc.broker.views import PlainView, Stretch
+from ams_grpc.broker.views import FilteredView, PlainView, Stretch
 from ams_grpc.broker.windowed import Offsets, WindowedPulls
 from tests.unit.broker.world import ORDERS, TOPIC, World, begun
 
@@ -570,3 +572,36 @@ async def test_a_pull_that_reads_for_long_ends_with_what_it_has(ams: World) -> N
     assert await pull(ams) == [0, 2]
     await ack(ams, 2)
     assert await pull(ams) == [4, 6]
+
+
+async def test_a_filter_sifts_what_a_pull_reads_a_part_at_a_time(
+    ams: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(views, "_SIFTED_AT_ONCE", 3)
+    runtime = await ams.runtime()
+    wanted = parse_filter('attributes.is = "wanted"')
+    topic_id = runtime.subscription.topic_id
+    view = FilteredView(ams.broker.log, topic_id, wanted, lambda message: {"is": message.decode()})
+    runtime.use_view(view)
+    await ams.publish(*[b"other"] * 8, b"wanted", b"other")
+    await ams.publish(b"other", b"wanted")
+    assert await pull(ams) == [8, 11]
+    await ack(ams, 8)
+    assert await offsets(ams) == (12, 0, 11)
+
+
+async def test_without_the_database_a_pull_gives_what_it_has_or_says_so(ams: World) -> None:
+    await ams.publish(b"0")
+    await ams.publish(b"1")
+    topic_id = ams.stored.topics[TOPIC].id
+    await ams.runtime()
+    ams.broker.log.forget(topic_id)
+    ams.reader.failing = True
+    with pytest.raises(StorageUnavailable):
+        await pull(ams)
+    ams.broker.log.add(ams.stored.batches[topic_id][0])
+    assert await pull(ams) == [0]
+    with refused(*WRONG_ACK):
+        await ack(ams, 1)
+    ams.reader.failing = False
+    assert await pull(ams) == [0, 1]

@@ -88,6 +88,7 @@ class World:
     clock: ManualClock
     stored: Stored
     cache_bytes: int = 1 << 20
+    max_outstanding: int = 100_000
 
     def start(self) -> None:
         self.reader = MemoryLog(self.stored)
@@ -107,7 +108,9 @@ class World:
             schemas=AnySchema(),
             clock=self.clock,
             secret=b"secret",
-            settings=BrokerSettings(STRICT, cache_bytes=self.cache_bytes),
+            settings=BrokerSettings(
+                STRICT, cache_bytes=self.cache_bytes, max_outstanding=self.max_outstanding
+            ),
         )
         self.commits.on_append = self.broker.appended
         self.topics = self.broker.topics
