@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import cast
+from typing import Any, cast
 
 import grpc
 from aiohttp import web
@@ -39,11 +40,55 @@ class LocalContext:
         return f"http:{dict(self._metadata).get(PEER, '')}:0"
 
 
+class Deadlines:
+    """Ends tasks that take too long, with one timer for all of them.
+
+    A timer for each call would cost more than all else that is done here for it.
+    """
+
+    def __init__(self) -> None:
+        self._running: dict[asyncio.Task[Any], float] = {}
+        self._due = math.inf
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def within(self, deadline: float, call: Awaitable[bytes]) -> bytes:
+        """The result of a call. Raises TimeoutError when the loop's clock has passed ``deadline``."""
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("there is no task to end")
+        self._running[task] = deadline
+        if deadline < self._due:
+            self._look_at(deadline)
+        try:
+            return await call
+        except asyncio.CancelledError:
+            if task not in self._running and task.uncancel() == 0:
+                raise TimeoutError from None
+            raise
+        finally:
+            self._running.pop(task, None)
+
+    def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        for task in [task for task, end in self._running.items() if end <= loop.time()]:
+            del self._running[task]
+            task.cancel()
+        self._look_at(min(self._running.values(), default=math.inf))
+
+    def _look_at(self, due: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._due = due
+        loop = asyncio.get_running_loop()
+        self._timer = None if due == math.inf else loop.call_at(due, self._look)
+
+
 class LocalCaller:
     """Implements ``http_bridge.caller.Caller``."""
 
     def __init__(self, methods: Mapping[str, Callable[[bytes, Context], Awaitable[bytes]]]) -> None:
         self._methods = methods
+        self._deadlines = Deadlines()
 
     async def __call__(
         self,
@@ -57,10 +102,10 @@ class LocalCaller:
         call = self._methods.get(method)
         if call is None:
             raise RpcFailure(grpc.StatusCode.UNIMPLEMENTED, f"Method not found: {method}")
-        context = LocalContext(metadata, asyncio.get_running_loop().time() + timeout_s)
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        context = LocalContext(metadata, deadline)
         try:
-            async with asyncio.timeout(timeout_s):
-                return await call(request, cast("Context", context))
+            return await self._deadlines.within(deadline, call(request, cast("Context", context)))
         except TimeoutError:
             raise RpcFailure(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline exceeded.") from None
         except Exception as error:

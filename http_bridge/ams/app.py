@@ -84,9 +84,7 @@ class AmsRest:
             if request.method == "GET":
                 read_query(message, match, request.query)
             else:
-                async with asyncio.timeout(self._limits.timeout_s):
-                    body = await request.read()
-                _read_body(message, match, body)
+                _read_body(message, match, await self._body(request))
         except BadRequest:
             await self._check(match, message, metadata)
             raise
@@ -98,6 +96,13 @@ class AmsRest:
         )
         reply = GetMessageClass(match.route.method.output_type).FromString(serialized)
         return _answer(match, reply)
+
+    async def _body(self, request: web.Request) -> bytes:
+        """Raises TimeoutError, HTTPRequestEntityTooLarge."""
+        if request.content.is_eof():  # as it is with small ones: there is nothing to wait for
+            return await request.read()
+        async with asyncio.timeout(self._limits.timeout_s):
+            return await request.read()
 
     async def _check(self, match: AmsMatch, request: Message, metadata: Metadata) -> None:
         """Refuse for what comes before the rest of the request is read. Raises RpcFailure."""
