@@ -19,8 +19,8 @@ from ams_grpc.auth.authorization import Authorizer
 from ams_grpc.auth.checks import no_project
 from ams_grpc.auth.principals import Principal
 from ams_grpc.broker.errors import Unauthenticated
-from ams_grpc.services.ams.callers import set_caller
 from ams_grpc.services.ams.routes import route_of
+from ams_grpc.services.callers import set_caller
 from ams_grpc.services.frame import Context, Settle
 from ams_grpc.services.guard import peer_of, token_of
 

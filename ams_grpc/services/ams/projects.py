@@ -10,9 +10,9 @@ from ams_grpc.auth.projects import Members, Projects
 from ams_grpc.auth.records import Person, Project
 from ams_grpc.auth.users import UserChanges, Users
 from ams_grpc.pb.ams.v1 import accounts_pb2
-from ams_grpc.services.ams.callers import caller
 from ams_grpc.services.ams.listing import page_limit, page_start, seconds_pb
 from ams_grpc.services.ams.people import memberships, page_pb, user_pb
+from ams_grpc.services.callers import caller
 from ams_grpc.services.frame import Context
 
 

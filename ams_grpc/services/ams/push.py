@@ -14,10 +14,10 @@ from ams_grpc.broker.errors import ams
 from ams_grpc.broker.names import SubscriptionName
 from ams_grpc.broker.subscriptions import Subscriptions
 from ams_grpc.pb.ams.v1 import pubsub_pb2 as pb
-from ams_grpc.services.ams.callers import caller
 from ams_grpc.services.ams.names import ams_words
 from ams_grpc.services.ams.push_configs import PushConfigs, is_empty
 from ams_grpc.services.ams.push_user import PushUser
+from ams_grpc.services.callers import caller
 from ams_grpc.services.frame import Context
 
 

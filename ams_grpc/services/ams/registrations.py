@@ -10,9 +10,9 @@ from ams_grpc.auth.records import Registration
 from ams_grpc.auth.registrations import Registrations
 from ams_grpc.auth.users import Users
 from ams_grpc.pb.ams.v1 import accounts_pb2
-from ams_grpc.services.ams.callers import caller
 from ams_grpc.services.ams.listing import seconds_pb
 from ams_grpc.services.ams.people import person, person_fields, user_pb
+from ams_grpc.services.callers import caller
 from ams_grpc.services.frame import Context
 
 

@@ -10,9 +10,9 @@ from ams_grpc.auth.roles import PROJECT_ADMIN
 from ams_grpc.broker.errors import NotFound, Unauthenticated
 from ams_grpc.broker.figures import Figures
 from ams_grpc.pb.ams.v1 import metrics_pb2 as pb
-from ams_grpc.services.ams.callers import caller
 from ams_grpc.services.ams.days import Period, period
 from ams_grpc.services.ams.metrics import NodeMetrics
+from ams_grpc.services.callers import caller
 from ams_grpc.services.frame import Context
 
 

@@ -15,7 +15,7 @@ from ams_grpc.auth.principals import Principal
 from ams_grpc.auth.roles import SERVICE_ADMIN
 from ams_grpc.broker.errors import PermissionDenied, Unauthenticated
 from ams_grpc.pb.ams.v1 import metrics_pb2 as pb
-from ams_grpc.services.ams.callers import caller
+from ams_grpc.services.callers import caller
 from ams_grpc.services.frame import Context
 
 _SEES_DETAILS: Final = {SERVICE_ADMIN, "admin_viewer"}

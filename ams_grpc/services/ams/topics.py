@@ -14,10 +14,10 @@ from ams_grpc.broker.newest import Dated, Newest
 from ams_grpc.broker.policies import SchemaSettings
 from ams_grpc.broker.topics import Topics
 from ams_grpc.pb.ams.v1 import pubsub_pb2
-from ams_grpc.services.ams.callers import caller
 from ams_grpc.services.ams.listing import page_limit, page_start, page_token, seconds_pb
 from ams_grpc.services.ams.names import ams_words, full_name
 from ams_grpc.services.ams.visibility import Visibility
+from ams_grpc.services.callers import caller
 from ams_grpc.services.frame import Context
 
 FindSchema: TypeAlias = Callable[[str, str], Awaitable[SchemaSettings | None]]

@@ -10,9 +10,9 @@ from google.protobuf.empty_pb2 import Empty
 from ams_grpc.auth.users import UserChanges, Users, seen_by
 from ams_grpc.broker.errors import NotFound, Unauthenticated
 from ams_grpc.pb.ams.v1 import accounts_pb2
-from ams_grpc.services.ams.callers import caller
 from ams_grpc.services.ams.listing import page_limit, page_start
 from ams_grpc.services.ams.people import memberships, page_pb, person, user_pb
+from ams_grpc.services.callers import caller
 from ams_grpc.services.frame import Context
 
 

@@ -23,9 +23,9 @@ from ams_grpc.broker.errors import (
 from ams_grpc.broker.names import SubscriptionName
 from ams_grpc.broker.rules import MAX_ACK_DEADLINE_S
 from ams_grpc.pb.ams.v1 import pubsub_pb2 as pb
-from ams_grpc.services.ams.callers import caller
 from ams_grpc.services.ams.names import ams_words
 from ams_grpc.services.ams.received import received
+from ams_grpc.services.callers import caller
 from ams_grpc.services.frame import Context, parse, raw
 
 DEFAULT_WAIT_S: Final = 3.0

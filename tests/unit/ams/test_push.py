@@ -19,10 +19,10 @@ from ams_grpc.broker.errors import BrokerError, Conflict, NotFound
 from ams_grpc.broker.names import SubscriptionName
 from ams_grpc.pb.ams.v1 import pubsub_pb2 as ams_pb
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
-from ams_grpc.services.ams.callers import set_caller
 from ams_grpc.services.ams.push import PushDesk, SubscriptionPush
 from ams_grpc.services.ams.push_configs import PushConfigs
 from ams_grpc.services.ams.push_user import PushUser
+from ams_grpc.services.callers import set_caller
 from ams_grpc.services.subscriber import Subscriber
 from tests.unit.broker.fakes import ManualClock, Stored
 from tests.unit.broker.world import ORDERS, World

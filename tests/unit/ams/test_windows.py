@@ -21,8 +21,8 @@ from ams_grpc.broker.errors import (
 from ams_grpc.broker.policies import DAY_US, PushConfig
 from ams_grpc.pb.ams.v1 import pubsub_pb2 as ams
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
-from ams_grpc.services.ams.callers import set_caller
 from ams_grpc.services.ams.windows import Windows
+from ams_grpc.services.callers import set_caller
 from ams_grpc.services.frame import Calls, Context, local_calls
 from ams_grpc.services.messages import decode, ordering_key, payload_of
 from tests.unit.broker import world as worlds
