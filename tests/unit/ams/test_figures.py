@@ -8,7 +8,7 @@ from google.protobuf.empty_pb2 import Empty
 from ams_grpc.auth.principals import Principal
 from ams_grpc.broker.errors import InvalidArgument
 from ams_grpc.pb.ams.v1 import metrics_pb2 as pb
-from ams_grpc.services.ams import callers
+from ams_grpc.services import callers
 from ams_grpc.services.ams.days import Period, day_of, day_text, period, second_text
 from ams_grpc.services.ams.node import ThisNode
 from ams_grpc.services.ams.reports import _average_in_hundredths
