@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from functools import partial
@@ -86,7 +86,6 @@ async def running(
     """
     async with AsyncExitStack() as parts:
         clock = SystemClock()
-        rules = config.endpoint_rules
         tls = tls_of(config)
         storage = await parts.enter_async_context(
             open_storage(
@@ -100,31 +99,7 @@ async def running(
         parts.callback(lanes.close)
         definitions = parts.enter_context(closing(CompiledDefinitions()))
         schema_gate = parts.enter_context(closing(SchemaGate(storage.schemas, definitions)))
-        broker = Broker(
-            catalog=storage.catalog,
-            schemas=storage.schemas,
-            gate=chain(TransformGate(lanes, clock), schema_gate),
-            reader=storage.log,
-            commits=storage.commits,
-            upkeep=storage.upkeep,
-            consumption=storage.consumption,
-            decode=decode,
-            read_key=ordering_key,
-            annotate=annotated,
-            clock=clock,
-            secret=storage.server_secret,
-            settings=BrokerSettings(
-                profile=PROFILES[config.effective_profile],
-                cache_bytes=config.cache_bytes,
-                read_bytes=config.read_bytes,
-                retention_interval_s=config.retention_interval_s,
-                max_outstanding=config.max_outstanding,
-                endpoints=rules,
-            ),
-            view_of=partial(_view_of, lanes, clock),
-            check_transforms=TransformCheck(lanes),
-            attributes_of=attributes_of,
-        )
+        broker = _broker(config, storage, clock, lanes, schema_gate)
         storage.commits.on_appended = broker.appended
         storage.commits.on_uncertain = broker.uncertain
         await parts.enter_async_context(broker)
@@ -134,21 +109,7 @@ async def running(
             guard = TokenGuard(known.authenticator, known.authorizer)
         if config.auth or config.ams_address is not None:
             await _make_first_admin(config, known, show_first_admin)
-        pushes = await parts.enter_async_context(
-            PushRoom(
-                _push_settings(config),
-                rules,
-                broker.subscriptions,
-                storage.secret,
-                clock,
-                AmsPushSettings(
-                    config.effective_push_source,
-                    unseal=known.push_secrets.open,
-                    data_text=shown_data,
-                    enabled=config.push_enabled,
-                ),
-            )
-        )
+        pushes = await parts.enter_async_context(_push_room(config, broker, storage, known, clock))
         workers = await parts.enter_async_context(
             Supervisor(
                 storage.catalog,
@@ -162,22 +123,7 @@ async def running(
         )
         broker.subscriptions.workers = workers
         keys = IdempotencyKeys(config.idempotency_window_s)
-        services = (
-            Served(
-                pubsub_pb2.DESCRIPTOR.services_by_name["Publisher"], Publisher(broker, keys), guard
-            ),
-            Served(pubsub_pb2.DESCRIPTOR.services_by_name["Subscriber"], Subscriber(broker), guard),
-            Served(
-                schema_pb2.DESCRIPTOR.services_by_name["SchemaService"],
-                SchemaService(Schemas(storage.schemas, definitions)),
-                guard,
-            ),
-            Served(
-                iam_policy_pb2.DESCRIPTOR.services_by_name["IAMPolicy"],
-                IamPolicy(known.policies, None if guard is None else guard.allowed),
-                guard,
-            ),
-        )
+        services = _google_services(broker, storage, known, definitions, keys, guard)
         push = pushing(config, known, pushes)
         of_ams = ams_services(config, storage, broker, known, definitions, keys, push)
         calls = Calls()
@@ -213,8 +159,62 @@ async def running(
             workers.drain()
 
 
-def _push_settings(config: Config) -> PushSettings:
-    return PushSettings(
+def _broker(
+    config: Config, storage: Storage, clock: Clock, lanes: Lanes, schema_gate: SchemaGate
+) -> Broker:
+    settings = BrokerSettings(
+        profile=PROFILES[config.effective_profile],
+        cache_bytes=config.cache_bytes,
+        read_bytes=config.read_bytes,
+        retention_interval_s=config.retention_interval_s,
+        max_outstanding=config.max_outstanding,
+        endpoints=config.endpoint_rules,
+    )
+    return Broker(
+        catalog=storage.catalog,
+        schemas=storage.schemas,
+        gate=chain(TransformGate(lanes, clock), schema_gate),
+        reader=storage.log,
+        commits=storage.commits,
+        upkeep=storage.upkeep,
+        consumption=storage.consumption,
+        decode=decode,
+        read_key=ordering_key,
+        annotate=annotated,
+        clock=clock,
+        secret=storage.server_secret,
+        settings=settings,
+        view_of=partial(_view_of, lanes, clock),
+        check_transforms=TransformCheck(lanes),
+        attributes_of=attributes_of,
+    )
+
+
+def _google_services(
+    broker: Broker,
+    storage: Storage,
+    known: Identity,
+    definitions: CompiledDefinitions,
+    keys: IdempotencyKeys,
+    guard: TokenGuard | None,
+) -> Sequence[Served]:
+    """The services of Google's API, which ask for a token if there is a ``guard``."""
+    pubsub, schema = pubsub_pb2.DESCRIPTOR.services_by_name, schema_pb2.DESCRIPTOR.services_by_name
+    policies = IamPolicy(known.policies, None if guard is None else guard.allowed)
+    return (
+        Served(pubsub["Publisher"], Publisher(broker, keys), guard),
+        Served(pubsub["Subscriber"], Subscriber(broker), guard),
+        Served(
+            schema["SchemaService"], SchemaService(Schemas(storage.schemas, definitions)), guard
+        ),
+        Served(iam_policy_pb2.DESCRIPTOR.services_by_name["IAMPolicy"], policies, guard),
+    )
+
+
+def _push_room(
+    config: Config, broker: Broker, storage: Storage, known: Identity, clock: Clock
+) -> PushRoom:
+    settings = PushSettings(
         issuer=config.effective_push_issuer,
         max_parallel=config.push_max_parallel,
         max_requests=config.push_requests,
@@ -222,6 +222,14 @@ def _push_settings(config: Config) -> PushSettings:
         ca_file=config.push_ca_file,
         verify_tls=config.push_verify_tls,
     )
+    of_ams = AmsPushSettings(
+        config.effective_push_source,
+        unseal=known.push_secrets.open,
+        data_text=shown_data,
+        enabled=config.push_enabled,
+    )
+    subscriptions = broker.subscriptions
+    return PushRoom(settings, config.endpoint_rules, subscriptions, storage.secret, clock, of_ams)
 
 
 def _view_of(lanes: Lanes, clock: Clock, log: Log, subscription: Subscription) -> View:
