@@ -22,7 +22,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Final
 
@@ -390,8 +390,8 @@ class SubscriptionRuntime:
         """Its configuration has changed."""
         self._places.use(subscription)
         if not self.exactly_once:  # nothing has to be written first, and so nothing may lag behind
-            unsent, self._unsent = self._unsent, {}
-            self._withdraw(unsent.values())
+            unsent, self._unsent = list(self._unsent.values()), {}
+            self._withdraw(unsent)
         self.dispatch()
 
     def close(self, error: BrokerError) -> None:
@@ -542,7 +542,7 @@ class SubscriptionRuntime:
             self._withdraw([(consumer, delivery)])
             self.dispatch()
 
-    def _withdraw(self, unsent: Collection[tuple[Consumer, Delivery]]) -> None:
+    def _withdraw(self, unsent: Sequence[tuple[Consumer, Delivery]]) -> None:
         """These are not sent after all: their messages are to be delivered anew, in order."""
         for _, delivery in unsent:
             self._take_back(delivery)
