@@ -23,7 +23,7 @@ from ams_grpc.broker.errors import (
 from ams_grpc.broker.names import SubscriptionName, TopicName
 from ams_grpc.broker.policies import SECOND_US, DeadLetterPolicy, RetryPolicy
 from ams_grpc.broker.retry import backoff_s, own_backoff_s
-from tests.unit.broker.world import ORDERS, TOPIC, Stream, World, begun, eventually, received
+from tests.unit.broker.world import ORDERS, TOPIC, Stream, World, begun, eventually
 
 DEAD = TopicName("project", "dead")
 DEAD_SUB = SubscriptionName("project", "dead-sub")
@@ -474,7 +474,9 @@ class TestExactlyOnce:
         pull = await begun(world.subscriptions.pull(ORDERS, 1, 5))
         assert not pull.done()
         await change(world, exactly_once=False)
-        assert received(await pull)[0].data == b"one"
+        delivery = await pull
+        assert isinstance(delivery, Delivery)
+        assert delivery.messages == [b"one"]
 
     async def test_with_ordering_acks_out_of_order_are_refused_for_now(self, world: World) -> None:
         await configure(world, exactly_once=True, ordered=True)
