@@ -90,7 +90,7 @@ class SubscriptionRuntime:
         )
         self._position = state.floor
         self._end = state.floor
-        self._unsent: set[int] = set()  # deliveries that are being written before they are sent
+        self._unsent: dict[int, tuple[Consumer, Delivery]] = {}  # grant -> what is being written
         self._line: Line = OrderedDict()
         self._consumers: set[Consumer] = set()
         self._watching: set[asyncio.Future[None]] = set()
@@ -305,9 +305,7 @@ class SubscriptionRuntime:
 
     def give_back(self, delivery: Delivery) -> None:
         """A delivery did not reach its consumer: as if it had not been made."""
-        self._places.take_back(self._places.release(delivery.grant, delivery.seqs))
-        self.counters.sent -= len(delivery.seqs)
-        self.counters.sent_bytes -= sum(map(len, delivery.messages))
+        self._take_back(delivery)
         self.dispatch()
 
     def expire_before(self, seq: int, retention_us: int) -> None:
@@ -417,6 +415,9 @@ class SubscriptionRuntime:
     def use(self, subscription: Subscription) -> None:
         """Its configuration has changed."""
         self._places.use(subscription)
+        if not self.exactly_once:  # nothing has to be written first, and so nothing may lag behind
+            unsent, self._unsent = list(self._unsent.values()), {}
+            self._withdraw(unsent)
         self.dispatch()
 
     def close(self, error: BrokerError) -> None:
@@ -433,6 +434,7 @@ class SubscriptionRuntime:
         if self._loading is not None:
             self._loading.cancel()
             self._loading = None
+        self._unsent.clear()
         self._forwarder.close()
         self._gleaner.stop()
 
@@ -553,25 +555,35 @@ class SubscriptionRuntime:
     def _send_once_written(self, consumer: Consumer, delivery: Delivery) -> None:
         """Send a delivery when its lease is on disk."""
         self._save()
-        self._unsent.add(delivery.grant)
+        self._unsent[delivery.grant] = consumer, delivery
         written = asyncio.ensure_future(self._commits.flushed())
-        written.add_done_callback(partial(self._send_written, consumer, delivery))
+        written.add_done_callback(partial(self._send_written, delivery.grant))
 
-    def _send_written(
-        self, consumer: Consumer, delivery: Delivery, written: asyncio.Future[None]
-    ) -> None:
-        self._unsent.discard(delivery.grant)
+    def _send_written(self, grant: int, written: asyncio.Future[None]) -> None:
         is_written = not written.cancelled() and written.exception() is None
-        if self._closed is not None:
+        if grant not in self._unsent:
             return
+        consumer, delivery = self._unsent.pop(grant)
         leases = self._places.leases
-        is_valid = all(leases.grant_of(seq) == delivery.grant for seq in delivery.seqs)
+        is_valid = all(leases.grant_of(seq) == grant for seq in delivery.seqs)
         if is_written and is_valid and not consumer.left:
             consumer.send(delivery)
-            return
-        if consumer.once and not consumer.left:
-            self.add(consumer)  # it still waits
-        self.give_back(delivery)
+        else:
+            self._withdraw([(consumer, delivery)])
+            self.dispatch()
+
+    def _withdraw(self, unsent: Sequence[tuple[Consumer, Delivery]]) -> None:
+        """These are not sent after all: their messages are to be delivered anew, in order."""
+        for _, delivery in unsent:
+            self._take_back(delivery)
+        for consumer, _ in unsent:
+            if consumer.once and not consumer.left:
+                self.add(consumer)  # it still waits
+
+    def _take_back(self, delivery: Delivery) -> None:
+        self._places.take_back(self._places.release(delivery.grant, delivery.seqs))
+        self.counters.sent -= len(delivery.seqs)
+        self.counters.sent_bytes -= sum(map(len, delivery.messages))
 
     # --- picking -----------------------------------------------------------------------------
 
@@ -802,7 +814,7 @@ class SubscriptionRuntime:
         self.dispatch()
 
     def _expire(self) -> None:
-        self.counters.expired += self._places.expire(self._clock.monotonic(), self._unsent)
+        self.counters.expired += self._places.expire(self._clock.monotonic(), self._unsent.keys())
 
     def _load(self, seq: int) -> None:
         """Read on from ``seq`` in the background; ``dispatch`` waits for it."""

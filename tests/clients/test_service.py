@@ -29,6 +29,14 @@ from tests.server import Server, free_port, run
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 SERVICES = {
+    "ams.v1.Access",
+    "ams.v1.Projects",
+    "ams.v1.Registrations",
+    "ams.v1.Schemas",
+    "ams.v1.Service",
+    "ams.v1.Subscriptions",
+    "ams.v1.Topics",
+    "ams.v1.Users",
     "google.iam.v1.IAMPolicy",
     "google.pubsub.v1.Publisher",
     "google.pubsub.v1.SchemaService",

@@ -23,7 +23,7 @@ from ams_grpc.broker.errors import (
 from ams_grpc.broker.names import SubscriptionName, TopicName
 from ams_grpc.broker.policies import SECOND_US, DeadLetterPolicy, RetryPolicy
 from ams_grpc.broker.retry import backoff_s, own_backoff_s
-from tests.unit.broker.world import ORDERS, TOPIC, World, begun, eventually
+from tests.unit.broker.world import ORDERS, TOPIC, Stream, World, begun, eventually
 
 DEAD = TopicName("project", "dead")
 DEAD_SUB = SubscriptionName("project", "dead-sub")
@@ -446,6 +446,37 @@ class TestExactlyOnce:
         await change(world, exactly_once=False, dead_letter=policy)
         world.restart()
         assert await world.pull_data() == [b"one"]
+
+    async def test_switched_off_it_lets_nothing_overtake_what_is_being_written(
+        self, world: World
+    ) -> None:
+        await configure(world, exactly_once=True, ordered=True)
+        runtime = await world.runtime()
+        stream = Stream()
+        runtime.add(stream.consumer)
+        world.commits.answers.clear()
+        await world.publish(b"k:0")
+        assert runtime.busy
+        assert stream.data == []
+        await change(world, exactly_once=False)
+        await world.publish(b"k:1")
+        assert stream.data == [b"k:0", b"k:1"]
+        world.commits.answers.set()
+        await world.ack(*stream.messages)
+        assert stream.data == [b"k:0", b"k:1"]
+        assert runtime.counters.sent == runtime.counters.acked == 2
+
+    async def test_switched_off_it_lets_no_pull_wait_for_what_is_being_written(
+        self, world: World
+    ) -> None:
+        await world.publish(b"one")
+        world.commits.answers.clear()
+        pull = await begun(world.subscriptions.pull(ORDERS, 1, 5))
+        assert not pull.done()
+        await change(world, exactly_once=False)
+        delivery = await pull
+        assert isinstance(delivery, Delivery)
+        assert delivery.messages == [b"one"]
 
     async def test_with_ordering_acks_out_of_order_are_refused_for_now(self, world: World) -> None:
         await configure(world, exactly_once=True, ordered=True)

@@ -275,6 +275,7 @@ class PoliciesMachine(RuleBasedStateMachine):
         self.ever_forwarded: set[int] = set()
         self.broken: set[int] = set()
         self.losable: set[int] = set()  # past its retention at some moment, or deleted
+        self.keyless: set[int] = set()  # gone before the last restart: no key can be read
         self.delivered: set[int] = set()  # since the start, or the last seek
         self.accepted: dict[tuple[int, int], float] = {}
         self.epoch = 0
@@ -617,6 +618,7 @@ class PoliciesMachine(RuleBasedStateMachine):
         if self.max_attempts is not None:
             self.failures = {seq: n for seq, n in stored_failures.items() if seq not in done}
             self.dying = {seq for seq, n in self.failures.items() if n >= self.max_attempts}
+        self.keyless = {seq for seq in range(1, len(self.messages)) if self.is_gone(seq)}
         if self.exactly_once:
             self.restore_leases()
             self.check_promises(promised)
@@ -1107,9 +1109,11 @@ class PoliciesMachine(RuleBasedStateMachine):
         return b"-" in self.messages[seq]
 
     def is_lost(self, seq: int) -> bool:
-        """It is not stored, or past its retention; or left out by the view."""
-        if seq in self.done or self.is_absent(seq):
-            return True
+        """It is done, or never delivered any more."""
+        return seq in self.done or self.is_absent(seq) or self.is_gone(seq)
+
+    def is_gone(self, seq: int) -> bool:
+        """It is not stored, or past its retention."""
         for batch in self.stored.batches[TOPIC]:
             if batch.first_seq <= seq < batch.first_seq + batch.count:
                 ends_us = batch.publish_time_us + RETENTION_S * SECOND_US
@@ -1117,14 +1121,17 @@ class PoliciesMachine(RuleBasedStateMachine):
         return True
 
     def is_keyed(self, seq: int) -> bool:
-        return self.subscription.config.ordered and bool(read_key(self.messages[seq]))
+        return self.subscription.config.ordered and bool(self.key(seq))
+
+    def key(self, seq: int) -> str:
+        return "" if seq in self.keyless else read_key(self.messages[seq])
 
     def of_key(self, key: str) -> list[int]:
-        return [seq for seq in range(1, len(self.messages)) if read_key(self.messages[seq]) == key]
+        return [seq for seq in range(1, len(self.messages)) if self.key(seq) == key]
 
     def of_key_of(self, seq: int) -> list[int]:
         """All of its key, itself included, by seq."""
-        return self.of_key(read_key(self.messages[seq])) if self.is_keyed(seq) else [seq]
+        return self.of_key(self.key(seq)) if self.is_keyed(seq) else [seq]
 
     def has_to_wait(self, seq: int) -> bool:
         """Whether its ack has to wait. What retention took may be out, and in its key, or not."""
