@@ -10,6 +10,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
+from importlib import import_module
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
@@ -110,6 +111,8 @@ async def _one_port(
     from ams_grpc import shared_port  # noqa: PLC0415
 
     async def http() -> shared_port.HttpServer:
+        # In a thread: it takes some tenths of a second, in which others want to connect.
+        await asyncio.to_thread(import_module, "ams_grpc.bridge")
         from http_bridge.serving import handling  # noqa: PLC0415
 
         return await parts.enter_async_context(handling(application()))
