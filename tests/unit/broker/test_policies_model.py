@@ -1092,6 +1092,7 @@ class PoliciesMachine(RuleBasedStateMachine):
         """After a seek or a restart."""
         self.done = done
         self.confirmed = set()
+        self.pending.clear()  # an ack of before may be confirmed, but counts no more
         self.held.clear()
         self.provisional.clear()
         self.late.clear()
