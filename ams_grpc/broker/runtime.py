@@ -1,7 +1,7 @@
 """One subscription at work: an event in, one dispatch step, effects out.
 
-Each seq of the topic is, for this subscription, in exactly one place: fresh, which is at or above
-``_position`` and not read since the runtime started or was sought, or in one of ``Places``:
+Each seq of the topic is, for this subscription, in exactly one place: fresh, which is what the
+``Picker`` has not read since the runtime started or was sought, or in one of ``Places``:
 
     fresh --deliver--> leased --ack--> done
                         |   ^
@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Final
 
@@ -37,15 +37,14 @@ from ams_grpc.broker.exact_acks import ExactAcks
 from ams_grpc.broker.exactly_once import Confirmation
 from ams_grpc.broker.forwarder import Forwarder
 from ams_grpc.broker.gleaning import Gleaner
-from ams_grpc.broker.ordering import FOREVER, Keys
 from ams_grpc.broker.picked import Picked
+from ams_grpc.broker.picking import MAX_DELIVERY_MESSAGES, Picker
 from ams_grpc.broker.places import Places
 from ams_grpc.broker.policies import SECOND_US
 from ams_grpc.broker.ports import Commits, CursorState, Deliveries, StoredWindow
 from ams_grpc.broker.reading import Reading
 from ams_grpc.broker.views import View, Window
 
-MAX_DELIVERY_MESSAGES: Final = 1000
 MAX_DELIVERY_BYTES: Final = 512 * 1024
 _NEAR_TAIL: Final = 20_000  # so few messages behind, new ones are worth keeping in the cache
 _LEFT_BEHIND_AT_ONCE: Final = 10_000
@@ -85,17 +84,20 @@ class SubscriptionRuntime:
             self._reading,
             read_key,
             room=lambda: self._max_outstanding - self._places.in_memory,
-            read_to=lambda: self._position,
+            read_to=lambda: self._picker.position,
             changed=self.dispatch,
         )
-        self._position = state.floor
-        self._end = state.floor
+        self._picker = Picker(
+            self._places,
+            self._reading,
+            read_key,
+            max_outstanding=max_outstanding,
+            changed=self.dispatch,
+        )
         self._unsent: dict[int, tuple[Consumer, Delivery]] = {}  # grant -> what is being written
         self._line: Line = OrderedDict()
         self._consumers: set[Consumer] = set()
         self._watching: set[asyncio.Future[None]] = set()
-        self._left_behind = 0  # so many messages, since the event loop had its turn
-        self._read_key = read_key
         self._commits = commits
         self._clock = clock
         self._max_outstanding = max_outstanding
@@ -105,7 +107,6 @@ class SubscriptionRuntime:
         self._first_grant = self._next_grant = max([now_us, *(grant + 1 for grant in stored)])
         self._alarm: Alarm | None = None
         self._alarm_at = 0.0
-        self._loading: asyncio.Task[None] | None = None
         self._closed: BrokerError | None = None
 
     # --- what there is -----------------------------------------------------------------------
@@ -140,17 +141,17 @@ class SubscriptionRuntime:
     @property
     def undelivered(self) -> int:
         """Messages that could be delivered now, or soon, apart from those of cut lines."""
-        return len(self._places.waiting) + self._places.held_back + self._fresh
+        return len(self._places.waiting) + self._places.held_back + self._picker.fresh
 
     @property
     def unread(self) -> range:
         """What it has not looked at since it started or was sought."""
-        return range(self._position, self._end)
+        return range(self._picker.position, self._picker.end)
 
     @property
     def end(self) -> int:
         """As far as it knows, the topic has messages below this."""
-        return self._end
+        return self._picker.end
 
     @property
     def cursor(self) -> Cursor:
@@ -178,7 +179,7 @@ class SubscriptionRuntime:
     @property
     def busy(self) -> bool:
         """True while messages are being read from storage, or written as leased."""
-        return self._loading is not None or bool(self._unsent)
+        return self._picker.loading is not None or bool(self._unsent)
 
     @property
     def gleaning(self) -> bool:
@@ -188,7 +189,7 @@ class SubscriptionRuntime:
     @property
     def near_tail(self) -> bool:
         """True if a message appended now will be read soon."""
-        return bool(self._consumers) and self._end - self._position < _NEAR_TAIL
+        return bool(self._consumers) and self._picker.fresh < _NEAR_TAIL
 
     def cursor_state(self) -> CursorState:
         """What is done at this moment; what consumers hold is not."""
@@ -219,8 +220,8 @@ class SubscriptionRuntime:
 
     def appended(self, end: int) -> None:
         """The topic has messages below ``end``."""
-        if end > self._end:
-            self._end = end
+        if end > self._picker.end:
+            self._picker.end = end
             self.dispatch()
             if self._watching:
                 self._tell_watching()
@@ -232,7 +233,7 @@ class SubscriptionRuntime:
     def pass_over(self, seqs: Sequence[int]) -> None:
         """These are not for this subscription, and never will be."""
         self._places.done(seqs)
-        self._position = max(self._position, self.floor)
+        self._picker.go_on_from(self.floor)
 
     def acknowledge(self, ack_ids: Iterable[str], *, lenient: bool = False) -> None:
         """These deliveries are done; the group commit is to write it.
@@ -359,7 +360,7 @@ class SubscriptionRuntime:
 
         What is stored no more is done. Raises StorageUnavailable, UnreadableMessages.
         """
-        end = self._end
+        end = self._picker.end
         await asyncio.sleep(0)  # there may be nothing else to wait for
         first = await self._reading.view.load(seq)
         gone = range(seq, end if first is None else first)
@@ -431,9 +432,7 @@ class SubscriptionRuntime:
             self._save()
         if self._alarm is not None:
             self._alarm.cancel()
-        if self._loading is not None:
-            self._loading.cancel()
-            self._loading = None
+        self._picker.stop()
         self._unsent.clear()
         self._forwarder.close()
         self._gleaner.stop()
@@ -445,13 +444,13 @@ class SubscriptionRuntime:
         """
         end = self._places.restore()
         if end:
-            await self._resume(end)
-            self._position = max(self._position, end)
+            await self._picker.resume(end)
+            self._picker.go_on_from(end)
 
     async def settled(self) -> None:
         """Wait until what is being read has arrived, and what is being written is written."""
-        if self._loading is not None:
-            await asyncio.wait([self._loading])
+        if self._picker.loading is not None:
+            await asyncio.wait([self._picker.loading])
         elif self._unsent:
             await self._commits.flushed()
             await asyncio.sleep(0)  # what was written is sent in the meantime
@@ -469,7 +468,9 @@ class SubscriptionRuntime:
         line = self._line
         turns = share = 0
         in_vain = 0  # so many consumers, one after the other, found nothing that is for them
-        while line and in_vain < len(line) and self._loading is None and self._free_leases > 0:
+        while (
+            line and in_vain < len(line) and self._picker.loading is None and self._free_leases > 0
+        ):
             available = self._available
             if not available:
                 break
@@ -482,7 +483,7 @@ class SubscriptionRuntime:
             if credit > 0:
                 limit = min(credit, share, self._free_leases, MAX_DELIVERY_MESSAGES)
                 if not self._deliver(consumer, limit):
-                    if self._loading is not None:
+                    if self._picker.loading is not None:
                         break  # what it lacks is on its way, and then it comes first
                     in_vain += 1
                     if consumer in line:
@@ -499,14 +500,9 @@ class SubscriptionRuntime:
         self._set_alarm()
 
     @property
-    def _fresh(self) -> int:
-        # What retention or a seek passed over may not even have been heard of.
-        return max(0, self._end - self._position)
-
-    @property
     def _available(self) -> int:
         """About how many messages somebody might get now."""
-        return self._places.ready + self._fresh
+        return self._places.ready + self._picker.fresh
 
     @property
     def _free_leases(self) -> int:
@@ -517,12 +513,7 @@ class SubscriptionRuntime:
         """Lease up to ``max_messages`` to a consumer and send them. False if there are none."""
         places = self._places
         picked = Picked(max_messages, min(consumer.free_bytes, MAX_DELIVERY_BYTES))
-        if consumer.prefers_new:
-            self._pick_fresh(picked, consumer)
-        self._pick_waiting(picked)
-        if places.keys is not None:
-            self._pick_held_back(picked, consumer, places.keys)
-        self._pick_fresh(picked, consumer)
+        self._picker.pick(picked, consumer)
         if picked.failures:
             places.fail_unsent(picked.failures)
         if not picked.messages:
@@ -585,131 +576,6 @@ class SubscriptionRuntime:
         self.counters.sent -= len(delivery.seqs)
         self.counters.sent_bytes -= sum(map(len, delivery.messages))
 
-    # --- picking -----------------------------------------------------------------------------
-
-    def _pick_waiting(self, picked: Picked) -> None:
-        """Take messages that are to be delivered again, oldest first."""
-        waiting = self._places.waiting
-        while not picked.full and (seq := waiting.first_ready()) is not None:
-            window = self._reading.find(seq)
-            if window is None:
-                self._load(seq)
-                break
-            waiting.discard(seq)
-            message = window.messages[seq - window.first_seq]
-            if seq in window.failures:
-                picked.failed(seq, window.failures[seq])
-            elif message is None or self._reading.has_expired(window):
-                self._places.done([seq])
-            else:
-                picked.add([seq], [message])
-
-    def _pick_held_back(self, picked: Picked, consumer: Consumer, keys: Keys) -> None:
-        """Take messages whose turn has come in their ordering key."""
-        while not picked.full and (key := keys.next_for(consumer)) is not None:
-            seq = key.held_back[0]
-            window = self._reading.find(seq)
-            if window is None:
-                self._load(seq)
-                break
-            message = window.messages[seq - window.first_seq]
-            if seq in self._places.dying:
-                keys.rest(key, FOREVER)  # until it is forwarded
-            elif seq in window.failures:
-                keys.rest(key, FOREVER)  # until it is counted
-                picked.failed(seq, window.failures[seq])
-            elif message is None or self._reading.has_expired(window):
-                keys.discard([seq])
-                self._places.done([seq])
-            else:
-                keys.deliver(key.name, seq, consumer)
-                picked.add([seq], [message])
-
-    def _pick_fresh(self, picked: Picked, consumer: Consumer) -> None:
-        """Take messages that were not delivered before, in order."""
-        places = self._places
-        while self._position < self._end and not picked.full and self._loading is None:
-            if places.in_memory >= self._max_outstanding:
-                places.make_room()
-                if places.in_memory >= self._max_outstanding:
-                    return
-            if self._left_behind >= _LEFT_BEHIND_AT_ONCE:
-                self._loading = asyncio.get_running_loop().create_task(self._pause())
-                return
-            position = self._position
-            window = self._fresh_window(position)
-            if window is None:
-                continue
-            known_below = max(places.known_below, places.cursor.top)
-            if places.keys is not None or position < known_below or not window.is_whole:
-                self._position = self._pick_one_by_one(picked, window, consumer)
-                continue
-            end = min(window.end_seq, position + picked.room)
-            offset = position - window.first_seq
-            messages = window.messages[offset : end - window.first_seq]
-            unfit = picked.add(range(position, end), messages)  # type: ignore[arg-type]
-            self._position = end if unfit is None else unfit
-
-    def _pick_one_by_one(self, picked: Picked, window: Window, consumer: Consumer) -> int:
-        """``_pick_fresh`` where there is more to it. Returns how far it came.
-
-        Messages of a key wait for each other. After a restart or a seek, some of what lies ahead is
-        done, leased, or out of attempts; a view leaves messages out, or fails.
-        """
-        places, keys = self._places, self._places.keys
-        messages, failures, first = window.messages, window.failures, window.first_seq
-        missing: list[int] = []
-        seq = self._position
-        end = min(window.end_seq, seq + MAX_DELIVERY_MESSAGES)
-        while seq < end and not picked.full:
-            message = messages[seq - first]
-            if places.cursor.is_done(seq):
-                pass
-            elif message is None and seq not in failures:
-                missing.append(seq)
-            elif message is None or seq in failures or places.is_due(seq):
-                self._pick_failed(picked, seq, message, failures)
-            elif keys is not None and (key := self._read_key(message)):
-                if keys.admits(key, consumer):
-                    keys.deliver(key, seq, consumer)
-                    picked.add([seq], [message])
-                elif keys.cut(key) is None:
-                    keys.hold_back(key, seq)
-                else:
-                    self._left_behind += 1
-            else:
-                picked.add([seq], [message])
-            seq += 1
-        places.done(missing)
-        return seq
-
-    def _pick_failed(
-        self, picked: Picked, seq: int, message: bytes | None, failures: Mapping[int, str]
-    ) -> None:
-        """It cannot be delivered, or not any more; what comes after it in its key has to wait."""
-        places, keys = self._places, self._places.keys
-        is_next = True
-        if keys is not None and message is not None and (key := self._read_key(message)):
-            if keys.cut(key) is not None:
-                self._left_behind += 1
-                return
-            is_next = keys.hold_back(key, seq)
-        if seq not in failures:
-            places.dying[seq] = None
-        elif is_next:
-            picked.failed(seq, failures[seq])
-
-    def _fresh_window(self, position: int) -> Window | None:
-        """The window that holds ``position``; None if it has to be read, or has expired."""
-        window = self._reading.find(position)
-        if window is None:
-            self._load(position)
-        elif self._reading.has_expired(window):
-            self._position = window.end_seq
-            self._places.done(range(position, window.end_seq))
-            return None
-        return window
-
     # --- the parts of the above --------------------------------------------------------------
 
     def _check_open(self) -> None:
@@ -742,7 +608,8 @@ class SubscriptionRuntime:
         return [
             seq
             for seq in delivered.seqs
-            if self._position <= seq < self._end and not self._places.cursor.is_done(seq)
+            if self._picker.position <= seq < self._picker.end
+            and not self._places.cursor.is_done(seq)
         ]
 
     def _restart(self) -> None:
@@ -750,14 +617,13 @@ class SubscriptionRuntime:
         self._places.clear()
         self._exact_acks.clear()
         self._gleaner.stop()
-        self._position = self.floor
-        self._end = max(self._end, self._position)
+        self._picker.restart(self.floor)
         self.dispatch()
         self._tell_watching()
 
     def _go_on_from_floor(self) -> None:
         """The floor was raised, over whatever is there."""
-        self._position = max(self._position, self.floor)
+        self._picker.go_on_from(self.floor)
         self.dispatch()
 
     def _tell_watching(self, error: BrokerError | None = None) -> None:
@@ -769,26 +635,6 @@ class SubscriptionRuntime:
             else:
                 future.set_exception(error)
                 future.exception()  # who waited may be gone
-
-    async def _resume(self, end: int) -> None:
-        """Put all below ``end`` that is not done where it was before the restart."""
-        places, seq = self._places, self.floor
-        while (seq := places.cursor.next_undone(seq)) < end:
-            name = ""
-            if places.keys is not None:
-                window = self._reading.find(seq)
-                if window is None:
-                    stored = await self._reading.view.load(seq)
-                    self._skip(seq, end if stored is None else stored)
-                    seq = end if stored is None else stored
-                    continue
-                message = window.messages[seq - window.first_seq]
-                if message is not None and not self._reading.has_expired(window):
-                    name = self._read_key(message)
-                if places.in_memory >= self._max_outstanding:
-                    places.make_room()
-            places.resume(seq, name)
-            seq += 1
 
     def _set_alarm(self) -> None:
         """Be called when the next thing is due; an alarm that is early anyway stays."""
@@ -815,32 +661,3 @@ class SubscriptionRuntime:
 
     def _expire(self) -> None:
         self.counters.expired += self._places.expire(self._clock.monotonic(), self._unsent.keys())
-
-    def _load(self, seq: int) -> None:
-        """Read on from ``seq`` in the background; ``dispatch`` waits for it."""
-        if self._loading is None and self._closed is None:
-            self._loading = asyncio.get_running_loop().create_task(self._read(seq, self._end))
-
-    async def _read(self, seq: int, end: int) -> None:
-        try:
-            first = await self._reading.load(seq)
-        finally:
-            self._loading = None
-        self._skip(seq, end if first is None else first)
-        self.dispatch()
-
-    async def _pause(self) -> None:
-        """Let others have their turn; ``dispatch`` waits for it."""
-        try:
-            await asyncio.sleep(0)
-        finally:
-            self._loading = None
-        self._left_behind = 0
-        self.dispatch()
-
-    def _skip(self, seq: int, first: int) -> None:
-        """Nothing from ``seq`` up to ``first`` is stored any more: retention took it."""
-        if first > seq:
-            self._places.lose(seq, first)
-            if seq <= self._position < first:
-                self._position = first

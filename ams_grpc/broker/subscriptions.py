@@ -33,6 +33,7 @@ from ams_grpc.broker.errors import (
 from ams_grpc.broker.exactly_once import Confirmation
 from ams_grpc.broker.log import Log
 from ams_grpc.broker.names import SubscriptionName, TopicName
+from ams_grpc.broker.picking import MAX_DELIVERY_MESSAGES
 from ams_grpc.broker.ports import (
     Catalog,
     Commits,
@@ -49,7 +50,7 @@ from ams_grpc.broker.rules import (
     check_push,
     check_subscription,
 )
-from ams_grpc.broker.runtime import MAX_DELIVERY_MESSAGES, SubscriptionRuntime
+from ams_grpc.broker.runtime import SubscriptionRuntime
 from ams_grpc.broker.updates import until_unchanged
 from ams_grpc.broker.views import View
 

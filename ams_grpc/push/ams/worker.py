@@ -24,8 +24,9 @@ from ams_grpc.broker.catalog import Subscription
 from ams_grpc.broker.clock import Alarm, Clock
 from ams_grpc.broker.consumers import Consumer, Delivery
 from ams_grpc.broker.names import SubscriptionName
+from ams_grpc.broker.picking import MAX_DELIVERY_MESSAGES
 from ams_grpc.broker.policies import SECOND_US
-from ams_grpc.broker.runtime import MAX_DELIVERY_MESSAGES, SubscriptionRuntime
+from ams_grpc.broker.runtime import SubscriptionRuntime
 from ams_grpc.push.ams.pace import Pace, pace_of
 from ams_grpc.push.budget import Budget
 from ams_grpc.push.joining import Complaints, Joining, Runtimes

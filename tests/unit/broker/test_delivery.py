@@ -17,9 +17,9 @@ from ams_grpc.broker.errors import (
     UnreadableMessages,
 )
 from ams_grpc.broker.names import SubscriptionName
+from ams_grpc.broker.picking import MAX_DELIVERY_MESSAGES
 from ams_grpc.broker.policies import DAY_US
 from ams_grpc.broker.ports import StoredBatch
-from ams_grpc.broker.runtime import MAX_DELIVERY_MESSAGES
 from tests.unit.broker.fakes import ManualClock, Stored
 from tests.unit.broker.world import ORDERS, TOPIC, Stream, World, begun, eventually
 
@@ -685,7 +685,7 @@ async def test_a_seek_beyond_what_is_damaged_delivers_again(
 
 async def test_leases_are_limited_however_much_consumers_ask_for(world: World) -> None:
     runtime = await world.runtime()
-    runtime._max_outstanding = 3
+    runtime._max_outstanding = runtime._picker._max_outstanding = 3
     stream = await world.stream()
     for data in (b"1", b"2", b"3", b"4", b"5"):
         await world.publish(data)

@@ -660,7 +660,7 @@ class PoliciesMachine(RuleBasedStateMachine):
             return
         runtime = self.runtime
         keys = runtime._places.keys
-        for seq in range(1, runtime._end):
+        for seq in range(1, runtime.end):
             leased = seq in runtime._places.leases
             waiting = seq in runtime._places.waiting
             done = runtime._places.cursor.is_done(seq)
@@ -670,7 +670,7 @@ class PoliciesMachine(RuleBasedStateMachine):
             # What retention takes may still be at a consumer.
             done = done and not ((leased or of_key) and seq in self.losable)
             places = leased + waiting + done + of_key + dying
-            in_log = seq >= runtime._position or self.is_left_behind(seq)
+            in_log = seq >= runtime.unread.start or self.is_left_behind(seq)
             assert places == 1 or (places == 0 and in_log), seq
 
     @invariant()
@@ -1173,7 +1173,7 @@ class PoliciesMachine(RuleBasedStateMachine):
             and one.grant < self.runtime._first_grant
             and one.seq not in self.delivered
             and not self.runtime._places.cursor.is_done(one.seq)
-            and self.runtime._position <= one.seq < self.runtime._end
+            and self.runtime.unread.start <= one.seq < self.runtime.end
         )
 
     def choose(self, which: list[int], *, current: bool) -> list[AckId]:

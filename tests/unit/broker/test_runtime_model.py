@@ -379,11 +379,11 @@ class SubscriptionMachine(RuleBasedStateMachine):
         if not hasattr(self, "runtime"):
             return
         cursor, runtime = self.runtime._places.cursor, self.runtime
-        for seq in range(1, runtime._end):
+        for seq in range(1, runtime.end):
             leased = seq in runtime._places.leases
             waiting = seq in runtime._places.waiting
             done = cursor.is_done(seq)
-            fresh = seq >= runtime._position and not done
+            fresh = seq >= runtime.unread.start and not done
             # What retention takes may still be at a consumer.
             done = done and not (leased and seq in self.losable)
             assert leased + waiting + done + fresh == 1, seq
@@ -583,7 +583,7 @@ class SubscriptionMachine(RuleBasedStateMachine):
         return (
             one.run < self.run
             and one.seq not in self.delivered
-            and self.runtime._position <= one.seq < self.runtime._end
+            and self.runtime.unread.start <= one.seq < self.runtime.end
         )
 
     def put_back(self, seq: int, grant: int | None) -> None:
