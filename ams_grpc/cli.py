@@ -215,7 +215,8 @@ async def _serve(config: Any) -> None:
             config.effective_profile,
             config.shown()["database_url"],
         )
-        if config.effective_profile == "emulator" and logs.for_people(config.log_format):
+        for_trying = config.effective_profile == "emulator" and not config.has_tls
+        if for_trying and logs.for_people(config.log_format):
             click.echo(_EXAMPLE.format(endpoint=addresses.grpc), err=True)
         await stop.wait()
     # All is written and answered. Closing the event loop would cancel calls that came too late, and
