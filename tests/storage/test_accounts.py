@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
+from ams_grpc.auth import audit
 from ams_grpc.auth.principals import Principal
 from ams_grpc.auth.records import Membership, Person, RegistrationStatus, User
 from ams_grpc.auth.users import UserChanges, seen_by
@@ -580,6 +581,15 @@ async def test_every_change_is_in_the_audit_log_and_no_secret(
     assert vars(entry)["actor_uuid"] == alice.uuid
     for token in (known.users.token(alice), known.users.token(refreshed)):
         assert token not in caplog.text
+
+
+def test_no_name_makes_a_line_of_its_own_in_the_audit_log(caplog: pytest.LogCaptureFixture) -> None:
+    audit.record(ROOT, "topics:create", "projects/größe/topics/x\nadmin\u2028\x1b[2Jusers:delete")
+
+    [entry] = caplog.records
+    assert entry.getMessage() == (
+        "root topics:create projects/größe/topics/x\\nadmin\\u2028\\x1b[2Jusers:delete"
+    )
 
 
 async def test_projects_have_a_uuid_of_their_own(known: Identity, storage: Storage) -> None:

@@ -1,8 +1,8 @@
 """Lets calls of ams.v1 in. Implements ``frame.Guard``.
 
-AMS: its order of refusals is a part of its API, and clients match the texts: a token is there (401),
-the project exists (404, whatever the token), the token is somebody's who has a role here (401), the
-role allows the call (403), and the access list does (403).
+AMS: its order of refusals is a part of its API, and clients match the texts: names are names (400), a
+token is there (401), the project exists (404, whatever the token), the token is somebody's who has a
+role here (401), the role allows the call (403), and the access list does (403).
 """
 
 from __future__ import annotations
@@ -51,8 +51,9 @@ class AmsGuard:
         return Claim(token_of(context), peer_of(context))
 
     async def admit(self, caller: Claim, method: MethodDescriptor, request: Any) -> Settle | None:
-        """Raises Unauthenticated, NotFound, PermissionDenied, TooManyAttempts."""
+        """Raises InvalidArgument, Unauthenticated, NotFound, PermissionDenied, TooManyAttempts."""
         route = route_of(method)
+        route.check_names(request)
         if route.open:
             if caller.token:
                 with suppress(Unauthenticated):  # then nobody calls

@@ -1,0 +1,60 @@
+"""The guard of ams.v1: what it refuses, in AMS's order and words."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+from google.protobuf.descriptor import MethodDescriptor
+
+from ams_grpc.broker.errors import BrokerError
+from ams_grpc.pb.ams.v1 import accounts_pb2, metrics_pb2, pubsub_pb2, schemas_pb2
+from ams_grpc.services.ams.guard import AmsGuard
+from ams_grpc.services.frame import Context
+from tests.unit.auth.test_authorization import World
+from tests.unit.auth.test_guard import Call
+from tests.unit.auth.test_tokens import Door
+
+METHODS: dict[str, MethodDescriptor] = {
+    method.name: method
+    for file in (metrics_pb2, accounts_pb2, pubsub_pb2, schemas_pb2)
+    for service in file.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+}
+
+
+class Gate:
+    """A guard, and `pat`, who is a publisher in `own` and on no access list."""
+
+    def __init__(self) -> None:
+        self.door = Door()
+        self.guard = AmsGuard(self.door.authenticator, World().authorizer)
+
+    async def refusal(self, method: str, request: Any, token: str | None = None) -> str:
+        """What is said to pat, or to the owner of another token; empty: let in."""
+        call = Call(("x-api-key", self.door.token if token is None else token))
+        claim = await self.guard.identify(cast("Context", call))
+        try:
+            await self.guard.admit(claim, METHODS[method], request)
+        except BrokerError as error:
+            return error.message
+        return ""
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a b", "a\n", "a\0", "ä", "a" * 256, "a" * 200_000])
+async def test_what_is_no_name_is_refused_before_anything_else(name: str) -> None:
+    gate = Gate()
+    for variable, method, request in (
+        ("topic", "GetTopic", pubsub_pb2.TopicRequest(project="own", topic=name)),
+        ("project", "GetTopic", pubsub_pb2.TopicRequest(project=name, topic=name)),
+        ("schema", "GetSchema", schemas_pb2.SchemaRequest(project="none", schema_id=name)),
+        ("user", "DeleteUser", accounts_pb2.GetUserRequest(user=name)),
+        ("token", "GetUserByToken", accounts_pb2.GetUserByTokenRequest(token=name)),
+    ):
+        assert await gate.refusal(method, request, token="") == f"Invalid {variable} name"
+
+
+async def test_names_may_be_of_any_length_up_to_their_limit() -> None:
+    for name in ("t", "0", "-", "_", "a" * 255):
+        request = pubsub_pb2.TopicRequest(project="own", topic=name)
+        assert await Gate().refusal("GetTopic", request) == ""
