@@ -19,6 +19,7 @@ from ams_grpc.auth.authorization import Authorizer
 from ams_grpc.auth.checks import no_project
 from ams_grpc.auth.principals import Principal
 from ams_grpc.broker.errors import Unauthenticated
+from ams_grpc.services.ams.names import ams_words
 from ams_grpc.services.ams.routes import route_of
 from ams_grpc.services.callers import set_caller
 from ams_grpc.services.frame import Context, Settle
@@ -69,7 +70,8 @@ class AmsGuard:
         await self._authorizer.check_action(principal, route.name, role_in)
         resource = route.resource(request)
         if resource is not None and self._access_lists:
-            await self._authorizer.check_list(principal, route.name, resource)
+            with ams_words("Topic" if resource.kind == "topics" else "Subscription"):
+                await self._authorizer.check_list(principal, route.name, resource)
         set_caller(principal)
         if not route.changes:
             return None

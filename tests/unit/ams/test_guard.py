@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import pytest
 from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message_factory import GetMessageClass
 
 from ams_grpc.broker.errors import BrokerError
 from ams_grpc.pb.ams.v1 import accounts_pb2, metrics_pb2, pubsub_pb2, schemas_pb2
@@ -24,10 +25,10 @@ METHODS: dict[str, MethodDescriptor] = {
 
 
 class Gate:
-    """A guard, and `pat`, who is a publisher in `own` and on no access list."""
+    """A guard, and `pat`, who is publisher and consumer in `own`, and on no access list."""
 
     def __init__(self) -> None:
-        self.door = Door()
+        self.door = Door("publisher", "consumer")
         self.guard = AmsGuard(self.door.authenticator, World().authorizer)
 
     async def refusal(self, method: str, request: Any, token: str | None = None) -> str:
@@ -58,3 +59,28 @@ async def test_names_may_be_of_any_length_up_to_their_limit() -> None:
     for name in ("t", "0", "-", "_", "a" * 255):
         request = pubsub_pb2.TopicRequest(project="own", topic=name)
         assert await Gate().refusal("GetTopic", request) == ""
+
+
+@pytest.mark.parametrize(
+    "method, request_class, variable",
+    [
+        ("Publish", pubsub_pb2.PublishRequest, "topic"),
+        ("Pull", pubsub_pb2.PullRequest, "subscription"),
+    ],
+)
+async def test_what_is_missing_is_told_before_the_access_list_is_asked(
+    method: str, request_class: Any, variable: str
+) -> None:
+    forbidden = "Access to this resource is forbidden"
+    there = {"topic": "orders", "subscription": "billing"}[variable]
+    for name, refusal in ((there, forbidden), ("none", f"{variable.title()} doesn't exist")):
+        request = request_class(project="own", **{variable: name})
+        assert await Gate().refusal(method, request) == refusal
+
+
+@pytest.mark.parametrize("method", ["GetTopicMetrics", "GetSubscriptionMetrics"])
+async def test_metrics_ask_the_access_list_first(method: str) -> None:
+    variable = "topic" if "Topic" in method else "subscription"
+    request_class: Any = GetMessageClass(METHODS[method].input_type)
+    request = request_class(project="own", **{variable: "none"})
+    assert await Gate().refusal(method, request) == "Access to this resource is forbidden"

@@ -62,7 +62,8 @@ def test_some_tokens_are_nobodys_at_first_sight(token: str) -> None:
 class Door:
     """An authenticator, and one user."""
 
-    def __init__(self) -> None:
+    def __init__(self, *roles: str) -> None:
+        self.roles = roles or ("publisher",)
         self.clock = Clock()
         self.vault = Vault(SECRET)
         self.accounts = KnownAccounts("own")
@@ -76,7 +77,7 @@ class Door:
     def add(self, name: str) -> str:
         token = new_token()
         sealed = self.vault.seal(token, name)
-        user = User(name, name, sealed, memberships=(Membership("own", ("publisher",)),))
+        user = User(name, name, sealed, memberships=(Membership("own", self.roles),))
         self.accounts.by_digest[sealed.digest] = user
         return token
 
