@@ -18,7 +18,7 @@ from ams_grpc.auth.authentication import Authenticator
 from ams_grpc.auth.authorization import Authorizer
 from ams_grpc.auth.checks import no_project
 from ams_grpc.auth.principals import Principal
-from ams_grpc.broker.errors import Unauthenticated
+from ams_grpc.broker.errors import TooManyAttempts, Unauthenticated
 from ams_grpc.services.ams.names import ams_words
 from ams_grpc.services.ams.routes import route_of
 from ams_grpc.services.callers import set_caller
@@ -57,7 +57,7 @@ class AmsGuard:
         route.check_names(request)
         if route.open:
             if caller.token:
-                with suppress(Unauthenticated):  # then nobody calls
+                with suppress(Unauthenticated, TooManyAttempts):  # then nobody calls
                     set_caller(await self._authenticator.identify(caller.token, caller.peer))
             return None
         if not caller.token:

@@ -6,9 +6,11 @@ from typing import Any, cast
 
 import pytest
 from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message_factory import GetMessageClass
 
-from ams_grpc.broker.errors import BrokerError
+from ams_grpc.auth.tokens import new_token
+from ams_grpc.broker.errors import BrokerError, TooManyAttempts
 from ams_grpc.pb.ams.v1 import accounts_pb2, metrics_pb2, pubsub_pb2, schemas_pb2
 from ams_grpc.services.ams.guard import AmsGuard
 from ams_grpc.services.frame import Context
@@ -84,3 +86,15 @@ async def test_metrics_ask_the_access_list_first(method: str) -> None:
     request_class: Any = GetMessageClass(METHODS[method].input_type)
     request = request_class(project="own", **{variable: "none"})
     assert await Gate().refusal(method, request) == "Access to this resource is forbidden"
+
+
+@pytest.mark.parametrize("method", ["GetStatus", "GetVersion"])
+async def test_what_is_open_stays_so_for_those_who_guess(method: str) -> None:
+    gate = Gate()
+    request = GetMessageClass(METHODS[method].input_type)()
+    refusals = {await gate.refusal("GetProfile", Empty(), new_token()) for _ in range(500)}
+    assert refusals == {""}  # it is open, and says by itself what is wrong
+    with pytest.raises(TooManyAttempts):
+        await gate.door.authenticator.identify(new_token(), "ipv4:192.0.2.1")
+
+    assert await gate.refusal(method, request, new_token()) == ""
