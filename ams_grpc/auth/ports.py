@@ -61,6 +61,10 @@ class Accounts(Protocol):
         """Uuids by name, of those that exist."""
         ...
 
+    async def members_of(self, project: str, names: Collection[str]) -> Collection[str]:
+        """Those of these users who have an entry for the project."""
+        ...
+
     async def create_user(self, user: User, created_by: str) -> User:
         """``created_by`` is a uuid.
 

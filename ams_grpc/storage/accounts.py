@@ -88,6 +88,10 @@ class SqlAccounts:
         query = select(users.c.uuid, users.c.name).where(users.c.name.in_(names))
         return {row.name: row.uuid for row in await self._all(query)}
 
+    async def members_of(self, project: str, names: Collection[str]) -> Collection[str]:
+        query = _of_project(select(users.c.name), project).where(users.c.name.in_(names))
+        return {row.name for row in await self._all(query)}
+
     async def create_user(self, user: User, created_by: str) -> User:
         return await self._commits.run(partial(_create_user, user, created_by))
 

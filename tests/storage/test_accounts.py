@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from ams_grpc.auth import audit
+from ams_grpc.auth.access_lists import MAX_USERS
 from ams_grpc.auth.principals import Principal
 from ams_grpc.auth.records import Membership, Person, RegistrationStatus, User
 from ams_grpc.auth.users import UserChanges, seen_by
@@ -26,6 +28,7 @@ from ams_grpc.storage import Storage
 from ams_grpc.storage.tables import projects, users
 from tests.storage.world import DAY_US, ManualClock, publish, snapshot, subscription, topic
 
+T = TypeVar("T")
 ROOT = Principal("", "root", frozenset({"service_admin"}))
 ORDERS, BILLING = TopicName("shop", "orders"), SubscriptionName("shop", "billing")
 
@@ -341,10 +344,37 @@ async def test_only_members_get_on_a_list_and_only_users_into_a_policy(
     await known.users.create(ROOT, "zoe", UserChanges())
     with pytest.raises(errors.NotFound, match=r"^User\(s\): zoe, yan do not exist$"):
         await known.access_lists.check_members(ORDERS.project, ["zoe", "pat", "yan"])
+    await known.projects.create(ROOT, "depot")
+    with pytest.raises(errors.NotFound, match=r"^User\(s\): pat do not exist$"):
+        await known.access_lists.check_members("depot", ["pat"])
     with pytest.raises(errors.NotFound):
         await known.access_lists.replace(ROOT, TopicName("shop", "none"), ["pat"])
     with pytest.raises(errors.InvalidArgument, match="unknown member user:yan"):
         await known.policies.set(ORDERS, [Binding("roles/pubsub.viewer", ("user:yan",))])
+
+
+async def test_a_long_access_list_is_checked_at_once_and_a_longer_one_not_at_all(
+    known: Identity, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await topic(storage)
+    await make(known, "pat")
+    reads = 0
+    read = storage.readers.run
+
+    async def counted(query: Callable[[Connection], T]) -> T:
+        nonlocal reads
+        reads += 1
+        return await read(query)
+
+    monkeypatch.setattr(storage.readers, "run", counted)
+    longest = ["pat", *(f"nobody-{number}" for number in range(MAX_USERS - 1))]
+    with pytest.raises(errors.NotFound, match="nobody-0, nobody-1, "):
+        await known.access_lists.check_members("shop", longest)
+    await known.access_lists.check_members("shop", ["pat"] * MAX_USERS)
+    assert reads == 2
+    with pytest.raises(errors.InvalidArgument, match="at most 10000 users"):
+        await known.access_lists.check_members("shop", ["pat"] * (MAX_USERS + 1))
+    assert reads == 2
 
 
 async def test_rights_follow_every_change_at_once(known: Identity, storage: Storage) -> None:
