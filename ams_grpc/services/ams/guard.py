@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from google.protobuf.descriptor import MethodDescriptor
 
@@ -20,10 +20,14 @@ from ams_grpc.auth.checks import no_project
 from ams_grpc.auth.principals import Principal
 from ams_grpc.broker.errors import TooManyAttempts, Unauthenticated
 from ams_grpc.services.ams.names import ams_words
-from ams_grpc.services.ams.routes import route_of
+from ams_grpc.services.ams.routes import AmsRoute, route_of
+from ams_grpc.services.ams.texts import check_texts
 from ams_grpc.services.callers import set_caller
 from ams_grpc.services.frame import Context, Settle
 from ams_grpc.services.guard import peer_of, token_of
+
+_PUBLISH: Final = "topics:publish"
+"""Messages are kept as bytes, and may have anything in them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,12 @@ class AmsGuard:
         """Raises InvalidArgument, Unauthenticated, NotFound, PermissionDenied, TooManyAttempts."""
         route = route_of(method)
         route.check_names(request)
+        settle = await self._let_in(caller, route, request)
+        if route.name != _PUBLISH:
+            check_texts(request)
+        return settle
+
+    async def _let_in(self, caller: Claim, route: AmsRoute, request: Any) -> Settle | None:
         if route.open:
             if caller.token:
                 with suppress(Unauthenticated, TooManyAttempts):  # then nobody calls

@@ -27,10 +27,10 @@ METHODS: dict[str, MethodDescriptor] = {
 
 
 class Gate:
-    """A guard, and `pat`, who is publisher and consumer in `own`, and on no access list."""
+    """A guard, and `pat`, who has these roles in `own`, and is on no access list."""
 
-    def __init__(self) -> None:
-        self.door = Door("publisher", "consumer")
+    def __init__(self, *roles: str) -> None:
+        self.door = Door(*(roles or ("publisher", "consumer")))
         self.guard = AmsGuard(self.door.authenticator, World().authorizer)
 
     async def refusal(self, method: str, request: Any, token: str | None = None) -> str:
@@ -98,3 +98,55 @@ async def test_what_is_open_stays_so_for_those_who_guess(method: str) -> None:
         await gate.door.authenticator.identify(new_token(), "ipv4:192.0.2.1")
 
     assert await gate.refusal(method, request, new_token()) == ""
+
+
+@pytest.mark.parametrize(
+    "method, field, request_",
+    [
+        ("CreateTopic", "schema", pubsub_pb2.TopicSchemaRequest(schema="projects/own/schemas/\0")),
+        ("ModifyTopicAcl", "authorized_users", pubsub_pb2.ModifyTopicAclRequest(authorized_users=["", "\0"])),
+        (
+            "CreateSubscription",
+            "value",
+            pubsub_pb2.CreateSubscriptionRequest(
+                subscription="s", push_config={"authorization_header": {"value": "x\0"}}
+            ),
+        ),
+        ("UpdateMember", "roles", accounts_pb2.MemberUserRequest(user="u", projects=[{"roles": ["\0"]}])),
+        ("GetUsageReport", "projects", metrics_pb2.ReportRequest(projects="own,\0")),
+    ],
+)  # fmt: skip
+async def test_a_text_that_cannot_be_kept_is_refused_to_those_who_may_call(
+    method: str, field: str, request_: Any
+) -> None:
+    for variable in {"project", "topic"} & set(request_.DESCRIPTOR.fields_by_name):
+        setattr(request_, variable, getattr(request_, variable) or "own")
+    for roles, refusal in (
+        (("project_admin",), f"Invalid {field}: NUL is no character of a text"),
+        (("publisher",), "Access to this resource is forbidden"),
+    ):
+        if method != "GetUsageReport" or "project_admin" in roles:
+            assert await Gate(*roles).refusal(method, request_) == refusal
+
+
+async def test_numbers_schemas_and_messages_may_have_nul_in_them() -> None:
+    for method, request in (
+        ("ModifyOffset", pubsub_pb2.ModifyOffsetRequest(project="own", subscription="s", offset=0)),
+        (
+            "CreateSchema",
+            schemas_pb2.CreateSchemaRequest(
+                project="own", schema_id="s", schema={"const": "\0", "minimum": 1}
+            ),
+        ),
+        (
+            "ModifyTopicAcl",
+            pubsub_pb2.ModifyTopicAclRequest(project="own", topic="t", authorized_users=["", "a"]),
+        ),
+        (
+            "Publish",
+            pubsub_pb2.PublishRequest(
+                project="own", topic="orders", messages=[{"data": "\0", "attributes": {"\0": "\0"}}]
+            ),
+        ),
+    ):
+        assert await Gate("project_admin").refusal(method, request) == ""
