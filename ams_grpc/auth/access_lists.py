@@ -16,7 +16,7 @@ from ams_grpc.broker.iam import Binding, Policy
 from ams_grpc.broker.names import ResourceName, SubscriptionName, TopicName
 from ams_grpc.broker.updates import until_unchanged
 
-MAX_USERS: Final = 10_000
+MAX_USERS: Final = iam.MAX_MEMBERS
 
 
 class AccessLists:

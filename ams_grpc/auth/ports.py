@@ -97,10 +97,11 @@ class Accounts(Protocol):
         ...
 
     async def change_project(
-        self, name: str, change: Callable[[Project], Project]
+        self, name: str, change: Callable[[Project], Project], *, joins: bool
     ) -> tuple[Project, Sequence[int]]:
         """With a new name, all that is named by it is renamed, too.
 
+        ``joins``: there may be something under the new name already, which the project takes over.
         Returns the ids of the subscriptions that this concerns. Raises NotFound, AlreadyExists.
         """
         ...

@@ -169,7 +169,7 @@ class SqlAccounts:
         return await self._commits.run(apply)
 
     async def change_project(
-        self, name: str, change: Callable[[Project], Project]
+        self, name: str, change: Callable[[Project], Project], *, joins: bool
     ) -> tuple[Project, Sequence[int]]:
         def apply(connection: Connection) -> tuple[Project, Sequence[int]]:
             old = _stored_project(name, connection)
@@ -180,6 +180,8 @@ class SqlAccounts:
                 )
                 moved: Sequence[int] = ()
                 if new.name != old.name:
+                    if not joins and houses.is_inhabited(new.name, connection):
+                        raise AlreadyExists("Project already exists")
                     moved = houses.move(old.name, new.name, connection)
             except IntegrityError:
                 raise AlreadyExists("Project already exists") from None

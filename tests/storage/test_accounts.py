@@ -372,7 +372,7 @@ async def test_a_long_access_list_is_checked_at_once_and_a_longer_one_not_at_all
         await known.access_lists.check_members("shop", longest)
     await known.access_lists.check_members("shop", ["pat"] * MAX_USERS)
     assert reads == 2
-    with pytest.raises(errors.InvalidArgument, match="at most 10000 users"):
+    with pytest.raises(errors.InvalidArgument, match="at most 1500 users"):
         await known.access_lists.check_members("shop", ["pat"] * (MAX_USERS + 1))
     assert reads == 2
 
@@ -482,6 +482,31 @@ async def test_a_rename_onto_something_that_is_there_changes_nothing(
         await known.projects.update(ROOT, "shop", new_name="store")
     assert (await known.projects.get("shop")).name == "shop"
     assert (await storage.catalog.topic(ORDERS)).id == orders.id
+
+
+async def test_only_a_service_admin_takes_over_what_nobody_has_registered(
+    known: Identity, storage: Storage
+) -> None:
+    catalog = storage.catalog
+    made = await catalog.create_topic(TopicName("ghost-1", "old"), TopicConfig())
+    queue = await catalog.create_subscription(
+        SubscriptionName("ghost-2", "old"), made.name, SubscriptionConfig()
+    )
+    await catalog.create_snapshot(
+        SnapshotName("ghost-3", "old"), queue, await catalog.cursor(queue), DAY_US, {}
+    )
+    await storage.schemas.create_schema(
+        SchemaName("ghost-4", "old"), Definition(SchemaType.AVRO, '"string"')
+    )
+    gone = await catalog.create_topic(TopicName("free", "old"), TopicConfig())
+    await catalog.delete_topic(gone)
+    admin = Principal("u", "alice", frozenset(), {"shop": frozenset({"service_admin"})})
+    for taken in ("ghost-1", "ghost-2", "ghost-3", "ghost-4"):
+        with pytest.raises(errors.InvalidArgument, match="^invalid project name change, name alre"):
+            await known.projects.update(admin, "shop", new_name=taken)
+    assert (await known.projects.get("shop")).name == "shop"
+    assert (await known.projects.update(admin, "shop", new_name="free")).name == "free"
+    assert (await known.projects.update(ROOT, "free", new_name="ghost-1")).name == "ghost-1"
 
 
 async def test_a_project_goes_with_all_that_is_in_it(
