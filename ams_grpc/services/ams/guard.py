@@ -20,7 +20,7 @@ from ams_grpc.auth.checks import no_project
 from ams_grpc.auth.principals import Principal
 from ams_grpc.broker.errors import TooManyAttempts, Unauthenticated
 from ams_grpc.services.ams.names import ams_words
-from ams_grpc.services.ams.routes import AmsRoute, route_of
+from ams_grpc.services.ams.routes import route_of
 from ams_grpc.services.ams.texts import check_texts
 from ams_grpc.services.callers import set_caller
 from ams_grpc.services.frame import Context, Settle
@@ -59,12 +59,6 @@ class AmsGuard:
         """Raises InvalidArgument, Unauthenticated, NotFound, PermissionDenied, TooManyAttempts."""
         route = route_of(method)
         route.check_names(request)
-        settle = await self._let_in(caller, route, request)
-        if route.name != _PUBLISH:
-            check_texts(request)
-        return settle
-
-    async def _let_in(self, caller: Claim, route: AmsRoute, request: Any) -> Settle | None:
         if route.open:
             if caller.token:
                 with suppress(Unauthenticated, TooManyAttempts):  # then nobody calls
@@ -82,6 +76,8 @@ class AmsGuard:
         if resource is not None and self._access_lists:
             with ams_words("Topic" if resource.kind == "topics" else "Subscription"):
                 await self._authorizer.check_list(principal, route.name, resource)
+        if route.name != _PUBLISH:
+            check_texts(request)
         set_caller(principal)
         if not route.changes:
             return None
