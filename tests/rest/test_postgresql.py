@@ -69,7 +69,7 @@ def test_what_cannot_be_stored_is_refused(
     on_postgresql: Ams, method: str, path: str, body: object, code: int
 ) -> None:
     path = path.replace("\0", "%00")
-    reply = on_postgresql.call(method, path, **({} if body is None else {"json": body}))
+    reply = on_postgresql.call(method, path, json=body)
 
     assert reply.status_code == code, reply.text
 
