@@ -65,7 +65,7 @@ def pushing(config: Config, known: Identity, pushes: PushRoom) -> Pushing:
         PushConfigs(accepts, known.push_secrets),
         PushUser(
             "" if token is None else token.get_secret_value(),
-            known.users,
+            known.authenticator,
             known.members,
             known.access_lists,
         ),
@@ -120,6 +120,7 @@ def ams_services(
             reports,
             ServiceStatus(
                 config.effective_push_source if config.push_enabled else None,
+                push.desk.is_crippled,
                 config.proxy_hostname,
             ),
         ),

@@ -123,6 +123,7 @@ class AmsCall:
     def code(self, role: str, *, is_service_role: bool, scope: str) -> int | None:
         """The refusal of a caller who holds just this role in a project; None: let in.
 
+        The call concerns a topic or subscription that is missing, if any.
         ``scope``: the call concerns that project (own), another one, or one that is missing.
         """
         if self.open:
@@ -133,7 +134,8 @@ class AmsCall:
         counts = is_service_role or (self.in_project and scope == "own")
         if not counts:
             return 401
-        return None if role in self.roles else 403
+        is_told = role in self.listed and not self.name.endswith(":metrics")  # what is missing
+        return None if role in self.roles or is_told else 403
 
 
 def _call(line: str) -> AmsCall:

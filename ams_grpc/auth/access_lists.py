@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from ams_grpc.auth import audit
 from ams_grpc.auth.permissions import LIST_ROLES
@@ -10,10 +11,12 @@ from ams_grpc.auth.ports import Accounts
 from ams_grpc.auth.principals import Principal
 from ams_grpc.broker import iam
 from ams_grpc.broker.access import Policies
-from ams_grpc.broker.errors import NotFound
+from ams_grpc.broker.errors import InvalidArgument, NotFound
 from ams_grpc.broker.iam import Binding, Policy
 from ams_grpc.broker.names import ResourceName, SubscriptionName, TopicName
 from ams_grpc.broker.updates import until_unchanged
+
+MAX_USERS: Final = iam.MAX_MEMBERS
 
 
 class AccessLists:
@@ -36,8 +39,11 @@ class AccessLists:
         await self._write(caller, name, lambda _old: users)
 
     async def check_members(self, project: str, users: Sequence[str]) -> None:
-        """Raises NotFound for users who are no members of the project."""
-        missing = [each for each in users if not await self._is_member(each, project)]
+        """Raises NotFound for users who are no members of the project; InvalidArgument for a crowd."""
+        if len(users) > MAX_USERS:
+            raise InvalidArgument(f"An access list has at most {MAX_USERS} users")
+        members = await self._accounts.members_of(project, set(users))
+        missing = [each for each in users if each not in members]
         if missing:
             raise NotFound(f"User(s): {', '.join(missing)} do not exist")
 
@@ -69,10 +75,6 @@ class AccessLists:
         finally:
             self._changed()
         audit.record(caller, f"{name.kind}:modifyAcl", name)
-
-    async def _is_member(self, user: str, project: str) -> bool:
-        found = await self._accounts.user(user)
-        return found is not None and found.membership(project) is not None
 
 
 def _is_list(binding: Binding, name: ResourceName) -> bool:

@@ -18,10 +18,8 @@ def record(caller: Principal, action: str, resource: object) -> None:
     """It has happened."""
     who = caller.name or "(shell)"
     _log.info(
-        "%s %s %s",
-        who,
-        action,
-        resource,
+        "%s",
+        _visible(f"{who} {action} {resource}"),
         extra={
             "actor": who,
             "actor_uuid": caller.uuid,
@@ -29,3 +27,8 @@ def record(caller: Principal, action: str, resource: object) -> None:
             "resource": str(resource),
         },
     )
+
+
+def _visible(text: str) -> str:
+    """In one line, whatever names have in them."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from ams_grpc.auth.attempts import FailedAttempts
 from ams_grpc.auth.ports import Accounts
@@ -17,6 +17,14 @@ REMEMBERED_S: Final = 5.0
 MAX_REMEMBERED: Final = 10_000
 
 
+class _Known(NamedTuple):
+    """Whose token something was, until when that counts, and before which change."""
+
+    principal: Principal
+    until: float
+    generation: int
+
+
 class Authenticator:
     """Knows the callers. ``now`` gives seconds; see ``forget`` for what is remembered."""
 
@@ -25,33 +33,31 @@ class Authenticator:
         self._vault = vault
         self._now = now
         self._attempts = FailedAttempts(now)
-        self._known: OrderedDict[bytes, tuple[Principal, float]] = OrderedDict()
+        self._known: OrderedDict[bytes, _Known] = OrderedDict()
         self._generation = 0
 
     async def identify(self, token: str, peer: str) -> Principal:
         """Whose token it is.
 
         Raises Unauthenticated; TooManyAttempts when ``peer`` has failed too often, unless the token
-        is one that was good a moment ago.
+        was good when it was last looked up.
         """
         if not is_plausible(token):
-            self._attempts.check(peer)
-            raise self._failed(peer)
+            raise self._failed(peer)  # which asks nobody anything
         digest = self._vault.digest(token)
         found = self._known.get(digest)
-        if found is not None and found[1] > self._now():
-            return found[0]
         if found is None:
             self._attempts.check(peer)
+        elif found.until > self._now() and found.generation == self._generation:
+            return found.principal
         principal = await self._look_up(digest)
         if principal is None:
             raise self._failed(peer)
         return principal
 
     def forget(self) -> None:
-        """Accounts have changed: what was known may be wrong."""
+        """Accounts have changed: what was known may be wrong, and is looked up again."""
         self._generation += 1
-        self._known.clear()
 
     async def _look_up(self, digest: bytes) -> Principal | None:
         generation = self._generation
@@ -60,10 +66,9 @@ class Authenticator:
         if user is None:
             return None
         principal = Principal.of(user)
-        if generation == self._generation:
-            self._known[digest] = (principal, self._now() + REMEMBERED_S)
-            if len(self._known) > MAX_REMEMBERED:
-                self._known.popitem(last=False)
+        self._known[digest] = _Known(principal, self._now() + REMEMBERED_S, generation)
+        if len(self._known) > MAX_REMEMBERED:
+            self._known.popitem(last=False)
         return principal
 
     def _failed(self, peer: str) -> Unauthenticated:

@@ -155,7 +155,8 @@ class Authorizer:
     async def check_list(self, principal: Principal, action: str, name: ResourceName) -> None:
         """AMS: the access list's test, for holders of the role that is subject to it.
 
-        Raises PermissionDenied, also when there is no such resource.
+        Raises PermissionDenied. AMS: when there is no such resource, too, but for some actions
+        (``roles.FOUND_FIRST``), which raise NotFound then.
         """
         role = roles.LISTED.get(action)
         if role is None or role not in principal.roles(name.project):
@@ -165,6 +166,8 @@ class Authorizer:
         if remembered is None or remembered[2] is not principal or remembered[1] <= self._now():
             generation = self._generation
             if not await self._is_bound(principal, _PERMISSION_OF_LISTS[name.kind], name):
+                if action in roles.FOUND_FIRST:
+                    await self._id_of(name)
                 raise PermissionDenied("Access to this resource is forbidden")
             self._remember(key, _Answer.YES, principal, generation)
 

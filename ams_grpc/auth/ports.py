@@ -61,6 +61,10 @@ class Accounts(Protocol):
         """Uuids by name, of those that exist."""
         ...
 
+    async def members_of(self, project: str, names: Collection[str]) -> Collection[str]:
+        """Those of these users who have an entry for the project."""
+        ...
+
     async def create_user(self, user: User, created_by: str) -> User:
         """``created_by`` is a uuid.
 
@@ -93,10 +97,11 @@ class Accounts(Protocol):
         ...
 
     async def change_project(
-        self, name: str, change: Callable[[Project], Project]
+        self, name: str, change: Callable[[Project], Project], *, joins: bool
     ) -> tuple[Project, Sequence[int]]:
         """With a new name, all that is named by it is renamed, too.
 
+        ``joins``: there may be something under the new name already, which the project takes over.
         Returns the ids of the subscriptions that this concerns. Raises NotFound, AlreadyExists.
         """
         ...

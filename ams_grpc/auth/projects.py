@@ -11,6 +11,7 @@ from ams_grpc.auth.checks import check_name, check_roles, no_project, no_user
 from ams_grpc.auth.ports import Accounts, Clock, Housing
 from ams_grpc.auth.principals import Principal
 from ams_grpc.auth.records import Membership, Person, Project, User
+from ams_grpc.auth.roles import SERVICE_ADMIN
 from ams_grpc.auth.users import UserChanges, UserPage, Users, seen_by
 from ams_grpc.broker.errors import (
     AlreadyExists,
@@ -60,7 +61,8 @@ class Projects:
     ) -> Project:
         """Empty texts leave what there is. A new name also renames all that is in the project.
 
-        Raises InvalidArgument, NotFound.
+        Only a service_admin takes over, with the new name, what is there from a time without
+        accounts. Raises InvalidArgument, NotFound.
         """
         if new_name:
             check_name(new_name, "project")
@@ -74,7 +76,9 @@ class Projects:
             )
 
         try:
-            project, subscription_ids = await self._accounts.change_project(name, change)
+            project, subscription_ids = await self._accounts.change_project(
+                name, change, joins=SERVICE_ADMIN in caller.service_roles
+            )
         except AlreadyExists:
             raise InvalidArgument("invalid project name change, name already exists") from None
         finally:

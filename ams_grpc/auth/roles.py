@@ -68,6 +68,9 @@ LISTED: Final[Mapping[str, str]] = {
 }
 """AMS: whoever holds this role, whatever else they hold, must be in the resource's access list."""
 
+FOUND_FIRST: Final = frozenset({"topics:publish", "subscriptions:pull"})
+"""AMS: of these, the actions that tell everybody that there is no such resource."""
+
 
 def allow(roles: Iterable[str], action: str) -> bool:
     """True if one of the roles includes the action."""

@@ -65,6 +65,11 @@ class Users:
             raise no_user()
         return await self._found(await self._accounts.user_by_digest(self._vault.digest(token)))
 
+    async def check_listed(self, project: str | None) -> None:
+        """Whether users can be listed by this project, or by none. Raises NotFound."""
+        if project is not None and await self._accounts.project(project) is None:
+            raise NotFound("ProjectUUID doesn't exist")
+
     async def list(
         self,
         *,
@@ -78,8 +83,7 @@ class Users:
         ``start`` is the ``next_start`` of the page before; ``details`` fills in access lists.
         Raises NotFound for the project.
         """
-        if project is not None and await self._accounts.project(project) is None:
-            raise NotFound("ProjectUUID doesn't exist")
+        await self.check_listed(project)
         found = await self._accounts.users(project, start, None if limit is None else limit + 1)
         page = found if limit is None else found[:limit]
         more = found[len(page)].position if len(found) > len(page) else None

@@ -88,6 +88,10 @@ class SqlAccounts:
         query = select(users.c.uuid, users.c.name).where(users.c.name.in_(names))
         return {row.name: row.uuid for row in await self._all(query)}
 
+    async def members_of(self, project: str, names: Collection[str]) -> Collection[str]:
+        query = _of_project(select(users.c.name), project).where(users.c.name.in_(names))
+        return {row.name for row in await self._all(query)}
+
     async def create_user(self, user: User, created_by: str) -> User:
         return await self._commits.run(partial(_create_user, user, created_by))
 
@@ -165,7 +169,7 @@ class SqlAccounts:
         return await self._commits.run(apply)
 
     async def change_project(
-        self, name: str, change: Callable[[Project], Project]
+        self, name: str, change: Callable[[Project], Project], *, joins: bool
     ) -> tuple[Project, Sequence[int]]:
         def apply(connection: Connection) -> tuple[Project, Sequence[int]]:
             old = _stored_project(name, connection)
@@ -176,6 +180,8 @@ class SqlAccounts:
                 )
                 moved: Sequence[int] = ()
                 if new.name != old.name:
+                    if not joins and houses.is_inhabited(new.name, connection):
+                        raise AlreadyExists("Project already exists")
                     moved = houses.move(old.name, new.name, connection)
             except IntegrityError:
                 raise AlreadyExists("Project already exists") from None

@@ -15,6 +15,16 @@ from ams_grpc.storage.tables import schemas, snapshots, subscriptions, topics
 _NAMED: Final = (topics, subscriptions, snapshots, schemas)
 
 
+def is_inhabited(project: str, connection: Connection) -> bool:
+    """Whether anything is named by a project, be it registered or not."""
+    return any(
+        connection.execute(
+            select(table.c.id).where(table.c.project == project, table.c.name.is_not(None)).limit(1)
+        ).first()
+        for table in _NAMED
+    )
+
+
 def move(old: str, new: str, connection: Connection) -> Sequence[int]:
     """Rename all in a project, and what refers to it. Returns the ids of its subscriptions.
 

@@ -90,12 +90,12 @@ def test_publishers_publish_where_the_access_list_has_them(orders: Town) -> None
 
     assert orders.ams.ok("POST", path, pat, json={"messages": [{}]}) == {"messageIds": ["0"]}
     missing = orders.path("/topics/none:publish")
-    assert orders.ams.refused("POST", missing, pat, body="x") == forbidden
-    assert orders.ams.refused("POST", missing, orders.tokens["alice"], body="x") == (
-        404,
-        "NOT_FOUND",
-        "Topic doesn't exist",
-    )
+    for user in ("pat", "alice"):
+        assert orders.ams.refused("POST", missing, orders.tokens[user], body="x") == (
+            404,
+            "NOT_FOUND",
+            "Topic doesn't exist",
+        )
 
 
 def test_a_repeated_publish_with_an_idempotency_key_is_stored_once(orders: Town) -> None:

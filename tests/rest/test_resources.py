@@ -67,6 +67,11 @@ def test_a_subscription_is_made_shown_and_deleted(town: Town) -> None:
         ("orders", (400, "INVALID_ARGUMENT", "Invalid Topic name")),
         ("/projects/{p}/topics/orders", (400, "INVALID_ARGUMENT", "Invalid Topic name")),
         ("projects/{p}/x/orders", (400, "INVALID_ARGUMENT", "Invalid Topic name")),
+        (
+            "projects/{p}/topics/\0",
+            (400, "INVALID_ARGUMENT", "Invalid topic: NUL is no character of a text"),
+        ),
+        (f"projects/{{p}}/topics/{'a' * 7000}", (404, "NOT_FOUND", "Topic doesn't exist")),
         ("projects/OTHER/topics/orders", (404, "NOT_FOUND", "Topic doesn't exist")),
         ("projects/{p}/topics/none", (404, "NOT_FOUND", "Topic doesn't exist")),
     ],

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
+from ams_grpc.auth import audit
+from ams_grpc.auth.access_lists import MAX_USERS
 from ams_grpc.auth.principals import Principal
 from ams_grpc.auth.records import Membership, Person, RegistrationStatus, User
 from ams_grpc.auth.users import UserChanges, seen_by
@@ -25,6 +28,7 @@ from ams_grpc.storage import Storage
 from ams_grpc.storage.tables import projects, users
 from tests.storage.world import DAY_US, ManualClock, publish, snapshot, subscription, topic
 
+T = TypeVar("T")
 ROOT = Principal("", "root", frozenset({"service_admin"}))
 ORDERS, BILLING = TopicName("shop", "orders"), SubscriptionName("shop", "billing")
 
@@ -340,10 +344,37 @@ async def test_only_members_get_on_a_list_and_only_users_into_a_policy(
     await known.users.create(ROOT, "zoe", UserChanges())
     with pytest.raises(errors.NotFound, match=r"^User\(s\): zoe, yan do not exist$"):
         await known.access_lists.check_members(ORDERS.project, ["zoe", "pat", "yan"])
+    await known.projects.create(ROOT, "depot")
+    with pytest.raises(errors.NotFound, match=r"^User\(s\): pat do not exist$"):
+        await known.access_lists.check_members("depot", ["pat"])
     with pytest.raises(errors.NotFound):
         await known.access_lists.replace(ROOT, TopicName("shop", "none"), ["pat"])
     with pytest.raises(errors.InvalidArgument, match="unknown member user:yan"):
         await known.policies.set(ORDERS, [Binding("roles/pubsub.viewer", ("user:yan",))])
+
+
+async def test_a_long_access_list_is_checked_at_once_and_a_longer_one_not_at_all(
+    known: Identity, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await topic(storage)
+    await make(known, "pat")
+    reads = 0
+    read = storage.readers.run
+
+    async def counted(query: Callable[[Connection], T]) -> T:
+        nonlocal reads
+        reads += 1
+        return await read(query)
+
+    monkeypatch.setattr(storage.readers, "run", counted)
+    longest = ["pat", *(f"nobody-{number}" for number in range(MAX_USERS - 1))]
+    with pytest.raises(errors.NotFound, match="nobody-0, nobody-1, "):
+        await known.access_lists.check_members("shop", longest)
+    await known.access_lists.check_members("shop", ["pat"] * MAX_USERS)
+    assert reads == 2
+    with pytest.raises(errors.InvalidArgument, match="at most 1500 users"):
+        await known.access_lists.check_members("shop", ["pat"] * (MAX_USERS + 1))
+    assert reads == 2
 
 
 async def test_rights_follow_every_change_at_once(known: Identity, storage: Storage) -> None:
@@ -451,6 +482,31 @@ async def test_a_rename_onto_something_that_is_there_changes_nothing(
         await known.projects.update(ROOT, "shop", new_name="store")
     assert (await known.projects.get("shop")).name == "shop"
     assert (await storage.catalog.topic(ORDERS)).id == orders.id
+
+
+async def test_only_a_service_admin_takes_over_what_nobody_has_registered(
+    known: Identity, storage: Storage
+) -> None:
+    catalog = storage.catalog
+    made = await catalog.create_topic(TopicName("ghost-1", "old"), TopicConfig())
+    queue = await catalog.create_subscription(
+        SubscriptionName("ghost-2", "old"), made.name, SubscriptionConfig()
+    )
+    await catalog.create_snapshot(
+        SnapshotName("ghost-3", "old"), queue, await catalog.cursor(queue), DAY_US, {}
+    )
+    await storage.schemas.create_schema(
+        SchemaName("ghost-4", "old"), Definition(SchemaType.AVRO, '"string"')
+    )
+    gone = await catalog.create_topic(TopicName("free", "old"), TopicConfig())
+    await catalog.delete_topic(gone)
+    admin = Principal("u", "alice", frozenset(), {"shop": frozenset({"service_admin"})})
+    for taken in ("ghost-1", "ghost-2", "ghost-3", "ghost-4"):
+        with pytest.raises(errors.InvalidArgument, match="name already exists"):
+            await known.projects.update(admin, "shop", new_name=taken)
+    assert (await known.projects.get("shop")).name == "shop"
+    assert (await known.projects.update(admin, "shop", new_name="free")).name == "free"
+    assert (await known.projects.update(ROOT, "free", new_name="ghost-1")).name == "ghost-1"
 
 
 async def test_a_project_goes_with_all_that_is_in_it(
@@ -580,6 +636,15 @@ async def test_every_change_is_in_the_audit_log_and_no_secret(
     assert vars(entry)["actor_uuid"] == alice.uuid
     for token in (known.users.token(alice), known.users.token(refreshed)):
         assert token not in caplog.text
+
+
+def test_no_name_makes_a_line_of_its_own_in_the_audit_log(caplog: pytest.LogCaptureFixture) -> None:
+    audit.record(ROOT, "topics:create", "projects/größe/topics/x\nadmin\u2028\x1b[2Jusers:delete")
+
+    [entry] = caplog.records
+    assert entry.getMessage() == (
+        "root topics:create projects/größe/topics/x\\nadmin\\u2028\\x1b[2Jusers:delete"
+    )
 
 
 async def test_projects_have_a_uuid_of_their_own(known: Identity, storage: Storage) -> None:

@@ -1,15 +1,15 @@
 """Lets calls of ams.v1 in. Implements ``frame.Guard``.
 
-AMS: its order of refusals is a part of its API, and clients match the texts: a token is there (401),
-the project exists (404, whatever the token), the token is somebody's who has a role here (401), the
-role allows the call (403), and the access list does (403).
+AMS: its order of refusals is a part of its API, and clients match the texts: names are names (400), a
+token is there (401), the project exists (404, whatever the token), the token is somebody's who has a
+role here (401), the role allows the call (403), and the access list does (403).
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from google.protobuf.descriptor import MethodDescriptor
 
@@ -18,11 +18,16 @@ from ams_grpc.auth.authentication import Authenticator
 from ams_grpc.auth.authorization import Authorizer
 from ams_grpc.auth.checks import no_project
 from ams_grpc.auth.principals import Principal
-from ams_grpc.broker.errors import Unauthenticated
+from ams_grpc.broker.errors import TooManyAttempts, Unauthenticated
+from ams_grpc.services.ams.names import ams_words
 from ams_grpc.services.ams.routes import route_of
+from ams_grpc.services.ams.texts import check_texts
 from ams_grpc.services.callers import set_caller
 from ams_grpc.services.frame import Context, Settle
 from ams_grpc.services.guard import peer_of, token_of
+
+_PUBLISH: Final = "topics:publish"
+"""Messages are kept as bytes, and may have anything in them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +56,12 @@ class AmsGuard:
         return Claim(token_of(context), peer_of(context))
 
     async def admit(self, caller: Claim, method: MethodDescriptor, request: Any) -> Settle | None:
-        """Raises Unauthenticated, NotFound, PermissionDenied, TooManyAttempts."""
+        """Raises InvalidArgument, Unauthenticated, NotFound, PermissionDenied, TooManyAttempts."""
         route = route_of(method)
+        route.check_names(request)
         if route.open:
             if caller.token:
-                with suppress(Unauthenticated):  # then nobody calls
+                with suppress(Unauthenticated, TooManyAttempts):  # then nobody calls
                     set_caller(await self._authenticator.identify(caller.token, caller.peer))
             return None
         if not caller.token:
@@ -68,7 +74,10 @@ class AmsGuard:
         await self._authorizer.check_action(principal, route.name, role_in)
         resource = route.resource(request)
         if resource is not None and self._access_lists:
-            await self._authorizer.check_list(principal, route.name, resource)
+            with ams_words("Topic" if resource.kind == "topics" else "Subscription"):
+                await self._authorizer.check_list(principal, route.name, resource)
+        if route.name != _PUBLISH:
+            check_texts(request)
         set_caller(principal)
         if not route.changes:
             return None

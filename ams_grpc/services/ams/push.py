@@ -43,6 +43,10 @@ class PushDesk:
         self._deliveries = deliveries
         self._enabled = enabled
 
+    async def is_crippled(self) -> bool:
+        """AMS: whether the user is missing whose token is configured for push."""
+        return await self._user.is_missing()
+
     async def check(self) -> None:
         """Raises AmsRefusal unless there is push."""
         if not self._enabled:

@@ -10,6 +10,7 @@ from typing import Any, Final
 from google.api import annotations_pb2  # type: ignore[import-untyped]
 from google.protobuf.descriptor import MethodDescriptor
 
+from ams_grpc.auth.checks import check_name
 from ams_grpc.broker.names import ResourceName, SubscriptionName, TopicName
 from ams_grpc.pb.ams.v1 import options_pb2
 
@@ -29,6 +30,11 @@ class AmsRoute:
     variables: tuple[str, ...]
     open: bool
     changes: bool
+
+    def check_names(self, request: Any) -> None:
+        """AMS: what the path names is looked at by the alphabet. Raises InvalidArgument."""
+        for variable in sorted(self.variables):
+            check_name(getattr(request, variable), variable.removesuffix("_id"))
 
     def project(self, request: Any) -> str | None:
         """The project that must exist for the call; None if it concerns none."""

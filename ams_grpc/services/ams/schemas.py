@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from typing import Any, Final
 
 import orjson
 from google.protobuf.empty_pb2 import Empty
 
+from ams_grpc.auth.checks import check_name
 from ams_grpc.broker.ams_schemas import AmsSchemas, Change
 from ams_grpc.broker.errors import InvalidArgument, NotFound, ams
 from ams_grpc.broker.names import SchemaName, TopicName
@@ -30,8 +30,6 @@ _SHOWN_TYPES: Final = {
 _NOTHING: Final = {SchemaType.JSON: "null", SchemaType.AVRO: '"null"'}
 """AMS: what a definition is that is not there."""
 
-_ID: Final = re.compile(r"[a-zA-Z0-9_-]{1,1024}")
-
 
 class SchemaRoom:
     """Made, shown, listed, changed, deleted; and messages that may follow them."""
@@ -45,7 +43,7 @@ class SchemaRoom:
         text = _NOTHING.get(schema_type, "")
         if request.HasField("schema"):
             text = text_of(request.schema)
-        name = SchemaName(request.project, _checked_id(request.schema_id))
+        name = _name(request)
         with ams_words("Schema"):
             return _schema_pb(
                 await self._schemas.create(
@@ -173,14 +171,9 @@ def _id_in(reference: str) -> str:
 def _new_name(request: pb.UpdateSchemaRequest) -> SchemaName | None:
     if not request.name:
         return None
-    return SchemaName(request.project, _checked_id(_id_in(request.name)))
-
-
-def _checked_id(schema_id: str) -> str:
-    """An id by which a schema can be found again. Raises InvalidArgument."""
-    if _ID.fullmatch(schema_id) is None:
-        raise InvalidArgument("Invalid schema name")
-    return schema_id
+    schema_id = _id_in(request.name)
+    check_name(schema_id, "schema")  # so that it can be found again
+    return SchemaName(request.project, schema_id)
 
 
 def _type(name: str) -> SchemaType:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +15,7 @@ from google.protobuf.empty_pb2 import Empty
 import ams_grpc
 from ams_grpc.auth.principals import Principal
 from ams_grpc.auth.roles import SERVICE_ADMIN
-from ams_grpc.broker.errors import PermissionDenied, Unauthenticated
+from ams_grpc.broker.errors import PermissionDenied, StorageUnavailable, Unauthenticated
 from ams_grpc.pb.ams.v1 import metrics_pb2 as pb
 from ams_grpc.services.callers import caller
 from ams_grpc.services.frame import Context
@@ -26,11 +28,18 @@ _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 class ServiceStatus:
     """``push_endpoint`` is HOST:PORT of whoever pushes; None: push is disabled.
 
-    ``hostname`` is what the service is known as from outside; empty: it is not shown.
+    ``is_crippled`` tells whether there is push, but no user for it. ``hostname`` is what the service
+    is known as from outside; empty: it is not shown.
     """
 
-    def __init__(self, push_endpoint: str | None, hostname: str = "") -> None:
+    def __init__(
+        self,
+        push_endpoint: str | None,
+        is_crippled: Callable[[], Awaitable[bool]],
+        hostname: str = "",
+    ) -> None:
         self._push_endpoint = push_endpoint
+        self._is_crippled = is_crippled
         self._hostname = hostname
 
     async def GetStatus(self, request: pb.StatusRequest, _context: Context) -> pb.Status:
@@ -47,7 +56,13 @@ class ServiceStatus:
         if self._push_endpoint is None:
             return pb.Status(status="ok", push_functionality="disabled")
         server = pb.PushServer(endpoint=self._push_endpoint, status="SERVING")
-        return pb.Status(status="ok", push_servers=[server])
+        return pb.Status(status=await self._in_a_word(), push_servers=[server])
+
+    async def _in_a_word(self) -> str:
+        """AMS: what the status says is not that of the database."""
+        with suppress(StorageUnavailable):
+            return "warning" if await self._is_crippled() else "ok"
+        return "ok"
 
     async def GetVersion(self, _request: Empty, _context: Context) -> pb.Version:
         who = _caller()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
 
@@ -15,6 +15,7 @@ from ams_grpc.broker.catalog import (
 from ams_grpc.broker.errors import AlreadyExists, InvalidArgument, NotFound
 from ams_grpc.broker.names import DELETED_TOPIC, SubscriptionName, TopicName
 from ams_grpc.broker.newest import Dated, Newest
+from ams_grpc.broker.rules import MAX_ACK_DEADLINE_S
 from ams_grpc.broker.subscriptions import Subscriptions
 from ams_grpc.broker.topics import Topics
 from ams_grpc.pb.ams.v1 import pubsub_pb2
@@ -24,8 +25,6 @@ from ams_grpc.services.ams.push import PushDesk
 from ams_grpc.services.ams.visibility import Visibility
 from ams_grpc.services.callers import caller
 from ams_grpc.services.frame import Context
-
-MAX_ACK_DEADLINE_S: Final = 600
 
 
 class SubscriptionResources:

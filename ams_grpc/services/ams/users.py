@@ -32,7 +32,7 @@ class UserAccounts:
 
     async def check_ListUsers(self, request: Any, context: Context) -> None:
         """Raises NotFound."""
-        await self._users.list(project=request.project or None, limit=1)
+        await self._users.check_listed(request.project or None)
 
     async def ListUsers(self, request: Any, context: Context) -> accounts_pb2.UserPage:
         """AMS: who does not see all sees of a user's projects the one that was asked for.

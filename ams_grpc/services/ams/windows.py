@@ -48,11 +48,6 @@ class _Named(Protocol):
     def subscription(self) -> str: ...
 
 
-def is_push(subscription: Subscription) -> bool:
-    """Whether the service pushes its messages."""
-    return subscription.config.is_pushed
-
-
 class Windows:
     """Pulling in windows, and where a subscription stands.
 
@@ -77,7 +72,7 @@ class Windows:
                 subscription = await self._windowed.subscription(_name(request))
         except FailedPrecondition:  # it is detached
             raise _no_topic() from None
-        if is_push(subscription):
+        if subscription.config.is_pushed:
             self._check_who_pulls_what_is_pushed(request.project)
         if subscription.topic_name is None:
             raise _no_topic()

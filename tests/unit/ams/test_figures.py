@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import pytest
 from google.protobuf.empty_pb2 import Empty
 
 from ams_grpc.auth.principals import Principal
-from ams_grpc.broker.errors import InvalidArgument
+from ams_grpc.broker.errors import InvalidArgument, StorageUnavailable
 from ams_grpc.pb.ams.v1 import metrics_pb2 as pb
 from ams_grpc.services import callers
 from ams_grpc.services.ams.days import Period, day_of, day_text, period, second_text
@@ -80,8 +82,32 @@ def test_a_node_measures_its_process() -> None:
     assert 0 < usage.memory < 100
 
 
+async def pushes() -> bool:
+    return False
+
+
+async def pushes_for_nobody() -> bool:
+    return True
+
+
+async def database_is_away() -> bool:
+    raise StorageUnavailable("away")
+
+
+@pytest.mark.parametrize(
+    "is_crippled, word",
+    [(pushes, "ok"), (pushes_for_nobody, "warning"), (database_is_away, "ok")],
+)
+async def test_the_status_warns_of_push_without_a_user(
+    is_crippled: Callable[[], Awaitable[bool]], word: str
+) -> None:
+    status = await ServiceStatus("push:1", is_crippled).GetStatus(pb.StatusRequest(), None)  # type: ignore[arg-type]
+    assert status.status == word
+    assert status.push_servers == [pb.PushServer(endpoint="push:1", status="SERVING")]
+
+
 async def test_push_may_be_disabled() -> None:
-    status = await ServiceStatus(None).GetStatus(pb.StatusRequest(), None)  # type: ignore[arg-type]
+    status = await ServiceStatus(None, pushes).GetStatus(pb.StatusRequest(), None)  # type: ignore[arg-type]
     assert status == pb.Status(status="ok", push_functionality="disabled")
 
 
@@ -97,6 +123,6 @@ async def test_push_may_be_disabled() -> None:
 )
 async def test_the_release_is_for_administrators(who: Principal, is_shown: bool) -> None:
     callers.set_caller(who)
-    found = await ServiceStatus("push:1", "ams.example.org").GetVersion(Empty(), None)  # type: ignore[arg-type]
+    found = await ServiceStatus("push:1", pushes, "ams.example.org").GetVersion(Empty(), None)  # type: ignore[arg-type]
     assert bool(found.release) is is_shown
     assert found.hostname == "ams.example.org"

@@ -9,13 +9,12 @@ from typing import Any
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from ams_grpc.auth.principals import SHELL
-from ams_grpc.auth.records import User
+from ams_grpc.auth.principals import SHELL, Principal
 from ams_grpc.auth.tokens import SealedTexts, Vault
 from ams_grpc.broker.ams_push import AmsEndpoint, AmsMattermost, AmsPush
 from ams_grpc.broker.catalog import Subscription, SubscriptionConfig
 from ams_grpc.broker.endpoints import EndpointRules
-from ams_grpc.broker.errors import BrokerError, Conflict, NotFound
+from ams_grpc.broker.errors import BrokerError, Conflict, TooManyAttempts, Unauthenticated
 from ams_grpc.broker.names import SubscriptionName
 from ams_grpc.pb.ams.v1 import pubsub_pb2 as ams_pb
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
@@ -44,13 +43,14 @@ class Accounts:
 
     def __init__(self) -> None:
         self.tokens = {TOKEN: "worker"}
+        self.stranger: BrokerError = Unauthenticated("Unauthorized")
         self.members: set[tuple[str, str]] = set()
         self.listed: set[tuple[SubscriptionName, str]] = set()
 
-    async def by_token(self, token: str) -> User:
+    async def identify(self, token: str, _peer: str) -> Principal:
         if token not in self.tokens:
-            raise NotFound("User doesn't exist")
-        return User(uuid="1", name=self.tokens[token], token=None)
+            raise self.stranger
+        return Principal("1", self.tokens[token])
 
     def as_members(self) -> Any:
         return _With(self._add_member)
@@ -84,8 +84,8 @@ class Service(World):
         super().start()
         set_caller(SHELL)
         self.accounts = Accounts()
-        users: Any = self.accounts
-        user = PushUser(token, users, self.accounts.as_members(), self.accounts.as_lists())
+        known: Any = self.accounts
+        user = PushUser(token, known, self.accounts.as_members(), self.accounts.as_lists())
         sealed = SealedTexts(Vault(b"secret"), "a test")
         self.desk = PushDesk(
             PushConfigs(EndpointRules().accepts, sealed), user, self, enabled=enabled
@@ -179,6 +179,24 @@ async def test_without_the_worker_that_is_configured_it_is_the_same() -> None:
     await world.modify(ams_pb.PushConfig())
 
     assert await world.kept() is None
+
+
+@pytest.mark.parametrize(
+    "token, stranger, is_crippled",
+    [
+        ("", Unauthenticated("Unauthorized"), False),
+        (TOKEN, Unauthenticated("Unauthorized"), False),
+        ("x" * 64, Unauthenticated("Unauthorized"), True),
+        ("x" * 64, TooManyAttempts("later"), True),
+    ],
+)
+async def test_push_is_crippled_without_the_worker_that_is_configured(
+    token: str, stranger: BrokerError, is_crippled: bool
+) -> None:
+    world = await service(token=token)
+    world.accounts.stranger = stranger
+
+    assert await world.desk.is_crippled() is is_crippled
 
 
 # --- verifyPushEndpoint -----------------------------------------------------------------------------

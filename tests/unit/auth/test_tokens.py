@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
+
 import pytest
 
-from ams_grpc.auth.attempts import BURST, FailedAttempts
+from ams_grpc.auth.attempts import BURST, SPARE_PER_SECOND, FailedAttempts
 from ams_grpc.auth.authentication import REMEMBERED_S, Authenticator
 from ams_grpc.auth.records import Membership, User
 from ams_grpc.auth.tokens import MAX_TOKEN_CHARS, Vault, is_plausible, new_token
@@ -62,7 +65,8 @@ def test_some_tokens_are_nobodys_at_first_sight(token: str) -> None:
 class Door:
     """An authenticator, and one user."""
 
-    def __init__(self) -> None:
+    def __init__(self, *roles: str) -> None:
+        self.roles = roles or ("publisher",)
         self.clock = Clock()
         self.vault = Vault(SECRET)
         self.accounts = KnownAccounts("own")
@@ -76,7 +80,7 @@ class Door:
     def add(self, name: str) -> str:
         token = new_token()
         sealed = self.vault.seal(token, name)
-        user = User(name, name, sealed, memberships=(Membership("own", ("publisher",)),))
+        user = User(name, name, sealed, memberships=(Membership("own", self.roles),))
         self.accounts.by_digest[sealed.digest] = user
         return token
 
@@ -147,26 +151,77 @@ async def test_when_the_database_is_away_nobody_new_gets_in_and_none_is_called_u
 # --- guessing -------------------------------------------------------------------------------------
 
 
+async def guess(door: Door, count: int, *, peers: int = 1) -> None:
+    """Tokens of nobody, until the database is left in peace."""
+    for number in range(count):
+        with suppress(TooManyAttempts):
+            assert not await door.is_known(new_token(), f"ipv4:192.0.2.{1 + number % peers}")
+
+
 async def test_who_fails_too_often_has_to_wait_and_others_need_not() -> None:
     door = Door()
     late = door.add("zoe")
-    assert await door.is_known(door.token)
-    for _ in range(BURST):
-        assert not await door.is_known(new_token())
+    await guess(door, 500)
     asked = door.accounts.asked
-    for token in (new_token(), "", "x" * 100_000, late):
+    assert asked == BURST + SPARE_PER_SECOND
+    for token in (new_token(), late):
         with pytest.raises(TooManyAttempts):
             await door.authenticator.identify(token, "ipv4:192.0.2.1")
+    assert not await door.is_known("")
+    assert not await door.is_known("x" * 100_000)
     assert door.accounts.asked == asked  # the database is left in peace
 
-    assert await door.is_known(door.token)  # who was there before is not locked out
     assert await door.is_known(late, "ipv4:192.0.2.2")
+
+
+async def test_who_calls_for_the_first_time_gets_in_among_those_who_guess() -> None:
+    door = Door()
+    await guess(door, 500)
+    door.clock.s += 2 / SPARE_PER_SECOND
+    assert await door.is_known(door.token)
+
+
+async def test_guesses_from_many_peers_share_what_is_to_spare() -> None:
+    door = Door()
+    await guess(door, 1000, peers=2)
+    assert door.accounts.asked == 2 * BURST + SPARE_PER_SECOND
     door.clock.s += 3600
-    assert await door.is_known(late)
+    await guess(door, 1000)
+    assert door.accounts.asked == 3 * BURST + 2 * SPARE_PER_SECOND
+
+
+@pytest.mark.parametrize("changes", [0, 1, 2])
+async def test_a_token_that_was_good_is_looked_up_however_many_fail(changes: int) -> None:
+    door = Door()
+    assert await door.is_known(door.token)
+    for _ in range(changes):
+        await guess(door, 500)
+        door.authenticator.forget()
+        assert await door.is_known(door.token)
+    await guess(door, 500)
+    door.clock.s += REMEMBERED_S
+    await guess(door, 500)
+    assert await door.is_known(door.token)
+
+    door.accounts.by_digest.clear()
+    door.authenticator.forget()
+    assert not await door.is_known(door.token)
+    with pytest.raises(TooManyAttempts):  # it is one of many now
+        await door.authenticator.identify(door.token, "ipv4:192.0.2.1")
+
+
+async def test_a_user_who_was_good_does_not_keep_rights_that_were_taken_away() -> None:
+    door = Door()
+    before = await door.authenticator.identify(door.token, "")
+    [digest] = door.accounts.by_digest
+    door.accounts.by_digest[digest] = replace(door.accounts.by_digest[digest], memberships=())
+    assert await door.authenticator.identify(door.token, "") == before
+    door.authenticator.forget()
+    assert (await door.authenticator.identify(door.token, "")).roles("own") == set()
 
 
 def test_peers_are_forgotten_in_time() -> None:
-    attempts = FailedAttempts(Clock(), burst=1, max_peers=3)
+    attempts = FailedAttempts(Clock(), burst=1, spare_per_second=0, max_peers=3)
     for number in range(4):
         attempts.failed(f"peer {number}")
 

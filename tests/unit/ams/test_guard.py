@@ -1,0 +1,150 @@
+"""The guard of ams.v1: what it refuses, in AMS's order and words."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message_factory import GetMessageClass
+
+from ams_grpc.auth.tokens import new_token
+from ams_grpc.broker.errors import BrokerError, TooManyAttempts
+from ams_grpc.pb.ams.v1 import accounts_pb2, metrics_pb2, pubsub_pb2, schemas_pb2
+from ams_grpc.services.ams.guard import AmsGuard
+from ams_grpc.services.frame import Context
+from tests.unit.auth.test_authorization import World
+from tests.unit.auth.test_guard import Call
+from tests.unit.auth.test_tokens import Door
+
+METHODS: dict[str, MethodDescriptor] = {
+    method.name: method
+    for file in (metrics_pb2, accounts_pb2, pubsub_pb2, schemas_pb2)
+    for service in file.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+}
+
+
+class Gate:
+    """A guard, and `pat`, who has these roles in `own`, and is on no access list."""
+
+    def __init__(self, *roles: str) -> None:
+        self.door = Door(*(roles or ("publisher", "consumer")))
+        self.guard = AmsGuard(self.door.authenticator, World().authorizer)
+
+    async def refusal(self, method: str, request: Any, token: str | None = None) -> str:
+        """What is said to pat, or to the owner of another token; empty: let in."""
+        call = Call(("x-api-key", self.door.token if token is None else token))
+        claim = await self.guard.identify(cast("Context", call))
+        try:
+            await self.guard.admit(claim, METHODS[method], request)
+        except BrokerError as error:
+            return error.message
+        return ""
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a b", "a\n", "a\0", "ä", "a" * 256, "a" * 200_000])
+async def test_what_is_no_name_is_refused_before_anything_else(name: str) -> None:
+    gate = Gate()
+    for variable, method, request in (
+        ("topic", "GetTopic", pubsub_pb2.TopicRequest(project="own", topic=name)),
+        ("project", "GetTopic", pubsub_pb2.TopicRequest(project=name, topic=name)),
+        ("schema", "GetSchema", schemas_pb2.SchemaRequest(project="none", schema_id=name)),
+        ("user", "DeleteUser", accounts_pb2.GetUserRequest(user=name)),
+        ("token", "GetUserByToken", accounts_pb2.GetUserByTokenRequest(token=name)),
+    ):
+        assert await gate.refusal(method, request, token="") == f"Invalid {variable} name"
+
+
+async def test_names_may_be_of_any_length_up_to_their_limit() -> None:
+    for name in ("t", "0", "-", "_", "a" * 255):
+        request = pubsub_pb2.TopicRequest(project="own", topic=name)
+        assert await Gate().refusal("GetTopic", request) == ""
+
+
+@pytest.mark.parametrize(
+    "method, request_class, variable",
+    [
+        ("Publish", pubsub_pb2.PublishRequest, "topic"),
+        ("Pull", pubsub_pb2.PullRequest, "subscription"),
+    ],
+)
+async def test_what_is_missing_is_told_before_the_access_list_is_asked(
+    method: str, request_class: Any, variable: str
+) -> None:
+    forbidden = "Access to this resource is forbidden"
+    there = {"topic": "orders", "subscription": "billing"}[variable]
+    for name, refusal in ((there, forbidden), ("none", f"{variable.title()} doesn't exist")):
+        request = request_class(project="own", **{variable: name})
+        assert await Gate().refusal(method, request) == refusal
+
+
+@pytest.mark.parametrize("method", ["GetTopicMetrics", "GetSubscriptionMetrics"])
+async def test_metrics_ask_the_access_list_first(method: str) -> None:
+    variable = "topic" if "Topic" in method else "subscription"
+    request_class: Any = GetMessageClass(METHODS[method].input_type)
+    request = request_class(project="own", **{variable: "none"})
+    assert await Gate().refusal(method, request) == "Access to this resource is forbidden"
+
+
+@pytest.mark.parametrize("method", ["GetStatus", "GetVersion"])
+async def test_what_is_open_stays_so_for_those_who_guess(method: str) -> None:
+    gate = Gate()
+    request = GetMessageClass(METHODS[method].input_type)()
+    refusals = {await gate.refusal("GetProfile", Empty(), new_token()) for _ in range(500)}
+    assert refusals == {""}  # it is open, and says by itself what is wrong
+    with pytest.raises(TooManyAttempts):
+        await gate.door.authenticator.identify(new_token(), "ipv4:192.0.2.1")
+
+    assert await gate.refusal(method, request, new_token()) == ""
+
+
+@pytest.mark.parametrize(
+    "method, field, request_",
+    [
+        ("CreateTopic", "schema", pubsub_pb2.TopicSchemaRequest(schema="projects/own/schemas/\0")),
+        ("ModifyTopicAcl", "authorized_users", pubsub_pb2.ModifyTopicAclRequest(authorized_users=["", "\0"])),
+        (
+            "CreateSubscription",
+            "value",
+            pubsub_pb2.CreateSubscriptionRequest(
+                subscription="s", push_config={"authorization_header": {"value": "x\0"}}
+            ),
+        ),
+        ("UpdateMember", "roles", accounts_pb2.MemberUserRequest(user="u", projects=[{"roles": ["\0"]}])),
+    ],
+)  # fmt: skip
+async def test_a_text_that_cannot_be_kept_is_refused_to_those_who_may_call(
+    method: str, field: str, request_: Any
+) -> None:
+    for variable in {"project", "topic"} & set(request_.DESCRIPTOR.fields_by_name):
+        setattr(request_, variable, getattr(request_, variable) or "own")
+    for roles, refusal in (
+        (("project_admin",), f"Invalid {field}: NUL is no character of a text"),
+        (("publisher",), "Access to this resource is forbidden"),
+    ):
+        assert await Gate(*roles).refusal(method, request_) == refusal
+
+
+async def test_numbers_schemas_and_messages_may_have_nul_in_them() -> None:
+    for method, request in (
+        ("ModifyOffset", pubsub_pb2.ModifyOffsetRequest(project="own", subscription="s", offset=0)),
+        (
+            "CreateSchema",
+            schemas_pb2.CreateSchemaRequest(
+                project="own", schema_id="s", schema={"const": "\0", "minimum": 1}
+            ),
+        ),
+        (
+            "ModifyTopicAcl",
+            pubsub_pb2.ModifyTopicAclRequest(project="own", topic="t", authorized_users=["", "a"]),
+        ),
+        (
+            "Publish",
+            pubsub_pb2.PublishRequest(
+                project="own", topic="orders", messages=[{"data": "\0", "attributes": {"\0": "\0"}}]
+            ),
+        ),
+    ):
+        assert await Gate("project_admin").refusal(method, request) == ""
