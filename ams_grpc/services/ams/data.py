@@ -14,6 +14,7 @@ from typing import Any, Final
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2
+from ams_grpc.services.messages import varint
 from ams_grpc.services.messages import data_of
 
 _MARK_FIELD: Final = 2000
@@ -24,9 +25,14 @@ def stored_body(data: str, attributes: Mapping[str, str]) -> bytes:
     """A serialized PubsubMessage for a message of AMS."""
     decoded = decoded_base64(data)
     if decoded is None:
-        marked = pubsub_pb2.PubsubMessage(data=data.encode(), attributes=attributes)
-        return marked.SerializeToString() + _MARK
-    return pubsub_pb2.PubsubMessage(data=decoded, attributes=attributes).SerializeToString()
+        return _message(data.encode(), attributes) + _MARK
+    return _message(decoded, attributes)
+
+
+def _message(data: bytes, attributes: Mapping[str, str]) -> bytes:
+    if data and not attributes:  # as most are: no need to build it
+        return b"\x0a%b%b" % (varint(len(data)), data)
+    return pubsub_pb2.PubsubMessage(data=data, attributes=attributes).SerializeToString()
 
 
 def decoded_base64(text: str) -> bytes | None:

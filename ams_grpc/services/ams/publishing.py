@@ -36,11 +36,12 @@ class TopicMessages:
 
         Raises NotFound, AmsRefusal; InvalidArgument for its idempotency key.
         """
-        await self.check_Publish(request, context)
         bodies = [stored_body(each.data, each.attributes) for each in request.messages]
         if not bodies:
+            await self.check_Publish(request, context)
             return b""
         if max(map(len, bodies)) > MAX_MESSAGE_BYTES:
+            await self.check_Publish(request, context)
             raise ams("TOO_LARGE", "Message size is too large")
         count, payload = len(bodies), payload_of(bodies)
         once = self._keys.once(context, payload)
