@@ -14,8 +14,7 @@ from typing import Any, Final
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2
-from ams_grpc.services.messages import varint
-from ams_grpc.services.messages import data_of
+from ams_grpc.services.messages import data_of, varint
 
 _MARK_FIELD: Final = 2000
 _MARK: Final = b"\x80\x7d\x01"  # a varint, 1, in that field
