@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 from urllib.parse import quote, unquote
@@ -27,6 +28,7 @@ from http_bridge.limits import Limits
 from http_bridge.openapi import document
 from http_bridge.routes import routes_of
 
+_log = logging.getLogger(__name__)
 _CHECK: Final = "/ams.v1.Access/CheckAccess"
 _USUAL_LIMITS: Final = Limits()
 _NO_CORS: Final = Cors()
@@ -57,6 +59,13 @@ class AmsRest:
         return app
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
+        try:
+            return await self._answer(request)
+        except Exception:
+            _log.exception("A request to AMS's REST API failed")
+            return _refused(errors.INTERNAL)
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
         path = unquote(request.raw_path.partition("?")[0])
         if cleaned(path) != path:
             return web.Response(status=301, headers={"Location": quote(cleaned(path))})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from math import isinf
 from typing import Any, Final, NoReturn
 
 import orjson
@@ -109,7 +110,7 @@ def load(body: bytes, *, first_value_only: bool = False) -> dict[str, Any]:
 def _load_slowly(body: bytes, *, first_value_only: bool) -> Any:
     """AMS: what is no UTF-8, or half of a surrogate pair, becomes U+FFFD."""
     text = body.decode("utf-8", "replace").lstrip()
-    decoder = json.JSONDecoder(parse_constant=_no_number)
+    decoder = json.JSONDecoder(parse_constant=_no_number, parse_float=_finite)
     value, end = decoder.raw_decode(text)
     if text[end:].strip() and not first_value_only:
         raise ValueError("more than one value")
@@ -118,6 +119,13 @@ def _load_slowly(body: bytes, *, first_value_only: bool) -> Any:
 
 def _no_number(text: str) -> NoReturn:
     raise ValueError(text)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if isinf(number):
+        raise ValueError(text)
+    return number
 
 
 def _without_surrogates(value: Any) -> Any:
@@ -178,10 +186,8 @@ def _set(message: Message, field: FieldDescriptor, value: Any) -> None:
     inner = field.message_type
     if inner is not None and inner.full_name == "google.protobuf.Timestamp":
         return  # such fields are for replies
-    if inner is not None and inner.full_name == "google.protobuf.Struct":
-        struct = getattr(message, field.name)
-        struct.SetInParent()  # {} is something else than nothing
-        struct.update(_of(value, dict))
+    if field_options(field).json:
+        setattr(message, field.name, _document(_of(value, dict)))
     elif inner is not None and inner.GetOptions().map_entry:
         for key, text in _of(value, dict).items():
             getattr(message, field.name)[key] = _of(text, str)
@@ -198,6 +204,13 @@ def _set(message: Message, field: FieldDescriptor, value: Any) -> None:
         _fill(sub, _of(value, dict))
     else:
         setattr(message, field.name, _scalar(field, value))
+
+
+def _document(value: dict[str, Any]) -> str:
+    try:
+        return orjson.dumps(value).decode()
+    except orjson.JSONEncodeError:  # nested too deeply, or an integer of more than 64 bits
+        raise _WrongType from None
 
 
 def _scalar(field: FieldDescriptor, value: Any) -> Any:
