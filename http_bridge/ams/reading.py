@@ -7,6 +7,7 @@ as if the key were not there. A value of the wrong type is an error.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from math import isinf
 from typing import Any, Final, NoReturn
@@ -19,10 +20,9 @@ from google.protobuf.message_factory import GetMessageClass
 from ams_grpc.pb.ams.v1 import options_pb2
 from http_bridge.ams.options import field_options
 from http_bridge.ams.routes import AmsMatch, AmsRoute
+from http_bridge.limits import has_too_many_parts
 
-_MOST_PARTS: Final = 100_000
-_DEEPEST: Final = 40
-"""Protobuf takes messages 100 deep, and free-form JSON takes two of them a level."""
+_INTEGER: Final = re.compile(r"-?[0-9]+")
 _INTEGERS: Final = {
     FieldDescriptor.CPPTYPE_INT32: 1 << 31,
     FieldDescriptor.CPPTYPE_INT64: 1 << 63,
@@ -62,8 +62,8 @@ def read_query(request: Message, match: AmsMatch, query: Mapping[str, str]) -> N
             setattr(request, field.name, text)
         else:
             try:
-                setattr(request, field.name, int(text) if text.isascii() else None)
-            except (ValueError, TypeError):
+                setattr(request, field.name, _integer(text))
+            except ValueError:
                 raise BadRequest(options.refusal) from None
 
 
@@ -94,6 +94,8 @@ def bad_body(route: AmsRoute) -> BadRequest:
 
 def load(body: bytes, *, first_value_only: bool = False) -> dict[str, Any]:
     """A JSON object; ``null`` is an empty one. Raises ValueError, RecursionError."""
+    if has_too_many_parts(body):
+        raise ValueError("too many parts")
     value: Any
     try:
         value = orjson.loads(body)
@@ -102,9 +104,14 @@ def load(body: bytes, *, first_value_only: bool = False) -> dict[str, Any]:
     if value is None:
         return {}
     if isinstance(value, dict):
-        _check_size(value)
         return value
     raise ValueError("no object")
+
+
+def _integer(text: str) -> int:
+    if _INTEGER.fullmatch(text) is None:
+        raise ValueError(text)
+    return int(text)
 
 
 def _load_slowly(body: bytes, *, first_value_only: bool) -> Any:
@@ -136,25 +143,6 @@ def _without_surrogates(value: Any) -> Any:
     if isinstance(value, dict):
         return {_without_surrogates(k): _without_surrogates(v) for k, v in value.items()}
     return value
-
-
-def _check_size(value: Any) -> None:
-    """Raises ValueError for what would cost much more than its bytes."""
-    parts = 0
-    level: list[Any] = [value]
-    for _ in range(_DEEPEST):
-        parts += len(level)
-        if parts > _MOST_PARTS:
-            raise ValueError("too many parts")
-        level = [
-            inner
-            for each in level
-            for inner in (each.values() if isinstance(each, dict) else each)
-            if isinstance(inner, dict | list)
-        ]
-        if not level:
-            return
-    raise ValueError("too deep")
 
 
 def _fill(message: Message, values: Mapping[str, Any], *, skip: Iterable[str] = ()) -> None:

@@ -75,7 +75,13 @@ def test_a_topic_of_ams_takes_what_follows_its_json_schema_and_leaves_it_as_it_i
     pubsub: PubSub, ams: Ams
 ) -> None:
     site = {"site": {"required": True}}
-    ams("CreateSchema", schema_id="order", type="json", schema=json.dumps(ORDER), attributes=json.dumps(site))
+    ams(
+        "CreateSchema",
+        schema_id="order",
+        type="json",
+        schema=json.dumps(ORDER),
+        attributes=json.dumps(site),
+    )
     topic = pubsub.topic()
     subscription = pubsub.subscription(topic)
     ams("AttachSchema", topic="orders", schema=f"{pubsub.path}/schemas/order")

@@ -233,6 +233,9 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doors]:
 
 def test_a_request_has_a_largest_size_and_a_longest_time(plain: Doors) -> None:
     headers = {"x-api-key": TOKEN}
+    for method, path in (("POST", "projects/p"), ("PUT", "projects/p/topics/ttt")):
+        url = f"http://{plain.ams}/v1/{path}"
+        assert requests.request(method, url, headers=headers, json={}, timeout=30).ok
     for address in (plain.ams, plain.google):
         url = f"http://{address}/v1/projects/p/topics/ttt:publish"
         assert requests.post(url, bytes(1_500_001), headers=headers, timeout=30).status_code == 413
