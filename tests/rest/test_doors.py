@@ -396,5 +396,18 @@ def test_a_bridge_on_its_own_speaks_both_dialects_over_tls(secure: Doors) -> Non
                     timeout=30,
                 )
                 assert reply.status_code == 200, reply.text
+                for name, odd in (
+                    ("authorization", "Bearer é"),
+                    ("x-api-key", "é"),
+                    ("x-api-key", "a\tb"),
+                ):
+                    refused = requests.get(
+                        f"https://{address}{path}",
+                        headers={name: odd.encode("latin-1")},
+                        verify=str(folder / "ca.pem"),
+                        timeout=30,
+                    )
+                    # There everybody may call, and such a token is none.
+                    assert refused.status_code == (401 if address == ams else 200), name
         finally:
             bridge.terminate()
