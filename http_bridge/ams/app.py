@@ -6,21 +6,22 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from typing import Any, Final
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
-from aiohttp import hdrs, web
+from aiohttp import web
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from ams_grpc.pb.ams.v1 import access_pb2
 from http_bridge.ams import errors, messages
+from http_bridge.ams.arrival import has_small_body, metadata_of, target_of
 from http_bridge.ams.errors import Refusal
 from http_bridge.ams.openapi import AMS
 from http_bridge.ams.reading import BadRequest, bad_body, named_by, read_body, read_query
 from http_bridge.ams.routes import AmsMatch, AmsRouter, cleaned
 from http_bridge.ams.writing import dump, reply_json
-from http_bridge.app import ANY_PATH, PEER, as_metadata, idempotency_keys
+from http_bridge.app import ANY_PATH
 from http_bridge.caller import Caller, Metadata, RpcFailure
 from http_bridge.cors import Cors
 from http_bridge.documentation import document_at
@@ -68,7 +69,7 @@ class AmsRest:
             return _refused(errors.INTERNAL)
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        path, query = _target(request)
+        path, query = target_of(request)
         if cleaned(path) != path:
             return web.Response(status=301, headers={"Location": quote(cleaned(path)) + query})
         match = self._router.find(request.method, path)
@@ -89,9 +90,9 @@ class AmsRest:
             return _refused(errors.TOO_SLOW)
 
     async def _serve(self, match: AmsMatch, request: web.Request) -> web.Response:
-        metadata = _metadata(request)
+        metadata = metadata_of(request)
         message = named_by(match)
-        is_small = request.method == "GET" or _has_small_body(request)
+        is_small = request.method == "GET" or has_small_body(request)
         if not is_small:
             await self._check(match, message, metadata)
         try:
@@ -141,34 +142,6 @@ class AmsRest:
             metadata=metadata,
             timeout_s=self._limits.timeout_s,
         )
-
-
-def _target(request: web.Request) -> tuple[str, str]:
-    """The path, percent-decoded, and the query with its ``?``."""
-    target = request.raw_path
-    if not target.startswith("/"):  # HTTP: a request may have the whole URL there
-        target = "/" + target.partition("://")[2].partition("/")[2]
-    path, mark, query = target.partition("?")
-    return unquote(path), mark + query
-
-
-def _has_small_body(request: web.Request) -> bool:
-    """Whether a body may be taken in before it is known who sends it."""
-    if request.content.is_eof():
-        return request.content.total_bytes <= LARGE_BODY_BYTES
-    if hdrs.CONTENT_ENCODING in request.headers:  # it grows when it is unpacked
-        return False
-    length = request.content_length
-    return length is not None and length <= LARGE_BODY_BYTES
-
-
-def _metadata(request: web.Request) -> Metadata:
-    """Who calls, for the method to find out: by header, or else by the query."""
-    metadata = [(PEER, request.remote or ""), *idempotency_keys(request)]
-    token = request.headers.get("x-api-key") or request.query.get("key", "")
-    if token:
-        metadata.append(("x-api-key", as_metadata(token)))
-    return metadata
 
 
 def _read_body(message: Message, match: AmsMatch, body: bytes) -> None:
