@@ -18,17 +18,18 @@ from http_bridge.caller import Caller, Metadata, RpcFailure
 from http_bridge.cors import Cors
 from http_bridge.documentation import document_at
 from http_bridge.google_openapi import GOOGLE
-from http_bridge.limits import Limits
+from http_bridge.limits import LARGE_BODY_BYTES, Limits
 from http_bridge.openapi import document
 from http_bridge.routes import Match, Route, Router, routes_of
 from http_bridge.transcode import BadJson, dump, reply_json, request_of
 
 _FORWARDED_HEADERS: Final = ("authorization", "x-api-key", "x-goog-user-project")
+ANY_PATH: Final = "/{path:(?s:.*)}"
+"""Line breaks are no end of a path."""
 PEER: Final = "x-peer"
 """Metadata that says which machine an HTTP request came from."""
 _CONTENT_TYPE: Final = "application/json; charset=UTF-8"
 _COMPRESSED_FROM: Final = 1024
-_LARGE_BODY_BYTES: Final = 64 * 1024
 _OVERRIDE: Final = "X-HTTP-Method-Override"
 _USUAL_LIMITS: Final = Limits()
 _NO_CORS: Final = Cors()
@@ -59,7 +60,7 @@ class GoogleRest:
     def application(self) -> web.Application:
         app = web.Application(client_max_size=self._limits.max_bytes)
         document_at(app, lambda: document(self._router.routes, GOOGLE))
-        app.router.add_route("*", "/{path:.*}", self._handle)
+        app.router.add_route("*", ANY_PATH, self._handle)
         self._cors.apply(app)
         return app
 
@@ -109,8 +110,8 @@ class GoogleRest:
 
 
 async def _read_request(match: Match, query: list[tuple[str, str]], body: bytes) -> Message:
-    """Raises BadJson. A large body is read in a thread: others have their turn meanwhile."""
-    if len(body) < _LARGE_BODY_BYTES:
+    """Raises BadJson."""
+    if len(body) <= LARGE_BODY_BYTES:
         return request_of(match, query, body)
     return await asyncio.to_thread(request_of, match, query, body)
 
@@ -137,8 +138,13 @@ def _policy_routes(services: Iterable[ServiceDescriptor]) -> list[Route]:
 def _metadata(request: web.Request) -> Metadata:
     """Who calls, and what else the method is to know."""
     headers = request.headers
-    given = [(name, headers[name]) for name in _FORWARDED_HEADERS if name in headers]
+    given = [(name, as_metadata(headers[name])) for name in _FORWARDED_HEADERS if name in headers]
     return [*given, *idempotency_keys(request), (PEER, request.remote or "")]
+
+
+def as_metadata(text: str) -> str:
+    """Metadata cannot carry every text: what is no token and no name in any case is ``?`` there."""
+    return text if text.isascii() and text.isprintable() else "?"
 
 
 def idempotency_keys(request: web.Request) -> Metadata:

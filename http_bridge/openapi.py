@@ -49,6 +49,9 @@ class Dialect:
     special: Mapping[str, Schema]
     """Schemas of well-known messages, such as google.protobuf.Timestamp."""
 
+    is_document: Callable[[FieldDescriptor], bool] = _no_field
+    """A text that is a JSON object, and written as such."""
+
     int64_as_text: bool = False
     path_parameter: Schema = field(default_factory=lambda: {"type": "string"})
     token_needed: Callable[[MethodDescriptor], bool] = lambda _method: False
@@ -214,6 +217,8 @@ class _Schemas:
 
     def of_field(self, field: FieldDescriptor) -> Schema:
         message = field.message_type
+        if self._dialect.is_document(field):
+            return {"type": "object"}
         if message is not None and message.GetOptions().map_entry:
             return {
                 "type": "object",

@@ -6,10 +6,16 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from ssl import SSLContext
-from typing import cast
+from typing import Final, cast
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
+
+IDLE_S: Final = 75.0
+"""How long a connection may be without a whole request: the headers of one count only at their end.
+
+A little more than what proxies have usually, so that they are the ones who hang up.
+"""
 
 
 class _NoFaultOfOurs(logging.Filter):
@@ -42,7 +48,13 @@ async def handling(application: web.Application) -> AsyncIterator[web.Server]:
 
 @asynccontextmanager
 async def _running(application: web.Application) -> AsyncIterator[web.AppRunner]:
-    runner = web.AppRunner(application, access_log=None, logger=_log, shutdown_timeout=1.0)
+    runner = web.AppRunner(
+        application,
+        access_log=None,
+        logger=_log,
+        shutdown_timeout=1.0,
+        keepalive_timeout=IDLE_S,
+    )
     await runner.setup()
     try:
         yield runner

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable
 from typing import Any, Final
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 from aiohttp import web
 from google.protobuf.descriptor import ServiceDescriptor
@@ -14,19 +15,21 @@ from google.protobuf.message_factory import GetMessageClass
 
 from ams_grpc.pb.ams.v1 import access_pb2
 from http_bridge.ams import errors, messages
+from http_bridge.ams.arrival import has_small_body, metadata_of, target_of
 from http_bridge.ams.errors import Refusal
 from http_bridge.ams.openapi import AMS
 from http_bridge.ams.reading import BadRequest, bad_body, named_by, read_body, read_query
 from http_bridge.ams.routes import AmsMatch, AmsRouter, cleaned
 from http_bridge.ams.writing import dump, reply_json
-from http_bridge.app import PEER, idempotency_keys
+from http_bridge.app import ANY_PATH
 from http_bridge.caller import Caller, Metadata, RpcFailure
 from http_bridge.cors import Cors
 from http_bridge.documentation import document_at
-from http_bridge.limits import Limits
+from http_bridge.limits import LARGE_BODY_BYTES, Limits
 from http_bridge.openapi import document
 from http_bridge.routes import routes_of
 
+_log = logging.getLogger(__name__)
 _CHECK: Final = "/ams.v1.Access/CheckAccess"
 _USUAL_LIMITS: Final = Limits()
 _NO_CORS: Final = Cors()
@@ -52,14 +55,23 @@ class AmsRest:
     def application(self) -> web.Application:
         app = web.Application(client_max_size=self._limits.max_bytes)
         document_at(app, lambda: document(routes_of(self._services), AMS))
-        app.router.add_route("*", "/{path:.*}", self._handle)
+        app.router.add_route("*", ANY_PATH, self._handle)
         self._cors.apply(app)
         return app
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        path = unquote(request.raw_path.partition("?")[0])
+        try:
+            return await self._answer(request)
+        except ConnectionError:  # nobody is there any more
+            raise
+        except Exception:  # noqa: BLE001  # it is logged, and AMS has an answer for it
+            _log.exception("A request to AMS's REST API failed")
+            return _refused(errors.INTERNAL)
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        path, query = target_of(request)
         if cleaned(path) != path:
-            return web.Response(status=301, headers={"Location": quote(cleaned(path))})
+            return web.Response(status=301, headers={"Location": quote(cleaned(path)) + query})
         match = self._router.find(request.method, path)
         if match is None:
             return _no_route(path)
@@ -78,15 +90,16 @@ class AmsRest:
             return _refused(errors.TOO_SLOW)
 
     async def _serve(self, match: AmsMatch, request: web.Request) -> web.Response:
-        metadata = _metadata(request)
+        metadata = metadata_of(request)
         message = named_by(match)
-        try:
-            if request.method == "GET":
-                read_query(message, match, request.query)
-            else:
-                _read_body(message, match, await self._body(request))
-        except BadRequest:
+        is_small = request.method == "GET" or has_small_body(request)
+        if not is_small:
             await self._check(match, message, metadata)
+        try:
+            await self._read(message, match, request)
+        except (BadRequest, TimeoutError, web.HTTPRequestEntityTooLarge):
+            if is_small:
+                await self._check(match, message, metadata)
             raise
         serialized = await self._caller(
             match.route.path,
@@ -97,8 +110,22 @@ class AmsRest:
         reply = GetMessageClass(match.route.method.output_type).FromString(serialized)
         return _answer(match, reply)
 
+    async def _read(self, message: Message, match: AmsMatch, request: web.Request) -> None:
+        """Raises BadRequest, TimeoutError, HTTPRequestEntityTooLarge, ConnectionError."""
+        if request.method == "GET":
+            read_query(message, match, request.query)
+            return
+        try:
+            body = await self._body(request)
+        except web.RequestPayloadError:
+            raise bad_body(match.route) from None
+        if len(body) <= LARGE_BODY_BYTES:
+            _read_body(message, match, body)
+        else:
+            await asyncio.to_thread(_read_body, message, match, body)
+
     async def _body(self, request: web.Request) -> bytes:
-        """Raises TimeoutError, HTTPRequestEntityTooLarge."""
+        """Raises TimeoutError, HTTPRequestEntityTooLarge, RequestPayloadError, ConnectionError."""
         if request.content.is_eof():  # as it is with small ones: there is nothing to wait for
             return await request.read()
         async with asyncio.timeout(self._limits.timeout_s):
@@ -115,20 +142,6 @@ class AmsRest:
             metadata=metadata,
             timeout_s=self._limits.timeout_s,
         )
-
-
-def _metadata(request: web.Request) -> Metadata:
-    """Who calls, for the method to find out: by header, or else by the query."""
-    metadata = [(PEER, request.remote or ""), *idempotency_keys(request)]
-    token = request.headers.get("x-api-key") or request.query.get("key", "")
-    if token:
-        metadata.append(("x-api-key", _ascii(token)))
-    return metadata
-
-
-def _ascii(token: str) -> str:
-    """Metadata have no other characters; such a token is nobody's."""
-    return token if token.isascii() and token.isprintable() else "?"
 
 
 def _read_body(message: Message, match: AmsMatch, body: bytes) -> None:

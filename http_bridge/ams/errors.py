@@ -52,7 +52,7 @@ _BY_REASON: Final[dict[str, tuple[int, str]]] = {
 }
 """AMS: what no code of gRPC stands for."""
 
-NO_TOKEN: Final = Refusal(401, "UNAUTHORIZED", "Unauthorized")
+INTERNAL: Final = Refusal(*_INTERNAL, "Internal Error")
 TOO_LARGE: Final = Refusal(413, "INVALID_ARGUMENT", "Message size is too large")
 TOO_SLOW: Final = Refusal(408, "TIMEOUT", "The request did not arrive in time")
 

@@ -32,7 +32,8 @@ def _is_for_requests(field: FieldDescriptor) -> bool:
 def _is_always_shown(field: FieldDescriptor) -> bool:
     if field.message_type is not None and not field.is_repeated:
         return False
-    return not field_options(field).omit_empty
+    options = field_options(field)
+    return not (options.omit_empty or options.json)
 
 
 def _body(route: Route) -> Schema | None:
@@ -81,10 +82,8 @@ AMS: Final = Dialect(
         "header": {"type": "apiKey", "in": "header", "name": "x-api-key"},
         "query": {"type": "apiKey", "in": "query", "name": "key"},
     },
-    special={
-        "google.protobuf.Timestamp": _TIME,
-        "google.protobuf.Struct": {"type": "object"},
-    },
+    special={"google.protobuf.Timestamp": _TIME},
+    is_document=lambda field: field_options(field).json,
     path_parameter={"type": "string", "pattern": f"^{NAME.pattern}$", "minLength": 1},
     token_needed=lambda method: not route_options(method).open,
     summary=_summary,

@@ -15,6 +15,7 @@ _OMIT_EMPTY: Final[Any] = options_pb2.omit_empty
 _REFUSAL: Final[Any] = options_pb2.refusal
 _ALSO: Final[Any] = options_pb2.also
 _REQUIRED: Final[Any] = options_pb2.required
+_JSON: Final[Any] = options_pb2.json
 
 
 class FieldOptions(NamedTuple):
@@ -24,13 +25,20 @@ class FieldOptions(NamedTuple):
     refusal: str
     also: str
     required: bool
+    json: bool
 
 
 @cache
 def field_options(field: FieldDescriptor) -> FieldOptions:
     """What the protos say of a field."""
     found: Any = field.GetOptions().Extensions
-    return FieldOptions(found[_OMIT_EMPTY], found[_REFUSAL], found[_ALSO], found[_REQUIRED])
+    return FieldOptions(
+        omit_empty=found[_OMIT_EMPTY],
+        refusal=found[_REFUSAL],
+        also=found[_ALSO],
+        required=found[_REQUIRED],
+        json=found[_JSON],
+    )
 
 
 def route_options(method: MethodDescriptor) -> Any:

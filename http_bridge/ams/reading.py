@@ -7,7 +7,9 @@ as if the key were not there. A value of the wrong type is an error.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
+from math import isinf
 from typing import Any, Final, NoReturn
 
 import orjson
@@ -18,10 +20,9 @@ from google.protobuf.message_factory import GetMessageClass
 from ams_grpc.pb.ams.v1 import options_pb2
 from http_bridge.ams.options import field_options
 from http_bridge.ams.routes import AmsMatch, AmsRoute
+from http_bridge.limits import has_too_many_parts
 
-_MOST_PARTS: Final = 100_000
-_DEEPEST: Final = 40
-"""Protobuf takes messages 100 deep, and free-form JSON takes two of them a level."""
+_INTEGER: Final = re.compile(r"-?[0-9]+")
 _INTEGERS: Final = {
     FieldDescriptor.CPPTYPE_INT32: 1 << 31,
     FieldDescriptor.CPPTYPE_INT64: 1 << 63,
@@ -61,8 +62,8 @@ def read_query(request: Message, match: AmsMatch, query: Mapping[str, str]) -> N
             setattr(request, field.name, text)
         else:
             try:
-                setattr(request, field.name, int(text) if text.isascii() else None)
-            except (ValueError, TypeError):
+                setattr(request, field.name, _integer(text))
+            except ValueError:
                 raise BadRequest(options.refusal) from None
 
 
@@ -93,6 +94,8 @@ def bad_body(route: AmsRoute) -> BadRequest:
 
 def load(body: bytes, *, first_value_only: bool = False) -> dict[str, Any]:
     """A JSON object; ``null`` is an empty one. Raises ValueError, RecursionError."""
+    if has_too_many_parts(body):
+        raise ValueError("too many parts")
     value: Any
     try:
         value = orjson.loads(body)
@@ -101,15 +104,20 @@ def load(body: bytes, *, first_value_only: bool = False) -> dict[str, Any]:
     if value is None:
         return {}
     if isinstance(value, dict):
-        _check_size(value)
         return value
     raise ValueError("no object")
+
+
+def _integer(text: str) -> int:
+    if _INTEGER.fullmatch(text) is None:
+        raise ValueError(text)
+    return int(text)
 
 
 def _load_slowly(body: bytes, *, first_value_only: bool) -> Any:
     """AMS: what is no UTF-8, or half of a surrogate pair, becomes U+FFFD."""
     text = body.decode("utf-8", "replace").lstrip()
-    decoder = json.JSONDecoder(parse_constant=_no_number)
+    decoder = json.JSONDecoder(parse_constant=_no_number, parse_float=_finite)
     value, end = decoder.raw_decode(text)
     if text[end:].strip() and not first_value_only:
         raise ValueError("more than one value")
@@ -120,6 +128,13 @@ def _no_number(text: str) -> NoReturn:
     raise ValueError(text)
 
 
+def _finite(text: str) -> float:
+    number = float(text)
+    if isinf(number):
+        raise ValueError(text)
+    return number
+
+
 def _without_surrogates(value: Any) -> Any:
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
@@ -128,25 +143,6 @@ def _without_surrogates(value: Any) -> Any:
     if isinstance(value, dict):
         return {_without_surrogates(k): _without_surrogates(v) for k, v in value.items()}
     return value
-
-
-def _check_size(value: Any) -> None:
-    """Raises ValueError for what would cost much more than its bytes."""
-    parts = 0
-    level: list[Any] = [value]
-    for _ in range(_DEEPEST):
-        parts += len(level)
-        if parts > _MOST_PARTS:
-            raise ValueError("too many parts")
-        level = [
-            inner
-            for each in level
-            for inner in (each.values() if isinstance(each, dict) else each)
-            if isinstance(inner, dict | list)
-        ]
-        if not level:
-            return
-    raise ValueError("too deep")
 
 
 def _fill(message: Message, values: Mapping[str, Any], *, skip: Iterable[str] = ()) -> None:
@@ -178,10 +174,8 @@ def _set(message: Message, field: FieldDescriptor, value: Any) -> None:
     inner = field.message_type
     if inner is not None and inner.full_name == "google.protobuf.Timestamp":
         return  # such fields are for replies
-    if inner is not None and inner.full_name == "google.protobuf.Struct":
-        struct = getattr(message, field.name)
-        struct.SetInParent()  # {} is something else than nothing
-        struct.update(_of(value, dict))
+    if field_options(field).json:
+        setattr(message, field.name, _document(_of(value, dict)))
     elif inner is not None and inner.GetOptions().map_entry:
         for key, text in _of(value, dict).items():
             getattr(message, field.name)[key] = _of(text, str)
@@ -198,6 +192,13 @@ def _set(message: Message, field: FieldDescriptor, value: Any) -> None:
         _fill(sub, _of(value, dict))
     else:
         setattr(message, field.name, _scalar(field, value))
+
+
+def _document(value: dict[str, Any]) -> str:
+    try:
+        return orjson.dumps(value).decode()
+    except orjson.JSONEncodeError:  # nested too deeply, or an integer of more than 64 bits
+        raise _WrongType from None
 
 
 def _scalar(field: FieldDescriptor, value: Any) -> Any:

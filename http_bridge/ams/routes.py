@@ -20,6 +20,8 @@ from http_bridge.routes import Route, routes_of
 
 NAME: Final = re.compile(r"[a-zA-Z0-9_-]+")
 _PATHS: Final = 4096
+_SHORT: Final = 256
+"""Longer paths are not remembered: anybody can make them up."""
 _VARIABLE: Final = re.compile(r"\{([a-z_]+)\}")
 
 
@@ -57,11 +59,15 @@ class AmsRouter:
 
     def __init__(self, services: Iterable[ServiceDescriptor]) -> None:
         self.routes = [_ams_route(each) for each in routes_of(services)]
-        self.find = lru_cache(_PATHS)(self._find)
-        """``find(http_method, path)``, with the path percent-decoded: its match, or None.
+        self._remembered = lru_cache(_PATHS)(self._find)
+
+    def find(self, http_method: str, path: str) -> AmsMatch | None:
+        """The match of a path that is percent-decoded; None if there is none.
 
         The same few paths come again and again, so what is found is remembered.
         """
+        find = self._remembered if len(path) <= _SHORT else self._find
+        return find(http_method, path)
 
     def _find(self, http_method: str, path: str) -> AmsMatch | None:
         for route in self.routes:

@@ -8,13 +8,16 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import orjson
-from google.protobuf import json_format
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from http_bridge.ams.options import field_options
 
 _INDENTATION: Final = re.compile(rb"(?m)^ +")
+_DEEPEST: Final = 200
+"""orjson writes 254 levels."""
+_WHOLE: Final = 2.0**53
+"""Up to here, a float can be told from its neighbours."""
 _ESCAPES: Final = (
     (b"<", rb"\u003c"),
     (b">", rb"\u003e"),
@@ -56,7 +59,10 @@ def _pairs(message: Message) -> Iterator[tuple[str, Any]]:
     descriptor: Any = message.DESCRIPTOR
     for field in descriptor.fields:
         value = getattr(message, field.name)
-        if field.message_type is not None and not field.is_repeated:
+        if field_options(field).json:
+            if message.HasField(field.name):
+                yield field.json_name, _document(value)
+        elif field.message_type is not None and not field.is_repeated:
             if message.HasField(field.name):
                 yield field.json_name, _inner(value)
         elif value or not field_options(field).omit_empty or _is_set(message, field):
@@ -83,20 +89,30 @@ def _inner(message: Any) -> Any:
     kind = message.DESCRIPTOR.full_name
     if kind == "google.protobuf.Timestamp":
         return moment(message.seconds, message.nanos)
-    if kind == "google.protobuf.Struct":
-        return _sorted(json_format.MessageToDict(message))
     return reply_json(message)
 
 
-def _sorted(value: Any) -> Any:
-    """AMS: keys of free-form objects are in order."""
+def _document(text: str) -> Any:
+    """What a free-form object shows: its own text if it is nested too deeply to be laid out."""
+    try:
+        return _sorted(orjson.loads(text), _DEEPEST)
+    except RecursionError:
+        return orjson.Fragment(text)
+
+
+def _sorted(value: Any, levels: int) -> Any:
+    """AMS: keys of free-form objects are in order. Raises RecursionError."""
+    if not levels:
+        raise RecursionError
     if isinstance(value, dict):
-        return {key: _sorted(value[key]) for key in sorted(value)}
+        return {key: _sorted(value[key], levels - 1) for key in sorted(value)}
     if isinstance(value, list):
-        return [_sorted(each) for each in value]
+        return [_sorted(each, levels - 1) for each in value]
     return _number(value)
 
 
 def _number(value: Any) -> Any:
-    """AMS: whole numbers have no fraction."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    """AMS: whole numbers have no fraction. Larger ones are no integers: they have lost digits."""
+    if isinstance(value, float) and abs(value) <= _WHOLE and value.is_integer():
+        return int(value)
+    return value

@@ -75,7 +75,13 @@ def test_a_topic_of_ams_takes_what_follows_its_json_schema_and_leaves_it_as_it_i
     pubsub: PubSub, ams: Ams
 ) -> None:
     site = {"site": {"required": True}}
-    ams("CreateSchema", schema_id="order", type="json", schema=ORDER, attributes=site)
+    ams(
+        "CreateSchema",
+        schema_id="order",
+        type="json",
+        schema=json.dumps(ORDER),
+        attributes=json.dumps(site),
+    )
     topic = pubsub.topic()
     subscription = pubsub.subscription(topic)
     ams("AttachSchema", topic="orders", schema=f"{pubsub.path}/schemas/order")
@@ -102,7 +108,7 @@ def test_a_topic_of_ams_takes_what_follows_its_json_schema_and_leaves_it_as_it_i
 
 
 def test_avro_of_ams_is_binary(pubsub: PubSub, ams: Ams) -> None:
-    ams("CreateSchema", schema_id="user", type="Avro", schema=USER)
+    ams("CreateSchema", schema_id="user", type="Avro", schema=json.dumps(USER))
     ams("CreateTopic", topic="users", schema=f"{pubsub.path}/schemas/user")
     topic = f"{pubsub.path}/topics/users"
 
@@ -119,8 +125,8 @@ def test_avro_of_ams_is_binary(pubsub: PubSub, ams: Ams) -> None:
 
 def test_the_schemas_of_both_are_in_one_registry(pubsub: PubSub, ams: Ams) -> None:
     client = schemas_of(pubsub)
-    made = ams("CreateSchema", schema_id="order", type="json", schema=ORDER)
-    ams("CreateSchema", schema_id="user", type="avro", schema=USER)
+    made = ams("CreateSchema", schema_id="order", type="json", schema=json.dumps(ORDER))
+    ams("CreateSchema", schema_id="user", type="avro", schema=json.dumps(USER))
     definition = types.Schema(type_=AVRO, definition=json.dumps(USER))
     client.create_schema(parent=pubsub.path, schema=definition, schema_id="member")
 
@@ -137,7 +143,7 @@ def test_the_schemas_of_both_are_in_one_registry(pubsub: PubSub, ams: Ams) -> No
         (f"{pubsub.path}/schemas/user", "avro"),
         (f"{pubsub.path}/schemas/member", "avro"),
     ]
-    changed = ams("UpdateSchema", schema_id="member", schema={**USER, "name": "Member"})
+    changed = ams("UpdateSchema", schema_id="member", schema=json.dumps({**USER, "name": "Member"}))
     [revision] = client.list_schema_revisions(name=f"{pubsub.path}/schemas/member")
     assert revision.revision_id
     assert changed.uuid == listed[2].uuid
@@ -146,7 +152,7 @@ def test_the_schemas_of_both_are_in_one_registry(pubsub: PubSub, ams: Ams) -> No
 
 
 def test_a_topic_of_pubsub_may_follow_a_json_schema(pubsub: PubSub, ams: Ams) -> None:
-    ams("CreateSchema", schema_id="order", type="json", schema=ORDER)
+    ams("CreateSchema", schema_id="order", type="json", schema=json.dumps(ORDER))
     settings = {"schema": f"{pubsub.path}/schemas/order", "encoding": "JSON"}
     with pytest.raises(exceptions.InvalidArgument, match="Invalid schema encoding"):
         pubsub.topic(schema_settings=settings | {"encoding": "BINARY"})

@@ -233,6 +233,9 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doors]:
 
 def test_a_request_has_a_largest_size_and_a_longest_time(plain: Doors) -> None:
     headers = {"x-api-key": TOKEN}
+    for method, path in (("POST", "projects/p"), ("PUT", "projects/p/topics/ttt")):
+        url = f"http://{plain.ams}/v1/{path}"
+        assert requests.request(method, url, headers=headers, json={}, timeout=30).ok
     for address in (plain.ams, plain.google):
         url = f"http://{address}/v1/projects/p/topics/ttt:publish"
         assert requests.post(url, bytes(1_500_001), headers=headers, timeout=30).status_code == 413
@@ -393,5 +396,18 @@ def test_a_bridge_on_its_own_speaks_both_dialects_over_tls(secure: Doors) -> Non
                     timeout=30,
                 )
                 assert reply.status_code == 200, reply.text
+                for name, odd in (
+                    ("authorization", "Bearer é"),
+                    ("x-api-key", "é"),
+                    ("x-api-key", "a\tb"),
+                ):
+                    refused = requests.get(
+                        f"https://{address}{path}",
+                        headers={name: odd.encode("latin-1")},
+                        verify=str(folder / "ca.pem"),
+                        timeout=30,
+                    )
+                    # There everybody may call, and such a token is none.
+                    assert refused.status_code == (401 if address == ams else 200), name
         finally:
             bridge.terminate()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from typing import Any, Final
 
 import grpc
@@ -107,6 +108,70 @@ def test_a_schema_is_made_shown_listed_and_deleted(own: Schemas) -> None:
 def test_bad_definitions(own: Schemas, body: str, code: int, message: str) -> None:
     assert own.ams.refused("POST", own.path("new"), body=body)[::2] == (code, message)
     assert own.ams.ok("GET", own.town.path("/schemas")) == {"schemas": []}
+
+
+@pytest.mark.parametrize(
+    "given, shown",
+    [
+        ("1e308", "1e+308"),
+        ("18446744073709551615", "18446744073709551615"),
+        ("123456789012345678901234567890", "1.2345678901234568e+29"),  # AMS: numbers are doubles
+        ("-2.0", "-2"),
+        ("0.5", "0.5"),
+    ],
+)
+def test_numbers_of_a_definition(own: Schemas, given: str, shown: str) -> None:
+    body = f'{{"type": "json", "schema": {{"maximum": {given}}}}}'
+    for reply in (
+        own.ams.call("POST", own.path("limit"), body=body),
+        own.ams.call("GET", own.path("limit")),
+        own.ams.call("GET", own.town.path("/schemas")),
+    ):
+        assert (reply.status_code, f'"maximum": {shown}\n' in reply.text) == (200, True), reply.text
+
+
+@pytest.mark.parametrize("odd", ["1e400", "-1e400", "NaN", "[" * 300 + "]" * 300])
+def test_what_no_definition_can_have(own: Schemas, odd: str) -> None:
+    body = f'{{"type": "json", "schema": {{"default": {odd}}}}} and more'
+    refused = own.ams.refused("POST", own.path("odd"), body=body)
+    assert refused == (400, "INVALID_ARGUMENT", "Invalid Schema Arguments")
+    assert own.ams.ok("GET", own.town.path("/schemas")) == {"schemas": []}
+
+
+@pytest.mark.parametrize(
+    "definition",
+    [
+        '{"type": "array", "items": ' * 45 + '"int"' + "}" * 45,
+        '{"type": "array", "items": "int", "doc": ' + "[" * 900 + "]" * 900 + "}",
+        (
+            '{"type": "record", "name": "R", "fields": ['
+            '{"name": "x", "type": "double", "default": 1e308}]}'
+        ),
+        '"string"',
+    ],
+    ids=["nested", "nested very deeply", "large number", "no object"],
+)
+def test_every_definition_that_pub_sub_takes_is_shown(own: Schemas, definition: str) -> None:
+    kept = own.make("kept")
+    with grpc.insecure_channel(own.ams.grpc) as channel:
+        create = channel.unary_unary(
+            "/google.pubsub.v1.SchemaService/CreateSchema",
+            request_serializer=schema_pb2.CreateSchemaRequest.SerializeToString,
+            response_deserializer=schema_pb2.Schema.FromString,
+        )
+        schema = schema_pb2.Schema(type=schema_pb2.Schema.AVRO, definition=definition)
+        project = f"projects/{own.town.project}"
+        create(
+            schema_pb2.CreateSchemaRequest(parent=project, schema=schema, schema_id="odd"),
+            timeout=30,
+        )
+    shown = json.loads(definition)
+    for found in (
+        own.ams.ok("GET", own.path("odd")),
+        own.ams.ok("GET", own.town.path("/schemas"))["schemas"][1],
+    ):
+        assert found.get("schema") == (shown if isinstance(shown, dict) else None)
+    assert own.ams.ok("GET", own.path("kept")) == kept
 
 
 def test_what_is_lenient_in_definitions(own: Schemas) -> None:

@@ -13,12 +13,11 @@ from ams_grpc.broker.ams_schemas import AmsSchemas, Change
 from ams_grpc.broker.errors import InvalidArgument, NotFound, ams
 from ams_grpc.broker.names import SchemaName, TopicName
 from ams_grpc.broker.policies import SchemaSettings
-from ams_grpc.broker.schemas import Definition, Schema, SchemaType
+from ams_grpc.broker.schemas import MAX_DEFINITION_BYTES, Definition, Schema, SchemaType
 from ams_grpc.broker.topics import Topics
 from ams_grpc.pb.ams.v1 import schemas_pb2 as pb
 from ams_grpc.services.ams.base64 import NotBase64Error, read_base64
 from ams_grpc.services.ams.names import ams_words
-from ams_grpc.services.ams.structs import struct_of, text_of
 from ams_grpc.services.frame import Context
 
 _TYPES: Final = {"json": SchemaType.JSON, "avro": SchemaType.AVRO}
@@ -42,7 +41,7 @@ class SchemaRoom:
         schema_type = _type(request.type)
         text = _NOTHING.get(schema_type, "")
         if request.HasField("schema"):
-            text = text_of(request.schema)
+            text = _object_text(request.schema)
         name = _name(request)
         with ams_words("Schema"):
             return _schema_pb(
@@ -69,7 +68,7 @@ class SchemaRoom:
         change = Change(
             name=_new_name(request),
             type=_type(request.type) if request.type else None,
-            text=text_of(request.schema) if request.schema.fields else None,
+            text=_filled_text(request.schema) or None,
             attributes=_rules(request),
         )
         with ams_words("Schema"):
@@ -184,7 +183,33 @@ def _rules(request: pb.CreateSchemaRequest | pb.UpdateSchemaRequest) -> str | No
     """Rules for attributes: empty if they are to go, None if nothing is said of them."""
     if not request.HasField("attributes"):
         return None
-    return text_of(request.attributes) if request.attributes.fields else ""
+    return _filled_text(request.attributes)
+
+
+def _filled_text(text: str) -> str:
+    """Empty for nothing, and for an object with nothing in it."""
+    found = _object_text(text) if text else "{}"
+    return "" if found == "{}" else found
+
+
+def _object_text(text: str) -> str:
+    """An object with sorted keys, as it is stored. Raises InvalidArgument for what is no object."""
+    if len(text) > MAX_DEFINITION_BYTES:
+        return text  # not worth reading: it is going to be refused
+    try:
+        value: object = orjson.loads(text)
+        if isinstance(value, dict):
+            return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):  # none, or nested too deeply
+        pass
+    raise InvalidArgument("Invalid Schema Arguments")
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(orjson.loads(text), dict)
+    except orjson.JSONDecodeError:
+        return False
 
 
 def _data_in(body: bytes) -> bytes:
@@ -210,11 +235,9 @@ def _data_in(body: bytes) -> bytes:
 def _schema_pb(schema: Schema) -> pb.Schema:
     shown = pb.Schema(uuid=schema.uuid, name=str(schema.name), type=_SHOWN_TYPES[schema.type])
     for field, text in (
-        (shown.schema, schema.newest.definition.text),
-        (shown.attributes, schema.attributes),
+        ("schema", schema.newest.definition.text),
+        ("attributes", schema.attributes),
     ):
-        struct = struct_of(text)
-        if struct is not None:
-            field.SetInParent()
-            field.CopyFrom(struct)
+        if _is_object(text):
+            setattr(shown, field, text)
     return shown

@@ -10,8 +10,6 @@ from google.protobuf.descriptor import FieldDescriptor
 from ams_grpc.broker.errors import InvalidArgument
 
 _NUL: Final = "\0"
-_STRUCT: Final = "google.protobuf.Struct"
-"""It is kept as JSON, where NUL is written in other characters."""
 
 
 def check_texts(request: Any) -> None:
@@ -28,6 +26,6 @@ def _texts(message: Any) -> Iterator[tuple[str, str]]:
         values = value if field.is_repeated else (value,)
         if field.cpp_type == FieldDescriptor.CPPTYPE_STRING and field.type == field.TYPE_STRING:
             yield from ((field.name, text) for text in values)
-        elif field.message_type is not None and field.message_type.full_name != _STRUCT:
+        elif field.message_type is not None:
             for each in values:
                 yield from _texts(each)

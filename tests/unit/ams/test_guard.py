@@ -133,7 +133,7 @@ async def test_numbers_schemas_and_messages_may_have_nul_in_them() -> None:
         (
             "CreateSchema",
             schemas_pb2.CreateSchemaRequest(
-                project="own", schema_id="s", schema={"const": "\0", "minimum": 1}
+                project="own", schema_id="s", schema='{"const": "\\u0000", "minimum": 1}'
             ),
         ),
         (

@@ -25,6 +25,8 @@ ALSO_FIELD_NUMBER: _ClassVar[int]
 also: _descriptor.FieldDescriptor
 REQUIRED_FIELD_NUMBER: _ClassVar[int]
 required: _descriptor.FieldDescriptor
+JSON_FIELD_NUMBER: _ClassVar[int]
+json: _descriptor.FieldDescriptor
 
 class Route(_message.Message):
     __slots__ = ("name", "body", "bad_body", "first_value_only", "open", "braces", "texts_only", "changes")

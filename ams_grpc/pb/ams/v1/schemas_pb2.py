@@ -25,18 +25,27 @@ _sym_db = _symbol_database.Default()
 from ams_grpc.pb.ams.v1 import options_pb2 as ams_dot_v1_dot_options__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
-from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x61ms/v1/schemas.proto\x12\x06\x61ms.v1\x1a\x14\x61ms/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1cgoogle/protobuf/struct.proto\"\x8e\x01\n\x06Schema\x12\x0c\n\x04uuid\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\'\n\x06schema\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x31\n\nattributes\x18\x05 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\x90\xad#\x01\"-\n\nSchemaList\x12\x1f\n\x07schemas\x18\x01 \x03(\x0b\x32\x0e.ams.v1.Schema\"3\n\rSchemaRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x11\n\tschema_id\x18\x02 \x01(\t\"\x9d\x01\n\x13\x43reateSchemaRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x11\n\tschema_id\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\'\n\x06schema\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12+\n\nattributes\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\"\xab\x01\n\x13UpdateSchemaRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x11\n\tschema_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0c\n\x04type\x18\x04 \x01(\t\x12\'\n\x06schema\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12+\n\nattributes\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\"%\n\x12ListSchemasRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\"N\n\x16ValidateMessageRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x11\n\tschema_id\x18\x02 \x01(\t\x12\x10\n\x08\x64ocument\x18\x03 \x01(\x0c\"\'\n\x14ValidateMessageReply\x12\x0f\n\x07message\x18\x01 \x01(\t2\x8e\x07\n\x07Schemas\x12\xb3\x01\n\x0fValidateMessage\x12\x1e.ams.v1.ValidateMessageRequest\x1a\x1c.ams.v1.ValidateMessageReply\"b\x8a\xad#\x19\n\x17schemas:validateMessage\x82\xd3\xe4\x93\x02?\"3/v1/projects/{project}/schemas/{schema_id}:validate:\x08\x64ocument\x12\xa6\x01\n\x0c\x43reateSchema\x12\x1b.ams.v1.CreateSchemaRequest\x1a\x0e.ams.v1.Schema\"i\x8a\xad#0\n\x0eschemas:create\x10\x02\x1a\x18Invalid Schema Arguments \x01@\x01\x82\xd3\xe4\x93\x02/\"*/v1/projects/{project}/schemas/{schema_id}:\x01*\x12x\n\tGetSchema\x12\x15.ams.v1.SchemaRequest\x1a\x0e.ams.v1.Schema\"D\x8a\xad#\x0e\n\x0cschemas:show\x82\xd3\xe4\x93\x02,\x12*/v1/projects/{project}/schemas/{schema_id}\x12w\n\x0bListSchemas\x12\x1a.ams.v1.ListSchemasRequest\x1a\x12.ams.v1.SchemaList\"8\x8a\xad#\x0e\n\x0cschemas:list\x82\xd3\xe4\x93\x02 \x12\x1e/v1/projects/{project}/schemas\x12\xa6\x01\n\x0cUpdateSchema\x12\x1b.ams.v1.UpdateSchemaRequest\x1a\x0e.ams.v1.Schema\"i\x8a\xad#0\n\x0eschemas:update\x10\x02\x1a\x18Invalid Schema Arguments \x01@\x01\x82\xd3\xe4\x93\x02/\x1a*/v1/projects/{project}/schemas/{schema_id}:\x01*\x12\x87\x01\n\x0c\x44\x65leteSchema\x12\x15.ams.v1.SchemaRequest\x1a\x16.google.protobuf.Empty\"H\x8a\xad#\x12\n\x0eschemas:delete@\x01\x82\xd3\xe4\x93\x02,**/v1/projects/{project}/schemas/{schema_id}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x61ms/v1/schemas.proto\x12\x06\x61ms.v1\x1a\x14\x61ms/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\"\x8a\x01\n\x06Schema\x12\x0c\n\x04uuid\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\x19\n\x06schema\x18\x04 \x01(\tB\x04\xb0\xad#\x01H\x00\x88\x01\x01\x12!\n\nattributes\x18\x05 \x01(\tB\x08\x90\xad#\x01\xb0\xad#\x01H\x01\x88\x01\x01\x42\t\n\x07_schemaB\r\n\x0b_attributes\"-\n\nSchemaList\x12\x1f\n\x07schemas\x18\x01 \x03(\x0b\x32\x0e.ams.v1.Schema\"3\n\rSchemaRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x11\n\tschema_id\x18\x02 \x01(\t\"\x9b\x01\n\x13\x43reateSchemaRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x11\n\tschema_id\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\x19\n\x06schema\x18\x04 \x01(\tB\x04\xb0\xad#\x01H\x00\x88\x01\x01\x12\x1d\n\nattributes\x18\x05 \x01(\tB\x04\xb0\xad#\x01H\x01\x88\x01\x01\x42\t\n\x07_schemaB\r\n\x0b_attributes\"\xa9\x01\n\x13UpdateSchemaRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x11\n\tschema_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0c\n\x04type\x18\x04 \x01(\t\x12\x19\n\x06schema\x18\x05 \x01(\tB\x04\xb0\xad#\x01H\x00\x88\x01\x01\x12\x1d\n\nattributes\x18\x06 \x01(\tB\x04\xb0\xad#\x01H\x01\x88\x01\x01\x42\t\n\x07_schemaB\r\n\x0b_attributes\"%\n\x12ListSchemasRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\"N\n\x16ValidateMessageRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x11\n\tschema_id\x18\x02 \x01(\t\x12\x10\n\x08\x64ocument\x18\x03 \x01(\x0c\"\'\n\x14ValidateMessageReply\x12\x0f\n\x07message\x18\x01 \x01(\t2\x8e\x07\n\x07Schemas\x12\xb3\x01\n\x0fValidateMessage\x12\x1e.ams.v1.ValidateMessageRequest\x1a\x1c.ams.v1.ValidateMessageReply\"b\x8a\xad#\x19\n\x17schemas:validateMessage\x82\xd3\xe4\x93\x02?\"3/v1/projects/{project}/schemas/{schema_id}:validate:\x08\x64ocument\x12\xa6\x01\n\x0c\x43reateSchema\x12\x1b.ams.v1.CreateSchemaRequest\x1a\x0e.ams.v1.Schema\"i\x8a\xad#0\n\x0eschemas:create\x10\x02\x1a\x18Invalid Schema Arguments \x01@\x01\x82\xd3\xe4\x93\x02/\"*/v1/projects/{project}/schemas/{schema_id}:\x01*\x12x\n\tGetSchema\x12\x15.ams.v1.SchemaRequest\x1a\x0e.ams.v1.Schema\"D\x8a\xad#\x0e\n\x0cschemas:show\x82\xd3\xe4\x93\x02,\x12*/v1/projects/{project}/schemas/{schema_id}\x12w\n\x0bListSchemas\x12\x1a.ams.v1.ListSchemasRequest\x1a\x12.ams.v1.SchemaList\"8\x8a\xad#\x0e\n\x0cschemas:list\x82\xd3\xe4\x93\x02 \x12\x1e/v1/projects/{project}/schemas\x12\xa6\x01\n\x0cUpdateSchema\x12\x1b.ams.v1.UpdateSchemaRequest\x1a\x0e.ams.v1.Schema\"i\x8a\xad#0\n\x0eschemas:update\x10\x02\x1a\x18Invalid Schema Arguments \x01@\x01\x82\xd3\xe4\x93\x02/\x1a*/v1/projects/{project}/schemas/{schema_id}:\x01*\x12\x87\x01\n\x0c\x44\x65leteSchema\x12\x15.ams.v1.SchemaRequest\x1a\x16.google.protobuf.Empty\"H\x8a\xad#\x12\n\x0eschemas:delete@\x01\x82\xd3\xe4\x93\x02,**/v1/projects/{project}/schemas/{schema_id}b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ams_grpc.pb.ams.v1.schemas_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_SCHEMA'].fields_by_name['schema']._loaded_options = None
+  _globals['_SCHEMA'].fields_by_name['schema']._serialized_options = b'\260\255#\001'
   _globals['_SCHEMA'].fields_by_name['attributes']._loaded_options = None
-  _globals['_SCHEMA'].fields_by_name['attributes']._serialized_options = b'\220\255#\001'
+  _globals['_SCHEMA'].fields_by_name['attributes']._serialized_options = b'\220\255#\001\260\255#\001'
+  _globals['_CREATESCHEMAREQUEST'].fields_by_name['schema']._loaded_options = None
+  _globals['_CREATESCHEMAREQUEST'].fields_by_name['schema']._serialized_options = b'\260\255#\001'
+  _globals['_CREATESCHEMAREQUEST'].fields_by_name['attributes']._loaded_options = None
+  _globals['_CREATESCHEMAREQUEST'].fields_by_name['attributes']._serialized_options = b'\260\255#\001'
+  _globals['_UPDATESCHEMAREQUEST'].fields_by_name['schema']._loaded_options = None
+  _globals['_UPDATESCHEMAREQUEST'].fields_by_name['schema']._serialized_options = b'\260\255#\001'
+  _globals['_UPDATESCHEMAREQUEST'].fields_by_name['attributes']._loaded_options = None
+  _globals['_UPDATESCHEMAREQUEST'].fields_by_name['attributes']._serialized_options = b'\260\255#\001'
   _globals['_SCHEMAS'].methods_by_name['ValidateMessage']._loaded_options = None
   _globals['_SCHEMAS'].methods_by_name['ValidateMessage']._serialized_options = b'\212\255#\031\n\027schemas:validateMessage\202\323\344\223\002?\"3/v1/projects/{project}/schemas/{schema_id}:validate:\010document'
   _globals['_SCHEMAS'].methods_by_name['CreateSchema']._loaded_options = None
@@ -49,22 +58,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SCHEMAS'].methods_by_name['UpdateSchema']._serialized_options = b'\212\255#0\n\016schemas:update\020\002\032\030Invalid Schema Arguments \001@\001\202\323\344\223\002/\032*/v1/projects/{project}/schemas/{schema_id}:\001*'
   _globals['_SCHEMAS'].methods_by_name['DeleteSchema']._loaded_options = None
   _globals['_SCHEMAS'].methods_by_name['DeleteSchema']._serialized_options = b'\212\255#\022\n\016schemas:delete@\001\202\323\344\223\002,**/v1/projects/{project}/schemas/{schema_id}'
-  _globals['_SCHEMA']._serialized_start=144
-  _globals['_SCHEMA']._serialized_end=286
-  _globals['_SCHEMALIST']._serialized_start=288
-  _globals['_SCHEMALIST']._serialized_end=333
-  _globals['_SCHEMAREQUEST']._serialized_start=335
-  _globals['_SCHEMAREQUEST']._serialized_end=386
-  _globals['_CREATESCHEMAREQUEST']._serialized_start=389
-  _globals['_CREATESCHEMAREQUEST']._serialized_end=546
-  _globals['_UPDATESCHEMAREQUEST']._serialized_start=549
-  _globals['_UPDATESCHEMAREQUEST']._serialized_end=720
-  _globals['_LISTSCHEMASREQUEST']._serialized_start=722
-  _globals['_LISTSCHEMASREQUEST']._serialized_end=759
-  _globals['_VALIDATEMESSAGEREQUEST']._serialized_start=761
-  _globals['_VALIDATEMESSAGEREQUEST']._serialized_end=839
-  _globals['_VALIDATEMESSAGEREPLY']._serialized_start=841
-  _globals['_VALIDATEMESSAGEREPLY']._serialized_end=880
-  _globals['_SCHEMAS']._serialized_start=883
-  _globals['_SCHEMAS']._serialized_end=1793
+  _globals['_SCHEMA']._serialized_start=114
+  _globals['_SCHEMA']._serialized_end=252
+  _globals['_SCHEMALIST']._serialized_start=254
+  _globals['_SCHEMALIST']._serialized_end=299
+  _globals['_SCHEMAREQUEST']._serialized_start=301
+  _globals['_SCHEMAREQUEST']._serialized_end=352
+  _globals['_CREATESCHEMAREQUEST']._serialized_start=355
+  _globals['_CREATESCHEMAREQUEST']._serialized_end=510
+  _globals['_UPDATESCHEMAREQUEST']._serialized_start=513
+  _globals['_UPDATESCHEMAREQUEST']._serialized_end=682
+  _globals['_LISTSCHEMASREQUEST']._serialized_start=684
+  _globals['_LISTSCHEMASREQUEST']._serialized_end=721
+  _globals['_VALIDATEMESSAGEREQUEST']._serialized_start=723
+  _globals['_VALIDATEMESSAGEREQUEST']._serialized_end=801
+  _globals['_VALIDATEMESSAGEREPLY']._serialized_start=803
+  _globals['_VALIDATEMESSAGEREPLY']._serialized_end=842
+  _globals['_SCHEMAS']._serialized_start=845
+  _globals['_SCHEMAS']._serialized_end=1755
 # @@protoc_insertion_point(module_scope)

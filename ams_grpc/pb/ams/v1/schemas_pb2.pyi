@@ -2,7 +2,6 @@
 from ams_grpc.pb.ams.v1 import options_pb2 as _options_pb2
 from google.api import annotations_pb2 as _annotations_pb2
 from google.protobuf import empty_pb2 as _empty_pb2
-from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -21,9 +20,9 @@ class Schema(_message.Message):
     uuid: str
     name: str
     type: str
-    schema: _struct_pb2.Struct
-    attributes: _struct_pb2.Struct
-    def __init__(self, uuid: _Optional[str] = ..., name: _Optional[str] = ..., type: _Optional[str] = ..., schema: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., attributes: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
+    schema: str
+    attributes: str
+    def __init__(self, uuid: _Optional[str] = ..., name: _Optional[str] = ..., type: _Optional[str] = ..., schema: _Optional[str] = ..., attributes: _Optional[str] = ...) -> None: ...
 
 class SchemaList(_message.Message):
     __slots__ = ("schemas",)
@@ -49,9 +48,9 @@ class CreateSchemaRequest(_message.Message):
     project: str
     schema_id: str
     type: str
-    schema: _struct_pb2.Struct
-    attributes: _struct_pb2.Struct
-    def __init__(self, project: _Optional[str] = ..., schema_id: _Optional[str] = ..., type: _Optional[str] = ..., schema: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., attributes: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
+    schema: str
+    attributes: str
+    def __init__(self, project: _Optional[str] = ..., schema_id: _Optional[str] = ..., type: _Optional[str] = ..., schema: _Optional[str] = ..., attributes: _Optional[str] = ...) -> None: ...
 
 class UpdateSchemaRequest(_message.Message):
     __slots__ = ("project", "schema_id", "name", "type", "schema", "attributes")
@@ -65,9 +64,9 @@ class UpdateSchemaRequest(_message.Message):
     schema_id: str
     name: str
     type: str
-    schema: _struct_pb2.Struct
-    attributes: _struct_pb2.Struct
-    def __init__(self, project: _Optional[str] = ..., schema_id: _Optional[str] = ..., name: _Optional[str] = ..., type: _Optional[str] = ..., schema: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., attributes: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
+    schema: str
+    attributes: str
+    def __init__(self, project: _Optional[str] = ..., schema_id: _Optional[str] = ..., name: _Optional[str] = ..., type: _Optional[str] = ..., schema: _Optional[str] = ..., attributes: _Optional[str] = ...) -> None: ...
 
 class ListSchemasRequest(_message.Message):
     __slots__ = ("project",)

@@ -1,0 +1,302 @@
+"""What a request may cost: nothing much before its caller is let in, and not everything afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import logging
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import grpc
+import pytest
+
+from ams_grpc.pb.ams.v1 import accounts_pb2, pubsub_pb2
+from http_bridge import limits, serving
+from http_bridge.ams.app import AmsRest
+from http_bridge.caller import Metadata, RpcFailure
+from http_bridge.limits import Limits, has_too_many_parts
+from tests.rest.conftest import ROOT_TOKEN, Ams, Town
+
+PARTS: Final = limits.MOST_SEPARATORS
+LENGTHS: Final = {
+    "long": "Content-Length: 19000000",
+    "too long": "Content-Length: 99000000",
+    "of no length": "Transfer-Encoding: chunked",
+    "packed": "Content-Encoding: gzip\r\nContent-Length: 9000",
+}
+
+
+@contextmanager
+def begun(ams: Ams, path: str, token: str | None, *headers: str) -> Iterator[socket.socket]:
+    """A POST of which only the headers have been sent."""
+    url = urlsplit(f"http://{ams.address}/v1{path}")
+    lines = [f"POST {url.path} HTTP/1.1", f"Host: {ams.address}", *headers]
+    lines += [f"x-api-key: {token}"] if token else []
+    assert url.hostname
+    assert url.port
+    with socket.create_connection((url.hostname, url.port), timeout=30) as connection:
+        connection.sendall("\r\n".join([*lines, "", ""]).encode())
+        yield connection
+
+
+# --- before the caller is let in ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("headers", LENGTHS.values(), ids=LENGTHS)
+@pytest.mark.parametrize(
+    "caller, topic, code",
+    [(None, "orders", b"401"), ("carl", "orders", b"403"), ("alice", "nowhere", b"404")],
+)
+def test_a_large_body_is_not_waited_for_from_who_is_not_let_in(
+    town: Town, headers: str, caller: str | None, topic: str, code: bytes
+) -> None:
+    town.ams.ok("PUT", town.path("/topics/orders"), json={})
+    token = town.tokens[caller] if caller else None
+    with begun(town.ams, town.path(f"/topics/{topic}:publish"), token, headers) as connection:
+        assert connection.recv(4096).split()[1] == code
+
+
+def test_a_large_body_of_who_is_let_in_is_taken(town: Town) -> None:
+    topic = town.path("/topics/orders")
+    town.ams.ok("PUT", topic, json={})
+    body = json.dumps({"messages": [{"data": "aGk="}] * 9000}).encode()
+    assert len(body) > limits.LARGE_BODY_BYTES
+    for sent, headers in ((body, {}), (gzip.compress(body), {"Content-Encoding": "gzip"})):
+        published = town.ams.ok("POST", f"{topic}:publish", body=sent, headers=headers)
+        assert len(published["messageIds"]) == 9000
+    refused = town.ams.refused("POST", f"{topic}:publish", body=bytes(21 << 20))
+    assert refused == (413, "INVALID_ARGUMENT", "Message size is too large")
+
+
+class Recorder:
+    """A caller that writes down which methods were called, and refuses if it is told to."""
+
+    def __init__(self, refusal: grpc.StatusCode | None = None) -> None:
+        self.called: list[str] = []
+        self.refusal = refusal
+
+    async def __call__(
+        self, method: str, request: bytes, *, metadata: Metadata, timeout_s: float
+    ) -> bytes:
+        self.called.append(method.rpartition("/")[2])
+        if self.refusal is not None:
+            raise RpcFailure(self.refusal, "Unauthorized")
+        return b""
+
+
+SERVICES: Final = [
+    accounts_pb2.DESCRIPTOR.services_by_name["Projects"],
+    pubsub_pb2.DESCRIPTOR.services_by_name["Topics"],
+]
+HOST: Final = "127.0.0.1"
+
+
+@asynccontextmanager
+async def bridge(caller: Any, timeout_s: float = 30) -> AsyncIterator[int]:
+    """The port of a bridge in this process."""
+    rest = AmsRest(caller, SERVICES, limits=Limits(timeout_s=timeout_s))
+    async with asyncio.timeout(30), serving.serving(rest.application(), HOST, 0) as port:
+        yield port
+
+
+async def answer(port: int, request: bytes) -> bytes:
+    """All that comes until the other side hangs up, or until the answer is whole."""
+    reader, writer = await asyncio.open_connection(HOST, port)
+    writer.write(request)
+    head = await reader.read(1 << 16)
+    writer.close()
+    return head
+
+
+def publish(body: bytes, length: int | None = None) -> bytes:
+    length = len(body) if length is None else length
+    return (
+        b"POST /v1/projects/p/topics/t:publish HTTP/1.1\r\nHost: x\r\n"
+        b"Content-Length: %d\r\n\r\n%b" % (length, body)
+    )
+
+
+async def test_a_small_body_costs_one_call_and_a_large_one_two() -> None:
+    caller = Recorder()
+    async with bridge(caller) as port:
+        assert b"messageIds" in await answer(port, publish(b'{"messages": []}'))
+        assert caller.called == ["Publish"]
+        caller.called.clear()
+        large = b'{"messages": []%b}' % (b" " * limits.LARGE_BODY_BYTES)
+        assert b"messageIds" in await answer(port, publish(large))
+        assert caller.called == ["CheckAccess", "Publish"]
+
+
+@pytest.mark.parametrize(
+    "refusal, code", [(None, b"408"), (grpc.StatusCode.UNAUTHENTICATED, b"401")]
+)
+async def test_who_is_not_let_in_is_told_so_also_when_the_body_does_not_come(
+    refusal: grpc.StatusCode | None, code: bytes
+) -> None:
+    async with bridge(Recorder(refusal), timeout_s=0.1) as port:
+        assert (await answer(port, publish(b"{", length=2))).split()[1] == code
+
+
+@pytest.mark.parametrize("start", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: x\r\nX-A: b\r\n"])
+async def test_a_connection_without_a_whole_request_is_closed(
+    start: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "IDLE_S", 0.1)
+    async with bridge(Recorder()) as port:
+        reader, writer = await asyncio.open_connection(HOST, port)
+        writer.write(start)
+        assert await reader.read() == b""
+        writer.close()
+
+
+# --- after it -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "method, path, body, message",
+    [
+        (
+            "POST",
+            "/topics/orders:publish",
+            {"messages": [{"data": "", "attributes": dict.fromkeys(map(str, range(PARTS)), "")}]},
+            "Invalid Message Arguments",
+        ),
+        (
+            "POST",
+            "/topics/orders:publish",
+            {"messages": [{}] * (PARTS + 1)},
+            "Invalid Message Arguments",
+        ),
+        (
+            "POST",
+            "/schemas/order",
+            {"type": "json", "schema": {"enum": [1] * (PARTS + 1)}},
+            "Invalid Schema Arguments",
+        ),
+        (
+            "POST",
+            "/topics/orders:modifyAcl",
+            {"authorized_users": [""] * (PARTS + 1)},
+            "Invalid Topic ACL Arguments",
+        ),
+    ],
+    ids=["attributes", "messages", "numbers", "names"],
+)
+def test_a_body_of_very_many_parts_is_refused(
+    town: Town, method: str, path: str, body: Any, message: str
+) -> None:
+    town.ams.ok("PUT", town.path("/topics/orders"), json={})
+    assert town.ams.refused(method, town.path(path), json=body)[::2] == (400, message)
+
+
+@pytest.mark.parametrize(
+    "body, is_too_much",
+    [
+        (b"[" + b"1," * PARTS + b"1]", True),
+        (b"[" + b"1," * (PARTS - 1) + b"1]", False),
+        (b'["' + b",:[" * PARTS + b'"]', False),
+        (b'["' + b'\\",' * PARTS + b'"]', False),
+        (b'["\\\\"' + b',"\\\\"' * PARTS + b"]", True),
+        (b'["' + b"\\\\" * PARTS + b'"' + b",1" * PARTS + b"]", True),
+        (b'["' + b"\\\\" * PARTS + b'\\"' + b",1" * PARTS + b'"]', False),
+    ],
+    ids=["many", "fewer", "in texts", "quoted", "escapes", "a long escape", "an odd escape"],
+)
+@pytest.mark.parametrize("piece", [7, 8, 64 * 1024])
+def test_only_what_is_outside_of_texts_is_a_part(
+    body: bytes, is_too_much: bool, piece: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "_PIECE_BYTES", piece)
+    assert has_too_many_parts(body) is is_too_much
+
+
+def test_texts_may_have_any_number_of_commas(town: Town) -> None:
+    topic = town.path("/topics/orders")
+    town.ams.ok("PUT", topic, json={})
+    message = {"data": "", "attributes": {"csv": "1,2;" * PARTS}}
+    assert town.ams.ok("POST", f"{topic}:publish", json={"messages": [message]})
+
+
+# --- odd requests ---------------------------------------------------------------------------------
+
+
+class Faulty:
+    """A caller with a fault of its own."""
+
+    async def __call__(self, *_: object, **__: object) -> bytes:
+        raise RuntimeError("of our own making")
+
+
+async def test_a_fault_of_ours_is_ams_s_error_and_logged_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.ERROR):
+        async with bridge(Faulty()) as port:
+            got = await answer(port, publish(b"{}"))
+    head, _, body = got.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 500 ")
+    assert json.loads(body)["error"] == {
+        "code": 500,
+        "message": "Internal Error",
+        "status": "INTERNAL_SERVER_ERROR",
+    }
+    [record] = caplog.records
+    assert record.exc_info is not None
+
+
+async def test_a_body_that_breaks_off_is_nobody_s_fault(caplog: pytest.LogCaptureFixture) -> None:
+    chunked = b"POST /v1/projects/p/topics/t:publish HTTP/1.1\r\nHost: x\r\n%b\r\n\r\nzz\r\n"
+    async with bridge(Recorder()) as port:
+        got = await answer(port, chunked % b"Transfer-Encoding: chunked")
+    assert got.split()[1] == b"400"
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("target", ["/v1/projects/p/topics/a%0ab", "/v1/projects/p/topics/%0d"])
+async def test_a_line_break_is_a_bad_name(target: str) -> None:
+    async with bridge(Recorder()) as port:
+        got = await answer(port, f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    assert got.split()[1] == b"400"
+    assert b"Invalid topic name" in got
+
+
+@pytest.mark.parametrize(
+    "target, location",
+    [
+        ("/v1//projects?key=a%20b&x=", "/v1/projects?key=a%20b&x="),
+        ("http://example.org/v1//projects?key=1", "/v1/projects?key=1"),
+        ("/v1/a/../projects", "/v1/projects"),
+    ],
+)
+async def test_a_redirection_keeps_the_query(target: str, location: str) -> None:
+    async with bridge(Recorder()) as port:
+        got = await answer(port, f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    assert got.split()[1] == b"301"
+    assert f"\r\nLocation: {location}\r\n".encode() in got
+
+
+def test_the_whole_url_is_a_target_too(ams: Ams) -> None:
+    host, port = ams.address.split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        request = f"GET http://{ams.address}/v1/status HTTP/1.1\r\nHost: {ams.address}\r\n\r\n"
+        connection.sendall(request.encode())
+        assert connection.recv(4096).split()[1] == b"200"
+
+
+@pytest.mark.parametrize("size", ["1_0", " 2", "+2", "2 ", "٣", "1.0", "0x1", "9" * 5000])
+def test_a_page_size_is_digits(ams: Ams, size: str) -> None:
+    refused = ams.refused("GET", "/users", ROOT_TOKEN, params={"pageSize": size})
+    assert refused[0] == 400
+
+
+def test_long_paths_are_not_remembered() -> None:
+    rest = AmsRest(Recorder(), SERVICES)
+    router = rest._router
+    for path in ("/v1/projects/p", "/v1/projects/" + "p" * 5000):
+        assert router.find("GET", path) is not None
+    assert router._remembered.cache_info().currsize == 1
