@@ -10,17 +10,9 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-ROLES: Final = (
-    "service_admin",
-    "project_admin",
-    "publisher",
-    "consumer",
-    "push_worker",
-    "metrics_viewer",
-    "argo_api_authn",
-    "register_admin",
-    "admin_viewer",
-)
+from tests.access_table import ROLES
+
+__all__ = ["CALLS", "ROLES", "AmsCall"]
 
 _SHORT: Final = {
     "SA": "service_admin",
