@@ -243,13 +243,14 @@ class Keys:
         """What it keeps beside leases: messages, and where lines are cut."""
         return self.held_back + self.provisional + len(self._cut)
 
-    def cut_long_lines(self, needed: Container[int]) -> None:
+    def cut_long_lines(self, needed: Container[int]) -> bool:
         """Forget at least half of what the lines hold back that hold back more than one.
 
-        Nothing ``needed`` is forgotten, nor what stands before it.
+        Nothing ``needed`` is forgotten, nor what stands before it. False if nothing was.
         """
         if not self._long:
-            return
+            return False
+        before = self.held_back
         total = sum(len(key.held_back) for key in self._long)
         share = max(1, total // (2 * len(self._long)))
         for key in list(self._long):
@@ -260,6 +261,7 @@ class Keys:
                 self._cut[key.name] = key
                 self.followed.pop(key.name, None)
             self._review(key)
+        return self.held_back < before
 
     def advance(self, key: Key, seq: int, *, is_all: bool) -> None:
         """Nothing of it is left behind below ``seq``; nothing at all, if that ``is_all`` of the log.

@@ -95,12 +95,18 @@ class Picker:
                 message = window.messages[seq - window.first_seq]
                 if message is not None and not self._reading.has_expired(window):
                     name = self._read_key(message)
-                if places.in_memory >= self._max_outstanding:
-                    places.make_room()
+                self._has_room()
             places.resume(seq, name)
             seq += 1
 
     # --- the parts of the above --------------------------------------------------------------
+
+    def _has_room(self) -> bool:
+        """Whether one more message fits into memory, perhaps in the place of what is forgotten."""
+        while self._places.in_memory >= self._max_outstanding:
+            if not self._places.make_room():
+                return False
+        return True
 
     def _pick_waiting(self, picked: Picked) -> None:
         """Take messages that are to be delivered again, oldest first."""
@@ -144,10 +150,8 @@ class Picker:
         """Take messages that were not delivered before, in order."""
         places = self._places
         while self.position < self.end and not picked.full and self.loading is None:
-            if places.in_memory >= self._max_outstanding:
-                places.make_room()
-                if places.in_memory >= self._max_outstanding:
-                    return
+            if not self._has_room():
+                return
             if self._left_behind >= _LEFT_BEHIND_AT_ONCE:
                 self.loading = asyncio.get_running_loop().create_task(self._pause())
                 return

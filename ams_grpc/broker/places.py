@@ -104,10 +104,9 @@ class Places:
         of_keys = 0 if self.keys is None else self.keys.in_memory
         return len(self.leases) + len(self.waiting) + of_keys
 
-    def make_room(self) -> None:
-        """Keep less in memory of what can be read again."""
-        if self.keys is not None:
-            self.keys.cut_long_lines(self.dying)
+    def make_room(self) -> bool:
+        """Keep less in memory of what can be read again. False if there is nothing to forget."""
+        return self.keys is not None and self.keys.cut_long_lines(self.dying)
 
     def use(self, subscription: Subscription) -> None:
         """Its configuration has changed: other things are to be stored from now on."""

@@ -273,6 +273,8 @@ class PoliciesMachine(RuleBasedStateMachine):
         self.dying: set[int] = set()
         self.forwarded: set[int] = set()  # since the last seek
         self.ever_forwarded: set[int] = set()
+        self.forwarded_late: set[int] = set()
+        """After a seek: done on disk, until the seek is there, too."""
         self.broken: set[int] = set()
         self.losable: set[int] = set()  # past its retention at some moment, or deleted
         self.keyless: set[int] = set()  # gone before the last restart: no key can be read
@@ -354,8 +356,9 @@ class PoliciesMachine(RuleBasedStateMachine):
     def publish(self, heads: list[str], sizes: int, broken: bool) -> None:
         messages = [head.encode() + b"m" * (sizes + i % 3) for i, head in enumerate(heads)]
         first = len(self.messages)
-        if broken:  # every other one, until the view is mended
-            self.broken |= set(range(first + 1, first + len(messages), 2))
+        if broken:  # every other one that is there, until the view is mended
+            every_other = range(first + 1, first + len(messages), 2)
+            self.broken |= {seq for seq in every_other if b"-" not in messages[seq - first]}
         self.messages += messages
         self.stored.append(TOPIC, encode(messages), len(messages), self.clock.now_us())
         self.do(self.tell)
@@ -705,10 +708,11 @@ class PoliciesMachine(RuleBasedStateMachine):
         stored = Cursor(ID, self.stored.cursors[ID])
         for key in ("a", "b"):
             for cursor in (self.runtime._places.cursor, stored):
+                apart = self.ever_forwarded | self.losable
+                if cursor.epoch < self.epoch:
+                    apart |= self.forwarded_late
                 seqs = [
-                    seq
-                    for seq in self.of_key(key)
-                    if seq not in self.ever_forwarded | self.losable and not self.is_absent(seq)
+                    seq for seq in self.of_key(key) if seq not in apart and not self.is_absent(seq)
                 ]
                 done = [cursor.is_done(seq) for seq in seqs]
                 assert done == sorted(done, reverse=True), (key, seqs, done)
@@ -1060,6 +1064,7 @@ class PoliciesMachine(RuleBasedStateMachine):
     def note_forwarded(self, seq: int, epoch: int, attempts: int) -> None:
         self.note_expiries()
         if epoch != self.epoch or seq not in self.dying:
+            self.forwarded_late.add(seq)
             return  # a seek, or retention, came between
         try:
             assert seq not in self.forwarded
