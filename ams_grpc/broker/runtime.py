@@ -601,15 +601,18 @@ class SubscriptionRuntime:
     def _of_earlier_run(self, delivered: Delivered) -> list[int]:
         """What was delivered before a restart, and not since, and is not done.
 
-        With ordering that does not count: it might be out of order.
+        With ordering that does not count: it might be out of order. Nor does it for what is to be
+        forwarded to the dead-letter topic.
         """
-        if delivered.grant >= self._first_grant or self._places.keys is not None:
+        places, picker = self._places, self._picker
+        if delivered.grant >= self._first_grant or places.keys is not None:
             return []
         return [
             seq
             for seq in delivered.seqs
-            if self._picker.position <= seq < self._picker.end
-            and not self._places.cursor.is_done(seq)
+            if picker.position <= seq < picker.end
+            and not places.cursor.is_done(seq)
+            and not places.is_due(seq)
         ]
 
     def _restart(self) -> None:
