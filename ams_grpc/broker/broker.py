@@ -179,7 +179,7 @@ class Broker:
             try:
                 await self.subscriptions.catch_up(topic_ids)
             except StorageUnavailable:
-                pass
+                pass  # the storage has said so in the log; it is tried again
             except Exception:
                 _logger.exception("cannot look for messages that were appended")
             else:

@@ -45,7 +45,7 @@ async def open_runtime(
         except ShuttingDown:
             return None
         except Unavailable:
-            pass
+            pass  # who is away has said so in the log; it is tried again
         except BrokerError:
             refusals += 1
         except Exception:
