@@ -8,16 +8,17 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import grpc
-from aiohttp import web
 
 from ams_grpc.config import Config
 from ams_grpc.services.frame import Calls, Context, Served, local_calls
 from ams_grpc.services.status import status_of
 from http_bridge.ams.app import AmsRest
-from http_bridge.app import PEER, GoogleRest, is_loopback
+from http_bridge.app import GoogleRest, is_loopback
+from http_bridge.arrival import PEER
 from http_bridge.caller import RpcFailure
 from http_bridge.cors import Cors
 from http_bridge.limits import Limits
+from http_bridge.serving import Handler
 
 
 class LocalContext:
@@ -121,9 +122,7 @@ def local_caller(services: Iterable[Served], calls: Calls) -> LocalCaller:
     return LocalCaller(methods)
 
 
-def google_rest(
-    config: Config, services: Sequence[Served], calls: Calls, host: str
-) -> web.Application:
+def google_rest(config: Config, services: Sequence[Served], calls: Calls, host: str) -> Handler:
     """Google's REST dialect of these services, for those who reach it at ``host``."""
     return GoogleRest(
         local_caller(services, calls),
@@ -131,17 +130,17 @@ def google_rest(
         on_loopback=is_loopback(host),
         limits=_limits(config),
         cors=Cors(config.cors_origins),
-    ).application()
+    ).handler
 
 
-def ams_rest(config: Config, services: Sequence[Served], calls: Calls) -> web.Application:
+def ams_rest(config: Config, services: Sequence[Served], calls: Calls) -> Handler:
     """AMS's REST dialect of these services."""
     return AmsRest(
         local_caller(services, calls),
         [each.service for each in services],
         limits=_limits(config),
         cors=Cors(config.cors_origins),
-    ).application()
+    ).handler
 
 
 def _limits(config: Config) -> Limits:

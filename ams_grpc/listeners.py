@@ -28,7 +28,7 @@ from ams_grpc.storage.storage import Storage
 from ams_grpc.tls import Tls
 
 if TYPE_CHECKING:
-    from aiohttp import web
+    from http_bridge.serving import Handler
 
 _log = logging.getLogger(__name__)
 _MIB: Final = 1024 * 1024
@@ -69,11 +69,11 @@ async def grpc_door(
     services: Sequence[Served],
     calls: Calls,
     health_servicer: health.aio.HealthServicer,
-    http: Callable[[str], web.Application],
+    http: Callable[[str], Handler],
 ) -> AsyncIterator[str]:
     """Serve gRPC, and on the same port HTTP if the settings say so; gives the address.
 
-    ``http`` makes the HTTP application for an address, when it is needed first.
+    ``http`` makes the HTTP handler for an address, when it is needed first.
 
     At the end, new calls get UNAVAILABLE, and those that run have ``drain_s`` seconds to finish.
     """
@@ -90,8 +90,8 @@ async def grpc_door(
         else:
             _listen(server, f"unix:{inside}", None)
             await server.start()
-            application = partial(http, config.grpc_address)
-            port = await parts.enter_async_context(_one_port(host, port, inside, application))
+            handler = partial(http, config.grpc_address)
+            port = await parts.enter_async_context(_one_port(host, port, inside, handler))
         yield f"{host}:{port}"
 
 
@@ -104,9 +104,9 @@ def _private_socket() -> Iterator[str]:
 
 @asynccontextmanager
 async def _one_port(
-    host: str, port: int, inside: str, application: Callable[[], web.Application]
+    host: str, port: int, inside: str, handler: Callable[[], Handler]
 ) -> AsyncIterator[int]:
-    """Take connections for gRPC, which listens ``inside``, and for an HTTP application."""
+    """Take connections for gRPC, which listens ``inside``, and for an HTTP handler."""
     # Imported late: without it nobody pays for it.
     from ams_grpc import shared_port  # noqa: PLC0415
 
@@ -115,7 +115,7 @@ async def _one_port(
         await asyncio.to_thread(import_module, "ams_grpc.bridge")
         from http_bridge.serving import handling  # noqa: PLC0415
 
-        return await parts.enter_async_context(handling(application()))
+        return await parts.enter_async_context(handling(handler()))
 
     loop = asyncio.get_running_loop()
     async with AsyncExitStack() as parts:
@@ -181,9 +181,7 @@ def _listen(server: grpc.aio.Server, address: str, tls: Tls | None) -> int:
         raise CannotListenError(f"cannot read the certificate or key: {error}") from None
 
 
-def google_rest(
-    config: Config, services: Sequence[Served], calls: Calls, address: str
-) -> web.Application:
+def google_rest(config: Config, services: Sequence[Served], calls: Calls, address: str) -> Handler:
     """Google's REST API of these services, for those who reach it at ``address``."""
     # Imported late: without it nobody pays for it.
     from ams_grpc import bridge  # noqa: PLC0415
@@ -191,7 +189,7 @@ def google_rest(
     return bridge.google_rest(config, services, calls, split_address(address)[0])
 
 
-def ams_rest(config: Config, services: Sequence[Served], calls: Calls) -> web.Application:
+def ams_rest(config: Config, services: Sequence[Served], calls: Calls) -> Handler:
     """The REST API of AMS, by these services."""
     from ams_grpc import bridge  # noqa: PLC0415 - as above
 
@@ -199,10 +197,8 @@ def ams_rest(config: Config, services: Sequence[Served], calls: Calls) -> web.Ap
 
 
 @asynccontextmanager
-async def rest_server(
-    address: str, tls: Tls | None, application: web.Application
-) -> AsyncIterator[str]:
-    """Serve an HTTP application, over TLS if there is any; gives the address."""
+async def rest_server(address: str, tls: Tls | None, handler: Handler) -> AsyncIterator[str]:
+    """Serve HTTP, over TLS if there is any; gives the address."""
     from http_bridge.serving import serving  # noqa: PLC0415
 
     host, port = split_address(address)
@@ -213,7 +209,7 @@ async def rest_server(
     except OSError as error:
         raise CannotListenError(f"cannot use the certificate or key: {error}") from None
     try:
-        async with serving(application, host, port, context) as port:
+        async with serving(handler, host, port, context) as port:
             yield f"{host}:{port}"
     except OSError as error:
         raise CannotListenError(f"cannot listen on {address}: {error.strerror}") from None

@@ -1,4 +1,4 @@
-"""The HTTP application: a request in, one gRPC call, its reply out."""
+"""Google's REST dialect: a request in, one gRPC call, its reply out."""
 
 from __future__ import annotations
 
@@ -14,20 +14,18 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from http_bridge import errors
+from http_bridge.arrival import TooLargeError, as_metadata, body_of, idempotency_keys, peer_of
 from http_bridge.caller import Caller, Metadata, RpcFailure
 from http_bridge.cors import Cors
-from http_bridge.documentation import document_at
+from http_bridge.documentation import Documentation
 from http_bridge.google_openapi import GOOGLE
 from http_bridge.limits import LARGE_BODY_BYTES, Limits
 from http_bridge.openapi import document
 from http_bridge.routes import Match, Route, Router, routes_of
+from http_bridge.serving import Handler
 from http_bridge.transcode import BadJson, dump, reply_json, request_of
 
 _FORWARDED_HEADERS: Final = ("authorization", "x-api-key", "x-goog-user-project")
-ANY_PATH: Final = "/{path:(?s:.*)}"
-"""Line breaks are no end of a path."""
-PEER: Final = "x-peer"
-"""Metadata that says which machine an HTTP request came from."""
 _CONTENT_TYPE: Final = "application/json; charset=UTF-8"
 _COMPRESSED_FROM: Final = 1024
 _OVERRIDE: Final = "X-HTTP-Method-Override"
@@ -56,15 +54,10 @@ class GoogleRest:
         self._limits = limits
         self._cors = cors
         self._router = Router([*_policy_routes(services := list(services)), *routes_of(services)])
+        self._documentation = Documentation(lambda: document(self._router.routes, GOOGLE))
+        self.handler: Handler = cors.around(self._handle)
 
-    def application(self) -> web.Application:
-        app = web.Application(client_max_size=self._limits.max_bytes)
-        document_at(app, lambda: document(self._router.routes, GOOGLE))
-        app.router.add_route("*", ANY_PATH, self._handle)
-        self._cors.apply(app)
-        return app
-
-    async def _handle(self, request: web.Request) -> web.StreamResponse:
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         if self._is_foreign(request):
             return _json(*errors.foreign())
         if request.method == "GET" and request.path == "/":
@@ -72,10 +65,9 @@ class GoogleRest:
         method = request.headers.get(_OVERRIDE, request.method)
         match = self._router.find(method.upper(), request.rel_url.raw_path)
         if match is None:
-            return _json(*errors.no_route())
+            return self._documentation.answer(request) or _json(*errors.no_route())
         try:
-            async with asyncio.timeout(self._limits.timeout_s):
-                body = await request.read()
+            body = await body_of(request, self._limits)
             message = await _read_request(match, list(request.query.items()), body)
             serialized = await self._caller(
                 match.route.path,
@@ -87,7 +79,7 @@ class GoogleRest:
             return _json(*errors.of_request(fault))
         except RpcFailure as failure:
             return _json(*errors.of_call(failure))
-        except web.HTTPRequestEntityTooLarge:
+        except TooLargeError:
             return _json(*errors.too_large(self._limits.max_bytes))
         except TimeoutError:
             return _json(*errors.too_slow())
@@ -102,7 +94,7 @@ class GoogleRest:
             response.enable_compression()
         return response
 
-    def _is_foreign(self, request: web.Request) -> bool:
+    def _is_foreign(self, request: web.BaseRequest) -> bool:
         origin = request.headers.get("Origin")
         if origin is not None and urlsplit(origin).netloc != request.host:
             return origin not in self._cors
@@ -135,27 +127,11 @@ def _policy_routes(services: Iterable[ServiceDescriptor]) -> list[Route]:
     ]
 
 
-def _metadata(request: web.Request) -> Metadata:
+def _metadata(request: web.BaseRequest) -> Metadata:
     """Who calls, and what else the method is to know."""
     headers = request.headers
     given = [(name, as_metadata(headers[name])) for name in _FORWARDED_HEADERS if name in headers]
-    return [*given, *idempotency_keys(request), (PEER, request.remote or "")]
-
-
-def as_metadata(text: str) -> str:
-    """Metadata cannot carry every text: what is no token and no name in any case is ``?`` there."""
-    return text if text.isascii() and text.isprintable() else "?"
-
-
-def idempotency_keys(request: web.Request) -> Metadata:
-    """As metadata; it is for the method to refuse more than one, and what is none.
-
-    Metadata cannot carry every text: what is none in any case is an empty one there.
-    """
-    return [
-        ("x-idempotency-key", key if key.isascii() and key.isprintable() else "")
-        for key in request.headers.getall("Idempotency-Key", ())
-    ]
+    return [*given, *idempotency_keys(request), peer_of(request)]
 
 
 def _json(status: int, body: dict[str, Any]) -> web.Response:

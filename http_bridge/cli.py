@@ -12,7 +12,6 @@ from typing import Final
 
 import click
 import grpc
-from aiohttp import web
 from google.iam.v1 import iam_policy_pb2  # type: ignore[import-untyped]
 
 from ams_grpc.pb.ams.v1 import access_pb2, accounts_pb2, metrics_pb2, schemas_pb2
@@ -23,7 +22,7 @@ from http_bridge.app import GoogleRest, is_loopback
 from http_bridge.caller import Caller, ChannelCaller
 from http_bridge.cors import Cors
 from http_bridge.limits import Limits
-from http_bridge.serving import serving
+from http_bridge.serving import Handler, serving
 
 _USUAL: Final = Limits()
 _FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -127,24 +126,24 @@ async def _serve(target: str, ca: bytes | None, doors: _Doors) -> None:
     async with channel, AsyncExitStack() as parts:
         caller = ChannelCaller(channel)
         taken = []
-        for name, address, application in (
+        for name, address, rest in (
             ("google_rest", doors.google_rest, _google_rest),
             ("ams", doors.ams, _ams_rest),
         ):
             if address is not None:
                 host, port = _split(address)
-                served = serving(application(caller, host, doors), host, port, doors.tls)
+                served = serving(rest(caller, host, doors), host, port, doors.tls)
                 taken.append(f"{name}={host}:{await parts.enter_async_context(served)}")
         click.echo(f"ready {' '.join(taken)} target={target}")
         await stop.wait()
 
 
-def _google_rest(caller: Caller, host: str, doors: _Doors) -> web.Application:
+def _google_rest(caller: Caller, host: str, doors: _Doors) -> Handler:
     rest = GoogleRest(
         caller, _GOOGLE, on_loopback=is_loopback(host), limits=doors.limits, cors=doors.cors
     )
-    return rest.application()
+    return rest.handler
 
 
-def _ams_rest(caller: Caller, _host: str, doors: _Doors) -> web.Application:
-    return AmsRest(caller, _AMS, limits=doors.limits, cors=doors.cors).application()
+def _ams_rest(caller: Caller, _host: str, doors: _Doors) -> Handler:
+    return AmsRest(caller, _AMS, limits=doors.limits, cors=doors.cors).handler

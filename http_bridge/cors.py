@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from typing import Final
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
+
+from http_bridge.serving import Handler
 
 METHODS: Final = ("OPTIONS", "POST", "GET", "PUT", "DELETE", "HEAD", "PATCH")
 HEADERS: Final = (
@@ -43,16 +44,22 @@ class Cors:
         """Whether pages of an origin may call."""
         return bool(origin) and (ANY in self._origins or origin in self._origins)
 
-    def apply(self, application: web.Application) -> None:
-        """Answer preflights, and mark every answer, errors too."""
-        if self._origins:
-            application.middlewares.append(self._preflight)
-            application.on_response_prepare.append(self._mark)
+    def around(self, handler: Handler) -> Handler:
+        """The same, but preflights are answered, and every answer is marked, errors too."""
+        if not self._origins:
+            return handler
 
-    @web.middleware
-    async def _preflight(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.method != "OPTIONS":
-            return await handler(request)
+        async def marked(request: web.BaseRequest) -> web.StreamResponse:
+            if request.method == "OPTIONS":
+                answer: web.StreamResponse = self._preflight(request)
+            else:
+                answer = await handler(request)
+            self._mark(request, answer)
+            return answer
+
+        return marked
+
+    def _preflight(self, request: web.BaseRequest) -> web.Response:
         if request.headers.get("Origin", "") not in self:
             return web.Response()
         method = request.headers.get("Access-Control-Request-Method", "")
@@ -71,7 +78,7 @@ class Cors:
             answer.headers["Access-Control-Allow-Headers"] = ",".join(wanted)
         return answer
 
-    async def _mark(self, request: web.Request, response: web.StreamResponse) -> None:
+    def _mark(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         if ANY not in self._origins:
             response.headers.add("Vary", "Origin")
         origin = request.headers.get("Origin", "")

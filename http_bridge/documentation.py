@@ -28,23 +28,20 @@ _HEADERS: Final = {
 }
 
 
-def document_at(application: web.Application, document: Callable[[], dict[str, Any]]) -> None:
-    """Serve an OpenAPI document and its page. ``document`` is asked once, when it is needed."""
+class Documentation:
+    """An OpenAPI document and its page. ``document`` is asked once, when it is needed."""
 
-    @cache
-    def written() -> bytes:
-        return orjson.dumps(document())
+    def __init__(self, document: Callable[[], dict[str, Any]]) -> None:
+        self._written = cache(lambda: orjson.dumps(document()))
 
-    async def show_document(_request: web.Request) -> web.Response:
-        return _answer(written(), "application/json")
-
-    async def show_file(request: web.Request) -> web.Response:
-        name, content_type = _FILES[request.path]
-        return _answer(_content(name), content_type)
-
-    application.router.add_get(OPENAPI, show_document)
-    for path in _FILES:
-        application.router.add_get(path, show_file)
+    def answer(self, request: web.BaseRequest) -> web.Response | None:
+        """To a request for one of them; None to all others."""
+        if request.method not in {"GET", "HEAD"}:
+            return None
+        if request.path == OPENAPI:
+            return _answer(self._written(), "application/json")
+        found = _FILES.get(request.path)
+        return _answer(_content(found[0]), found[1]) if found is not None else None
 
 
 @cache

@@ -1,15 +1,19 @@
-"""An application at an address, or on connections that somebody else accepts."""
+"""A handler of HTTP requests at an address, or on connections that somebody else accepts."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from ssl import SSLContext
-from typing import Final, cast
+from typing import Final, TypeAlias
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
+
+Handler: TypeAlias = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+"""Answers a request. Not a ``web.Application``: routes come from the protos, and what an application
+does for each request costs as much as half of the rest."""
 
 IDLE_S: Final = 75.0
 """How long a connection may be without a whole request: the headers of one count only at their end.
@@ -31,30 +35,29 @@ _log.addFilter(_NoFaultOfOurs())
 
 @asynccontextmanager
 async def serving(
-    application: web.Application, host: str, port: int, tls: SSLContext | None = None
+    handler: Handler, host: str, port: int, tls: SSLContext | None = None
 ) -> AsyncIterator[int]:
     """Serve while the context lasts; gives the port. Raises OSError."""
-    async with _running(application) as runner:
+    async with _running(_server(handler)) as runner:
         await web.TCPSite(runner, host, port, ssl_context=tls).start()
         yield int(runner.addresses[0][1])
 
 
 @asynccontextmanager
-async def handling(application: web.Application) -> AsyncIterator[web.Server]:
+async def handling(handler: Handler) -> AsyncIterator[web.Server]:
     """What serves connections that somebody else has accepted, while the context lasts."""
-    async with _running(application) as runner:
-        yield cast("web.Server", runner.server)  # there is one from setup to cleanup
+    server = _server(handler)
+    async with _running(server):
+        yield server
+
+
+def _server(handler: Handler) -> web.Server:
+    return web.Server(handler, access_log=None, logger=_log, keepalive_timeout=IDLE_S)
 
 
 @asynccontextmanager
-async def _running(application: web.Application) -> AsyncIterator[web.AppRunner]:
-    runner = web.AppRunner(
-        application,
-        access_log=None,
-        logger=_log,
-        shutdown_timeout=1.0,
-        keepalive_timeout=IDLE_S,
-    )
+async def _running(server: web.Server) -> AsyncIterator[web.ServerRunner]:
+    runner = web.ServerRunner(server, shutdown_timeout=1.0)
     await runner.setup()
     try:
         yield runner

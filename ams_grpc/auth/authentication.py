@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from ams_grpc.auth.attempts import FailedAttempts
+from ams_grpc.auth.memory import MAX_REMEMBERED
 from ams_grpc.auth.ports import Accounts
 from ams_grpc.auth.principals import Principal
 from ams_grpc.auth.tokens import Vault, is_plausible
@@ -14,7 +15,6 @@ from ams_grpc.broker.errors import Unauthenticated
 
 REMEMBERED_S: Final = 5.0
 """How long something stays known here; what another process changes counts after that."""
-MAX_REMEMBERED: Final = 10_000
 
 
 class _Known(NamedTuple):
@@ -33,7 +33,7 @@ class Authenticator:
         self._vault = vault
         self._now = now
         self._attempts = FailedAttempts(now)
-        self._known: OrderedDict[bytes, _Known] = OrderedDict()
+        self._known: OrderedDict[str, _Known] = OrderedDict()
         self._generation = 0
 
     async def identify(self, token: str, peer: str) -> Principal:
@@ -44,13 +44,12 @@ class Authenticator:
         """
         if not is_plausible(token):
             raise self._failed(peer)  # which asks nobody anything
-        digest = self._vault.digest(token)
-        found = self._known.get(digest)
+        found = self._known.get(token)  # found by its hash, whose key nobody knows
         if found is None:
             self._attempts.check(peer)
         elif found.until > self._now() and found.generation == self._generation:
             return found.principal
-        principal = await self._look_up(digest)
+        principal = await self._look_up(token)
         if principal is None:
             raise self._failed(peer)
         return principal
@@ -59,14 +58,14 @@ class Authenticator:
         """Accounts have changed: what was known may be wrong, and is looked up again."""
         self._generation += 1
 
-    async def _look_up(self, digest: bytes) -> Principal | None:
+    async def _look_up(self, token: str) -> Principal | None:
         generation = self._generation
-        user = await self._accounts.user_by_digest(digest)
-        self._known.pop(digest, None)
+        user = await self._accounts.user_by_digest(self._vault.digest(token))
+        self._known.pop(token, None)
         if user is None:
             return None
         principal = Principal.of(user)
-        self._known[digest] = _Known(principal, self._now() + REMEMBERED_S, generation)
+        self._known[token] = _Known(principal, self._now() + REMEMBERED_S, generation)
         if len(self._known) > MAX_REMEMBERED:
             self._known.popitem(last=False)
         return principal

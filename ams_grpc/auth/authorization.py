@@ -12,14 +12,14 @@ checked by nobody, so members that are given by theirs are nobody here.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Any, Final
 
 from ams_grpc.auth import roles
 from ams_grpc.auth.authentication import REMEMBERED_S
+from ams_grpc.auth.memory import Memory
 from ams_grpc.auth.permissions import ACTION_OF, IAM_ROLES
 from ams_grpc.auth.policies import stored_member
 from ams_grpc.auth.ports import Accounts
@@ -37,7 +37,6 @@ from ams_grpc.broker.iam import Policy
 from ams_grpc.broker.names import ResourceName
 from ams_grpc.broker.ports import PolicyStore
 
-MAX_REMEMBERED: Final = 10_000
 _EVERYBODY: Final = frozenset({"allUsers", "allAuthenticatedUsers"})
 
 
@@ -78,11 +77,11 @@ class Authorizer:
         self._policies = policies
         self._finders = finders
         self._now = now
-        self._generation = 0
         # By the principal itself, not its name: another one has other roles.
-        self._decided: OrderedDict[
-            tuple[str, int, str, Target], tuple[_Answer, float, Principal | None]
-        ] = OrderedDict()
+        self._decided: Memory[tuple[str, int, str, Target], tuple[_Answer, Principal | None]] = (
+            Memory(now, REMEMBERED_S)
+        )
+        self._memories: list[Memory[Any, Any]] = [self._decided]
 
     async def check(
         self, principal: Principal, permission: str, target: Target, action: str = ""
@@ -93,14 +92,14 @@ class Authorizer:
         """
         key = (permission, id(principal), action, target)
         remembered = self._decided.get(key)
-        if remembered is not None and remembered[2] is principal and remembered[1] > self._now():
+        if remembered is not None and remembered[1] is principal:
             answer = remembered[0]
         else:
-            generation = self._generation
+            generation = self._decided.generation
             answer = await self._decide(
                 principal, permission, target, action or ACTION_OF[permission]
             )
-            self._remember(key, answer, principal, generation)
+            self._decided.keep(key, (answer, principal), generation)
         if answer is _Answer.NO:
             raise not_authorized()
         if answer is _Answer.NO_SUCH_PROJECT:
@@ -109,19 +108,24 @@ class Authorizer:
     async def exists(self, project: str) -> bool:
         """Whether there is such a project."""
         key = ("", 0, "", ProjectName(project))
-        remembered = self._decided.get(key)
-        if remembered is not None and remembered[1] > self._now():
+        if self._decided.get(key) is not None:
             return True
-        generation = self._generation
+        generation = self._decided.generation
         if not await self._exists(project):
             return False
-        self._remember(key, _Answer.YES, None, generation)
+        self._decided.keep(key, (_Answer.YES, None), generation)
         return True
 
     def forget(self) -> None:
         """Rights have changed, or resources have come or gone."""
-        self._generation += 1
-        self._decided.clear()
+        for memory in self._memories:
+            memory.forget()
+
+    def memory(self, seconds: float) -> Memory[Any, Any]:
+        """One more memory of what is decided, which ``forget`` empties as well."""
+        memory: Memory[Any, Any] = Memory(self._now, seconds)
+        self._memories.append(memory)
+        return memory
 
     async def permissions(
         self, principal: Principal, name: ResourceName, asked: Sequence[str]
@@ -163,26 +167,13 @@ class Authorizer:
             return
         key = ("", id(principal), action, name)
         remembered = self._decided.get(key)
-        if remembered is None or remembered[2] is not principal or remembered[1] <= self._now():
-            generation = self._generation
+        if remembered is None or remembered[1] is not principal:
+            generation = self._decided.generation
             if not await self._is_bound(principal, _PERMISSION_OF_LISTS[name.kind], name):
                 if action in roles.FOUND_FIRST:
                     await self._id_of(name)
                 raise PermissionDenied("Access to this resource is forbidden")
-            self._remember(key, _Answer.YES, principal, generation)
-
-    def _remember(
-        self,
-        key: tuple[str, int, str, Target],
-        answer: _Answer,
-        principal: Principal | None,
-        generation: int,
-    ) -> None:
-        self._decided.pop(key, None)
-        if generation == self._generation:
-            self._decided[key] = (answer, self._now() + REMEMBERED_S, principal)
-            if len(self._decided) > MAX_REMEMBERED:
-                self._decided.popitem(last=False)
+            self._decided.keep(key, (_Answer.YES, principal), generation)
 
     async def _has(self, principal: Principal, permission: str, name: ResourceName) -> bool:
         try:

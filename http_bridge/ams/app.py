@@ -1,4 +1,4 @@
-"""The HTTP application of AMS: a request in, one gRPC call, its reply out."""
+"""AMS's REST dialect: a request in, one gRPC call, its reply out."""
 
 from __future__ import annotations
 
@@ -6,28 +6,34 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from typing import Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from aiohttp import web
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
-from google.protobuf.message_factory import GetMessageClass
 
 from ams_grpc.pb.ams.v1 import access_pb2
 from http_bridge.ams import errors, messages
-from http_bridge.ams.arrival import has_small_body, metadata_of, target_of
 from http_bridge.ams.errors import Refusal
 from http_bridge.ams.openapi import AMS
 from http_bridge.ams.reading import BadRequest, bad_body, named_by, read_body, read_query
 from http_bridge.ams.routes import AmsMatch, AmsRouter, cleaned
 from http_bridge.ams.writing import dump, reply_json
-from http_bridge.app import ANY_PATH
+from http_bridge.arrival import (
+    TooLargeError,
+    as_metadata,
+    body_of,
+    has_small_body,
+    idempotency_keys,
+    peer_of,
+)
 from http_bridge.caller import Caller, Metadata, RpcFailure
 from http_bridge.cors import Cors
-from http_bridge.documentation import document_at
+from http_bridge.documentation import Documentation
 from http_bridge.limits import LARGE_BODY_BYTES, Limits
 from http_bridge.openapi import document
 from http_bridge.routes import routes_of
+from http_bridge.serving import Handler
 
 _log = logging.getLogger(__name__)
 _CHECK: Final = "/ams.v1.Access/CheckAccess"
@@ -46,90 +52,69 @@ class AmsRest:
         limits: Limits = _USUAL_LIMITS,
         cors: Cors = _NO_CORS,
     ) -> None:
+        own = [each for each in services if each.full_name.startswith("ams.v1.")]
         self._caller = caller
         self._limits = limits
-        self._cors = cors
-        self._services = [each for each in services if each.full_name.startswith("ams.v1.")]
-        self._router = AmsRouter(self._services)
+        self._router = AmsRouter(own)
+        self._documentation = Documentation(lambda: document(routes_of(own), AMS))
+        self.handler: Handler = cors.around(self._handle)
 
-    def application(self) -> web.Application:
-        app = web.Application(client_max_size=self._limits.max_bytes)
-        document_at(app, lambda: document(routes_of(self._services), AMS))
-        app.router.add_route("*", ANY_PATH, self._handle)
-        self._cors.apply(app)
-        return app
-
-    async def _handle(self, request: web.Request) -> web.StreamResponse:
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
-            return await self._answer(request)
+            path, query = _target_of(request)
+            match = self._router.find(request.method, path)
+            if match is None:
+                return self._documentation.answer(request) or _no_route(unquote(path), query)
+            if match.bad_variable is not None:
+                return _refused(errors.bad_name(match.bad_variable))
+            return await self._serve(match, request)
+        except RpcFailure as failure:
+            return _refused(errors.of_call(failure))
+        except BadRequest as fault:
+            return _refused(errors.bad_request(fault.message))
+        except TooLargeError:
+            return _refused(errors.TOO_LARGE)
+        except TimeoutError:
+            return _refused(errors.TOO_SLOW)
         except ConnectionError:  # nobody is there any more
             raise
         except Exception:  # noqa: BLE001  # it is logged, and AMS has an answer for it
             _log.exception("A request to AMS's REST API failed")
             return _refused(errors.INTERNAL)
 
-    async def _answer(self, request: web.Request) -> web.StreamResponse:
-        path, query = target_of(request)
-        if cleaned(path) != path:
-            return web.Response(status=301, headers={"Location": quote(cleaned(path)) + query})
-        match = self._router.find(request.method, path)
-        if match is None:
-            return _no_route(path)
-        bad_variable = match.bad_variable
-        if bad_variable is not None:
-            return _refused(errors.bad_name(bad_variable))
-        try:
-            return await self._serve(match, request)
-        except RpcFailure as failure:
-            return _refused(errors.of_call(failure))
-        except BadRequest as fault:
-            return _refused(errors.bad_request(fault.message))
-        except web.HTTPRequestEntityTooLarge:
-            return _refused(errors.TOO_LARGE)
-        except TimeoutError:
-            return _refused(errors.TOO_SLOW)
-
-    async def _serve(self, match: AmsMatch, request: web.Request) -> web.Response:
-        metadata = metadata_of(request)
+    async def _serve(self, match: AmsMatch, request: web.BaseRequest) -> web.Response:
+        route, metadata = match.route, _metadata_of(request)
         message = named_by(match)
-        is_small = request.method == "GET" or has_small_body(request)
+        is_small = has_small_body(request)
         if not is_small:
             await self._check(match, message, metadata)
         try:
             await self._read(message, match, request)
-        except (BadRequest, TimeoutError, web.HTTPRequestEntityTooLarge):
+        except (BadRequest, TimeoutError, TooLargeError):
             if is_small:
                 await self._check(match, message, metadata)
             raise
         serialized = await self._caller(
-            match.route.path,
+            route.path,
             message.SerializeToString(),
             metadata=metadata,
             timeout_s=self._limits.timeout_s,
         )
-        reply = GetMessageClass(match.route.method.output_type).FromString(serialized)
-        return _answer(match, reply)
+        return _answer(match, route.reply_class.FromString(serialized))
 
-    async def _read(self, message: Message, match: AmsMatch, request: web.Request) -> None:
-        """Raises BadRequest, TimeoutError, HTTPRequestEntityTooLarge, ConnectionError."""
+    async def _read(self, message: Message, match: AmsMatch, request: web.BaseRequest) -> None:
+        """Raises BadRequest, TimeoutError, TooLargeError, ConnectionError."""
         if request.method == "GET":
             read_query(message, match, request.query)
             return
         try:
-            body = await self._body(request)
+            body = await body_of(request, self._limits)
         except web.RequestPayloadError:
             raise bad_body(match.route) from None
         if len(body) <= LARGE_BODY_BYTES:
             _read_body(message, match, body)
         else:
             await asyncio.to_thread(_read_body, message, match, body)
-
-    async def _body(self, request: web.Request) -> bytes:
-        """Raises TimeoutError, HTTPRequestEntityTooLarge, RequestPayloadError, ConnectionError."""
-        if request.content.is_eof():  # as it is with small ones: there is nothing to wait for
-            return await request.read()
-        async with asyncio.timeout(self._limits.timeout_s):
-            return await request.read()
 
     async def _check(self, match: AmsMatch, request: Message, metadata: Metadata) -> None:
         """Refuse for what comes before the rest of the request is read. Raises RpcFailure."""
@@ -144,8 +129,26 @@ class AmsRest:
         )
 
 
+def _target_of(request: web.BaseRequest) -> tuple[str, str]:
+    """The path, as it was sent, and the query with its ``?``."""
+    target = request.raw_path
+    if not target.startswith("/"):  # HTTP: a request may have the whole URL there
+        target = "/" + target.partition("://")[2].partition("/")[2]
+    path, mark, query = target.partition("?")
+    return path, mark + query
+
+
+def _metadata_of(request: web.BaseRequest) -> Metadata:
+    """Who calls, for the method to find out: by header, or else by the query."""
+    metadata = [peer_of(request), *idempotency_keys(request)]
+    token = request.headers.get("x-api-key") or request.query.get("key", "")
+    if token:
+        metadata.append(("x-api-key", as_metadata(token)))
+    return metadata
+
+
 def _read_body(message: Message, match: AmsMatch, body: bytes) -> None:
-    fast = _FAST_READERS.get(match.route.method.full_name)
+    fast = _FAST_READERS.get(match.route.path)
     if fast is None:
         read_body(message, match, body)
         return
@@ -156,17 +159,17 @@ def _read_body(message: Message, match: AmsMatch, body: bytes) -> None:
 
 
 _FAST_READERS: Final[dict[str, Callable[[Any, bytes], None]]] = {
-    "ams.v1.Topics.Publish": messages.read_publish,
-    "ams.v1.Subscriptions.Pull": messages.read_pull,
+    "/ams.v1.Topics/Publish": messages.read_publish,
+    "/ams.v1.Subscriptions/Pull": messages.read_pull,
 }
 _FAST_WRITERS: Final[dict[str, Callable[[Any], bytes]]] = {
-    "ams.v1.Topics.Publish": messages.publish_json,
-    "ams.v1.Subscriptions.Pull": messages.pull_json,
+    "/ams.v1.Topics/Publish": messages.publish_json,
+    "/ams.v1.Subscriptions/Pull": messages.pull_json,
 }
 
 
 def _answer(match: AmsMatch, reply: Message) -> web.Response:
-    fast = _FAST_WRITERS.get(match.route.method.full_name)
+    fast = _FAST_WRITERS.get(match.route.path)
     if fast is not None:
         return _json(fast(reply))
     shown = reply_json(reply)
@@ -185,8 +188,10 @@ def _json(body: bytes, status: int = 200) -> web.Response:
     )
 
 
-def _no_route(path: str) -> web.Response:
+def _no_route(path: str, query: str) -> web.Response:
     """AMS: the only answers that are no JSON."""
+    if cleaned(path) != path:
+        return web.Response(status=301, headers={"Location": quote(cleaned(path)) + query})
     if path == "/v1/version":
         return web.Response(status=405)
     return web.Response(

@@ -15,7 +15,6 @@ from typing import Any, Final, NoReturn
 import orjson
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
-from google.protobuf.message_factory import GetMessageClass
 
 from ams_grpc.pb.ams.v1 import options_pb2
 from http_bridge.ams.options import field_options
@@ -43,7 +42,7 @@ class _WrongType(Exception):
 
 def named_by(match: AmsMatch) -> Message:
     """The request as far as the path says it."""
-    return GetMessageClass(match.route.method.input_type)(**match.variables)
+    return match.route.request_class(**match.variables)
 
 
 def read_query(request: Message, match: AmsMatch, query: Mapping[str, str]) -> None:

@@ -12,8 +12,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
+from urllib.parse import unquote
 
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 
 from http_bridge.ams.options import route_options
 from http_bridge.routes import Route, routes_of
@@ -37,21 +40,19 @@ class AmsRoute:
     options: Any
     path: str
     """The method as gRPC calls it."""
+    request_class: type[Message]
+    reply_class: type[Message]
 
 
 class AmsMatch(NamedTuple):
-    """A route, and what its path's variables are."""
+    """A route, and what its path's variables are.
+
+    ``bad_variable``: the first of them, by the alphabet, that is no name.
+    """
 
     route: AmsRoute
     variables: Mapping[str, str]
-
-    @property
-    def bad_variable(self) -> str | None:
-        """The first variable, by the alphabet, that is no name."""
-        for variable in sorted(self.variables):
-            if NAME.fullmatch(self.variables[variable]) is None:
-                return variable.removesuffix("_id")
-        return None
+    bad_variable: str | None
 
 
 class AmsRouter:
@@ -62,26 +63,37 @@ class AmsRouter:
         self._remembered = lru_cache(_PATHS)(self._find)
 
     def find(self, http_method: str, path: str) -> AmsMatch | None:
-        """The match of a path that is percent-decoded; None if there is none.
+        """The match of a path as it was sent; None if there is none, or it is not ``cleaned``.
 
         The same few paths come again and again, so what is found is remembered.
         """
         find = self._remembered if len(path) <= _SHORT else self._find
         return find(http_method, path)
 
-    def _find(self, http_method: str, path: str) -> AmsMatch | None:
+    def _find(self, http_method: str, sent: str) -> AmsMatch | None:
+        path = unquote(sent)
+        if cleaned(path) != path:
+            return None
         for route in self.routes:
             if route.http_method == http_method:
                 found = route.pattern.fullmatch(path)
                 if found is not None:
-                    return AmsMatch(route, found.groupdict())
+                    variables = found.groupdict()
+                    return AmsMatch(route, variables, _bad_variable(variables))
         return None
 
 
 def cleaned(path: str) -> str:
-    """The path without ``//``, ``/./`` and ``/../``, which AMS redirects to."""
+    """A percent-decoded path without ``//``, ``/./`` and ``/../``, which AMS redirects to."""
     clean = posixpath.normpath(path).replace("//", "/", 1)
     return f"{clean}/" if path.endswith("/") and clean != "/" else clean
+
+
+def _bad_variable(variables: Mapping[str, str]) -> str | None:
+    for variable in sorted(variables):
+        if NAME.fullmatch(variables[variable]) is None:
+            return variable.removesuffix("_id")
+    return None
 
 
 def _ams_route(route: Route) -> AmsRoute:
@@ -99,4 +111,6 @@ def _ams_route(route: Route) -> AmsRoute:
         method=route.method,
         options=route_options(route.method),
         path=route.path,
+        request_class=GetMessageClass(route.method.input_type),
+        reply_class=GetMessageClass(route.method.output_type),
     )

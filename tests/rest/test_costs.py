@@ -100,7 +100,7 @@ HOST: Final = "127.0.0.1"
 async def bridge(caller: Any, timeout_s: float = 30) -> AsyncIterator[int]:
     """The port of a bridge in this process."""
     rest = AmsRest(caller, SERVICES, limits=Limits(timeout_s=timeout_s))
-    async with asyncio.timeout(30), serving.serving(rest.application(), HOST, 0) as port:
+    async with asyncio.timeout(30), serving.serving(rest.handler, HOST, 0) as port:
         yield port
 
 

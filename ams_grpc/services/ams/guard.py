@@ -17,10 +17,11 @@ from ams_grpc.auth import audit
 from ams_grpc.auth.authentication import Authenticator
 from ams_grpc.auth.authorization import Authorizer
 from ams_grpc.auth.checks import no_project
+from ams_grpc.auth.memory import Memory
 from ams_grpc.auth.principals import Principal
 from ams_grpc.broker.errors import TooManyAttempts, Unauthenticated
 from ams_grpc.services.ams.names import ams_words
-from ams_grpc.services.ams.routes import route_of
+from ams_grpc.services.ams.routes import AmsRoute, route_of
 from ams_grpc.services.ams.texts import check_texts
 from ams_grpc.services.callers import set_caller
 from ams_grpc.services.frame import Context, Settle
@@ -30,12 +31,22 @@ _PUBLISH: Final = "topics:publish"
 """Messages are kept as bytes, and may have anything in them."""
 
 
+_REMEMBERED_S: Final = 1.0
+"""How long a caller is let in again for the same without being looked into. Short, since what it
+rests on is itself remembered for some seconds."""
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A token, perhaps none, and the machine that it came from."""
+    """A token, perhaps none, and the call that it came with."""
 
     token: str = field(repr=False)
-    peer: str
+    context: Context
+
+    @property
+    def peer(self) -> str:
+        """The machine that it came from."""
+        return peer_of(self.context)
 
 
 class AmsGuard:
@@ -50,20 +61,37 @@ class AmsGuard:
         self._authenticator = authenticator
         self._authorizer = authorizer
         self._access_lists = access_lists
+        self._admitted: Memory[tuple[str, ...], Principal] = authorizer.memory(_REMEMBERED_S)
 
     async def identify(self, context: Context) -> Claim:
         """What the caller claims; ``admit`` looks into it."""
-        return Claim(token_of(context), peer_of(context))
+        return Claim(token_of(context), context)
 
     async def admit(self, caller: Claim, method: MethodDescriptor, request: Any) -> Settle | None:
         """Raises InvalidArgument, Unauthenticated, NotFound, PermissionDenied, TooManyAttempts."""
         route = route_of(method)
-        route.check_names(request)
         if route.open:
+            route.check_names(request)
             if caller.token:
                 with suppress(Unauthenticated, TooManyAttempts):  # then nobody calls
                     set_caller(await self._authenticator.identify(caller.token, caller.peer))
             return None
+        key = (caller.token, route.name, *route.names(request))
+        principal = self._admitted.get(key)
+        if principal is None:
+            generation = self._admitted.generation
+            principal = await self._look_into(caller, route, request)
+            self._admitted.keep(key, principal, generation)
+        if route.name != _PUBLISH:
+            check_texts(request)
+        set_caller(principal)
+        if not route.changes:
+            return None
+        return self._settle(principal, route.name, route.target(request))
+
+    async def _look_into(self, caller: Claim, route: AmsRoute, request: Any) -> Principal:
+        """Who makes a call that they may make, by its token and by what its path names."""
+        route.check_names(request)
         if not caller.token:
             raise Unauthenticated("Unauthorized")
         project = route.project(request)
@@ -76,12 +104,7 @@ class AmsGuard:
         if resource is not None and self._access_lists:
             with ams_words("Topic" if resource.kind == "topics" else "Subscription"):
                 await self._authorizer.check_list(principal, route.name, resource)
-        if route.name != _PUBLISH:
-            check_texts(request)
-        set_caller(principal)
-        if not route.changes:
-            return None
-        return self._settle(principal, route.name, route.target(request))
+        return principal
 
     def stream(self, method: MethodDescriptor, context: Context) -> Context:
         """AMS has no streams."""

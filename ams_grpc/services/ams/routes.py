@@ -31,6 +31,10 @@ class AmsRoute:
     open: bool
     changes: bool
 
+    def names(self, request: Any) -> tuple[str, ...]:
+        """What the path names."""
+        return tuple([getattr(request, each) for each in self.variables])
+
     def check_names(self, request: Any) -> None:
         """AMS: what the path names is looked at by the alphabet. Raises InvalidArgument."""
         for variable in sorted(self.variables):

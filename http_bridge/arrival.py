@@ -1,0 +1,75 @@
+"""What is known of a request before its body is read, and reading it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from aiohttp import HttpVersion11, hdrs, web
+
+from http_bridge.caller import Metadata
+from http_bridge.limits import LARGE_BODY_BYTES, Limits
+
+PEER: Final = "x-peer"
+"""Metadata that says which machine an HTTP request came from."""
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class TooLargeError(Exception):
+    """A body of more bytes than the limit."""
+
+
+def peer_of(request: web.BaseRequest) -> tuple[str, str]:
+    """The machine that sent it, as metadata."""
+    return PEER, request.remote or ""
+
+
+def as_metadata(text: str) -> str:
+    """Metadata cannot carry every text: what is no token and no name in any case is ``?`` there."""
+    return text if text.isascii() and text.isprintable() else "?"
+
+
+def idempotency_keys(request: web.BaseRequest) -> Metadata:
+    """As metadata; it is for the method to refuse more than one, and what is none.
+
+    Metadata cannot carry every text: what is none in any case is an empty one there.
+    """
+    return [
+        ("x-idempotency-key", key if key.isascii() and key.isprintable() else "")
+        for key in request.headers.getall("Idempotency-Key", ())
+    ]
+
+
+def has_small_body(request: web.BaseRequest) -> bool:
+    """Whether a body may be taken in before it is known who sends it."""
+    if request.content.is_eof():
+        return request.content.total_bytes <= LARGE_BODY_BYTES
+    if hdrs.CONTENT_ENCODING in request.headers:  # it grows when it is unpacked
+        return False
+    length = request.content_length
+    return length is not None and length <= LARGE_BODY_BYTES
+
+
+async def body_of(request: web.BaseRequest, limits: Limits) -> bytes:
+    """The body. Raises TooLargeError, TimeoutError, web.RequestPayloadError, ConnectionError."""
+    content = request.content
+    if content.is_eof() and content.total_bytes <= limits.max_bytes:
+        return content.read_nowait()  # as it is with small ones: there is nothing to wait for
+    if (request.content_length or 0) > limits.max_bytes:
+        raise TooLargeError
+    body = bytearray()
+    async with asyncio.timeout(limits.timeout_s):
+        await _ask_for_body(request)
+        while piece := await content.readany():
+            body += piece
+            if len(body) > limits.max_bytes:
+                raise TooLargeError
+    return bytes(body)
+
+
+async def _ask_for_body(request: web.BaseRequest) -> None:
+    """HTTP: some clients send a body only when they are told that it is wanted."""
+    expected = request.headers.get(hdrs.EXPECT, "").lower() == "100-continue"
+    if expected and request.version == HttpVersion11:
+        await request.writer.write(_CONTINUE)
+        request.writer.output_size = 0  # of the answer, which has not begun
