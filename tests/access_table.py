@@ -29,6 +29,14 @@ _CONSUMERS: Final = _ADMINS | {"consumer"}
 _READERS_OF_SUBSCRIPTIONS: Final = _CONSUMERS | {"push_worker"}
 
 
+DENIED: Final = ("PERMISSION_DENIED", "User not authorized to perform this action.")
+NO_PROJECT: Final = ("NOT_FOUND", "Resource not found (resource={project}).")
+REACHED: Final = frozenset(
+    {"OK", "INVALID_ARGUMENT", "NOT_FOUND", "ALREADY_EXISTS", "FAILED_PRECONDITION"}
+)
+"""How calls end that a method itself has answered."""
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """A method, a request, and the roles of a project that are let in.
@@ -45,6 +53,20 @@ class Call:
         """The request for a project."""
         made: dict[str, Any] = json.loads(json.dumps(self.request).replace("{p}", project))
         return made
+
+    def refusal(
+        self, role: str, project: str, *, is_service_role: bool, scope: str
+    ) -> tuple[str, str] | None:
+        """Code and text for a caller who holds just this role; None: let in.
+
+        ``scope``: ``project`` is where the role is held (own), another one, or missing.
+        """
+        if self.id == "TestIamPermissions":  # it answers what the caller may do
+            return None
+        if is_service_role and scope == "missing" and role in self.roles | {self.listed}:
+            return NO_PROJECT[0], NO_PROJECT[1].format(project=project)
+        counts = scope == "own" or (is_service_role and scope == "other")
+        return None if counts and role in self.roles else DENIED
 
     @property
     def id(self) -> str:
