@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from google.protobuf.descriptor import ServiceDescriptor
@@ -84,7 +84,7 @@ def ams_services(
     keys: IdempotencyKeys,
     push: Pushing,
 ) -> Sequence[Served]:
-    """Every service of ams.v1. They ask for a token also where the others ask for none."""
+    """Every service of ams.v1 but Access. They ask for a token also where the others ask for none."""
     guard = AmsGuard(known.authenticator, known.authorizer, access_lists=config.per_resource_auth)
     visibility = Visibility(known.accounts)
     figures, catalog, clock = storage.figures, storage.catalog, broker.clock
@@ -126,13 +126,12 @@ def ams_services(
         ),
     }
     served[_service(schemas_pb2, "Schemas")] = SchemaRoom(schemas)
-    methods = {
-        method.full_name: (method, servicer)
-        for service, servicer in served.items()
-        for method in service.methods
-    }
-    served[_service(access_pb2, "Access")] = Access(guard, methods)
     return [Served(service, servicer, guard) for service, servicer in served.items()]
+
+
+def access_to(services: Iterable[Served]) -> Served:
+    """What tells beforehand whether a call of these services may be made: it asks their guards."""
+    return Served(_service(access_pb2, "Access"), Access(services))
 
 
 def _service(file: object, name: str) -> ServiceDescriptor:

@@ -128,6 +128,7 @@ def google_rest(config: Config, services: Sequence[Served], calls: Calls, host: 
         local_caller(services, calls),
         [each.service for each in services],
         on_loopback=is_loopback(host),
+        asks_first=config.auth,
         limits=_limits(config),
         cors=Cors(config.cors_origins),
     ).handler

@@ -17,7 +17,7 @@ from functools import partial
 from google.iam.v1 import iam_policy_pb2  # type: ignore[import-untyped]
 from grpc_health.v1 import health
 
-from ams_grpc.ams import ams_services, pushing
+from ams_grpc.ams import access_to, ams_services, pushing
 from ams_grpc.broker.broker import Broker, BrokerSettings
 from ams_grpc.broker.catalog import Subscription
 from ams_grpc.broker.clock import Clock, SystemClock
@@ -126,11 +126,12 @@ async def running(
         services = _google_services(broker, storage, known, definitions, keys, guard)
         push = pushing(config, known, pushes)
         of_ams = ams_services(config, storage, broker, known, definitions, keys, push)
+        access = access_to((*services, *of_ams))
         calls = Calls()
         health_servicer = health.aio.HealthServicer()
-        google = partial(google_rest, config, services, calls)
+        google = partial(google_rest, config, (*services, access), calls)
         grpc_address = await parts.enter_async_context(
-            grpc_door(config, tls, (*services, *of_ams), calls, health_servicer, google)
+            grpc_door(config, tls, (*services, *of_ams, access), calls, health_servicer, google)
         )
         google_rest_address = None
         if config.google_rest_address is not None:
@@ -140,7 +141,7 @@ async def running(
         ams_address = None
         if config.ams_address is not None:
             ams_address = await parts.enter_async_context(
-                rest_server(config.ams_address, tls, ams_rest(config, of_ams, calls))
+                rest_server(config.ams_address, tls, ams_rest(config, (*of_ams, access), calls))
             )
         draining = asyncio.Event()
         admin_address = None

@@ -8,13 +8,22 @@ from collections.abc import Iterable
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+import grpc
 from aiohttp import web
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from http_bridge import errors
-from http_bridge.arrival import TooLargeError, as_metadata, body_of, idempotency_keys, peer_of
+from http_bridge.access import check_access
+from http_bridge.arrival import (
+    TooLargeError,
+    as_metadata,
+    body_of,
+    has_small_body,
+    idempotency_keys,
+    peer_of,
+)
 from http_bridge.caller import Caller, Metadata, RpcFailure
 from http_bridge.cors import Cors
 from http_bridge.documentation import Documentation
@@ -29,6 +38,8 @@ _FORWARDED_HEADERS: Final = ("authorization", "x-api-key", "x-goog-user-project"
 _CONTENT_TYPE: Final = "application/json; charset=UTF-8"
 _COMPRESSED_FROM: Final = 1024
 _OVERRIDE: Final = "X-HTTP-Method-Override"
+_UNDECIDED: Final = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED}
+"""What is asked for needs more than the path says; or the server does not know the question."""
 _USUAL_LIMITS: Final = Limits()
 _NO_CORS: Final = Cors()
 
@@ -38,6 +49,9 @@ class GoogleRest:
 
     A browser may stand between: what a page of another site sends is refused, and ``on_loopback`` so is
     what was sent to another name than this machine's own (such a name was bound to it to get here).
+
+    ``asks_first``: the services may want to know who calls, so a large body is read only after they
+    have been asked whether the call may be made.
     """
 
     def __init__(
@@ -46,11 +60,13 @@ class GoogleRest:
         services: Iterable[ServiceDescriptor],
         *,
         on_loopback: bool,
+        asks_first: bool = True,
         limits: Limits = _USUAL_LIMITS,
         cors: Cors = _NO_CORS,
     ) -> None:
         self._caller = caller
         self._on_loopback = on_loopback
+        self._asks_first = asks_first
         self._limits = limits
         self._cors = cors
         self._router = Router([*_policy_routes(services := list(services)), *routes_of(services)])
@@ -66,13 +82,16 @@ class GoogleRest:
         match = self._router.find(method.upper(), request.rel_url.raw_path)
         if match is None:
             return self._documentation.answer(request) or _json(*errors.no_route())
+        metadata = _metadata(request)
         try:
+            if self._asks_first and not has_small_body(request):
+                await self._check(match, metadata)
             body = await body_of(request, self._limits)
             message = await _read_request(match, list(request.query.items()), body)
             serialized = await self._caller(
                 match.route.path,
                 message.SerializeToString(),
-                metadata=_metadata(request),
+                metadata=metadata,
                 timeout_s=self._limits.timeout_s,
             )
         except BadJson as fault:
@@ -93,6 +112,20 @@ class GoogleRest:
         if len(text) >= _COMPRESSED_FROM:
             response.enable_compression()
         return response
+
+    async def _check(self, match: Match, metadata: Metadata) -> None:
+        """Refuse for what can be told before the body is read. Raises BadJson, RpcFailure."""
+        try:
+            await check_access(
+                self._caller,
+                match.route.method,
+                request_of(match, (), b""),
+                metadata=metadata,
+                timeout_s=self._limits.timeout_s,
+            )
+        except RpcFailure as failure:
+            if failure.code not in _UNDECIDED:
+                raise
 
     def _is_foreign(self, request: web.BaseRequest) -> bool:
         origin = request.headers.get("Origin")

@@ -12,7 +12,7 @@ from aiohttp import web
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 
-from ams_grpc.pb.ams.v1 import access_pb2
+from http_bridge.access import check_access
 from http_bridge.ams import errors, messages
 from http_bridge.ams.errors import Refusal
 from http_bridge.ams.openapi import AMS
@@ -36,7 +36,6 @@ from http_bridge.routes import routes_of
 from http_bridge.serving import Handler
 
 _log = logging.getLogger(__name__)
-_CHECK: Final = "/ams.v1.Access/CheckAccess"
 _USUAL_LIMITS: Final = Limits()
 _NO_CORS: Final = Cors()
 
@@ -118,12 +117,10 @@ class AmsRest:
 
     async def _check(self, match: AmsMatch, request: Message, metadata: Metadata) -> None:
         """Refuse for what comes before the rest of the request is read. Raises RpcFailure."""
-        asked = access_pb2.CheckAccessRequest(
-            method=match.route.method.full_name, request=request.SerializeToString()
-        )
-        await self._caller(
-            _CHECK,
-            asked.SerializeToString(),
+        await check_access(
+            self._caller,
+            match.route.method,
+            request,
             metadata=metadata,
             timeout_s=self._limits.timeout_s,
         )

@@ -32,10 +32,10 @@ LENGTHS: Final = {
 
 
 @contextmanager
-def begun(ams: Ams, path: str, token: str | None, *headers: str) -> Iterator[socket.socket]:
+def begun(address: str, path: str, token: str | None, *headers: str) -> Iterator[socket.socket]:
     """A POST of which only the headers have been sent."""
-    url = urlsplit(f"http://{ams.address}/v1{path}")
-    lines = [f"POST {url.path} HTTP/1.1", f"Host: {ams.address}", *headers]
+    url = urlsplit(f"http://{address}/v1{path}")
+    lines = [f"POST {url.path} HTTP/1.1", f"Host: {address}", *headers]
     lines += [f"x-api-key: {token}"] if token else []
     assert url.hostname
     assert url.port
@@ -57,7 +57,8 @@ def test_a_large_body_is_not_waited_for_from_who_is_not_let_in(
 ) -> None:
     town.ams.ok("PUT", town.path("/topics/orders"), json={})
     token = town.tokens[caller] if caller else None
-    with begun(town.ams, town.path(f"/topics/{topic}:publish"), token, headers) as connection:
+    path = town.path(f"/topics/{topic}:publish")
+    with begun(town.ams.address, path, token, headers) as connection:
         assert connection.recv(4096).split()[1] == code
 
 

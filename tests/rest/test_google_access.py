@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, Final
 
+import grpc
 import pytest
 import requests
 from google.iam.v1 import iam_policy_pb2  # type: ignore[import-untyped]
 
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2, schema_pb2
+from http_bridge import limits, serving
 from http_bridge.app import GoogleRest
 from http_bridge.routes import Route
 from tests.access_table import CALLS, REACHED, ROLES
 from tests.rest.conftest import ROOT_TOKEN, Ams
-from tests.rest.test_costs import Recorder
-from tests.server import Server
+from tests.rest.test_costs import HOST, LENGTHS, Recorder, answer, begun, publish
+from tests.server import Server, free_port
 
 CALL_OF: Final = {call.method.replace("/", "."): call for call in CALLS}
 SERVICES: Final = [
@@ -35,6 +41,7 @@ class Site:
     """A server with `--auth`, two projects, and a caller for each role."""
 
     google: str
+    grpc: str
     tokens: dict[tuple[str, bool], str]
     session: requests.Session
 
@@ -94,7 +101,23 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             for is_service_role, rights in ((False, member), (True, {"service_roles": [role]})):
                 made = ams.ok("POST", f"/users/{role}_{is_service_role}", json=rights)
                 tokens[role, is_service_role] = made["token"]
-        yield Site(server.ready["google_rest"], tokens, session)
+        yield Site(server.ready["google_rest"], server.endpoint, tokens, session)
+
+
+@pytest.fixture(scope="module")
+def bridge(site: Site) -> Iterator[str]:
+    """The address of a bridge of its own in front of the server."""
+    address = f"{HOST}:{free_port()}"
+    command = [sys.executable, "-m", "http_bridge", "--target", site.grpc]
+    with subprocess.Popen(
+        [*command, "--google-rest-address", address], stdout=subprocess.PIPE, env=os.environ
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith(b"ready ")
+            yield address
+        finally:
+            process.terminate()
 
 
 every_route = pytest.mark.parametrize(
@@ -156,3 +179,69 @@ def test_an_access_list_lets_in_whoever_is_on_it(
         assert site.call("POST", f"{path}:setIamPolicy", json=policy).status_code == 200
         reply = site.call("POST", f"{path}:{verb}", site.tokens[role, False], json=request_body)
         assert reply.status_code == (200 if bindings else 403), reply.text
+
+
+# --- large bodies -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("headers", LENGTHS.values(), ids=LENGTHS)
+@pytest.mark.parametrize("role", [None, "nobody", "consumer"])
+@pytest.mark.parametrize("alone", [False, True], ids=["in the server", "on its own"])
+def test_a_large_body_is_not_waited_for_from_who_is_not_let_in(
+    site: Site, bridge: str, headers: str, role: str | None, alone: bool
+) -> None:
+    token = site.tokens.get((role, False), "nobodys") if role else None
+    [route] = [each for each in ROUTES if each.method.name == "Publish"]
+    address = bridge if alone else site.google
+    with begun(address, "/projects/own/topics/orders:publish", token, headers) as connection:
+        head, _, body = connection.recv(1 << 16).partition(b"\r\n\r\n")
+
+    assert head.split()[1] == (b"403" if role == "consumer" else b"401")
+    error = json.loads(body)["error"]
+    assert (error["status"], error["message"]) == site.outcome(route, "own", token)
+
+
+@pytest.mark.parametrize("alone", [False, True], ids=["in the server", "on its own"])
+def test_a_large_body_of_who_is_let_in_is_taken(site: Site, bridge: str, alone: bool) -> None:
+    """Also where the body says what the call concerns, so that nobody can tell before."""
+    topic = f"projects/own/topics/large-{alone}"
+    url = f"http://{bridge if alone else site.google}/v1/"
+    padding = " " * limits.LARGE_BODY_BYTES
+    made = {
+        topic: {"labels": {"a": "b"}},
+        topic.replace("topics", "subscriptions"): {"topic": topic},
+    }
+    for name, resource in made.items():
+        text = json.dumps(resource) + padding
+        for role, status in (("consumer", 403), ("project_admin", 200)):
+            headers = {"x-api-key": site.tokens[role, False]}
+            reply = site.session.put(url + name, text, headers=headers, timeout=30)
+            assert reply.status_code == status, reply.text
+
+
+@pytest.mark.parametrize(
+    "asks_first, size, refusal, called",
+    [
+        (True, 0, None, ["Publish"]),
+        (True, limits.LARGE_BODY_BYTES, None, ["CheckAccess", "Publish"]),
+        (True, limits.LARGE_BODY_BYTES, grpc.StatusCode.UNAVAILABLE, ["CheckAccess"]),
+        # A server that does not know the question; it then refuses the call itself.
+        (
+            True,
+            limits.LARGE_BODY_BYTES,
+            grpc.StatusCode.UNIMPLEMENTED,
+            ["CheckAccess", "Publish"],
+        ),
+        (False, limits.LARGE_BODY_BYTES, None, ["Publish"]),
+    ],
+    ids=["small", "large", "unavailable", "unknown", "open mode"],
+)
+async def test_only_large_bodies_cost_a_question(
+    asks_first: bool, size: int, refusal: grpc.StatusCode | None, called: list[str]
+) -> None:
+    caller = Recorder(refusal)
+    rest = GoogleRest(caller, SERVICES, on_loopback=False, asks_first=asks_first)
+    async with serving.serving(rest.handler, HOST, 0) as port:
+        got = await answer(port, publish(b'{"messages": []%b}' % (b" " * size)))
+    assert caller.called == called
+    assert (got.split()[1] == b"200") is (refusal is None)

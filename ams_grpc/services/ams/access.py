@@ -1,4 +1,4 @@
-"""May this call be made? For the bridge, when it cannot read the body of a request.
+"""May this call be made? For the bridge, before it reads a large body, or when it cannot read one.
 
 AMS: a body that is none is refused after the caller has been, and for some routes after what the path
 names has been looked for.
@@ -6,39 +6,38 @@ names has been looked for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Any
 
-from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message_factory import GetMessageClass
 
 from ams_grpc.broker.errors import InvalidArgument
-from ams_grpc.services.ams.guard import AmsGuard
-from ams_grpc.services.frame import Context, parse
+from ams_grpc.services.frame import Context, Served, parse
 
 
 class Access:
-    """``ams.v1.Access``, for the given methods (by full name) and their servicers.
+    """``ams.v1.Access``, for the methods of the given services.
 
     A servicer may have a ``check_<Method>``, which looks for what must be there before the body
     counts.
     """
 
-    def __init__(
-        self, guard: AmsGuard, methods: Mapping[str, tuple[MethodDescriptor, object]]
-    ) -> None:
-        self._guard = guard
-        self._methods = methods
+    def __init__(self, services: Iterable[Served]) -> None:
+        self._methods = {
+            method.full_name: (method, each) for each in services for method in each.service.methods
+        }
 
     async def CheckAccess(self, request: Any, context: Context) -> Empty:
         """Raises what the method itself would raise before it looks at the body."""
         found = self._methods.get(request.method)
         if found is None:
             raise InvalidArgument(f"There is no method {request.method}.")
-        method, servicer = found
+        method, (_, servicer, guard) = found
+        caller = None if guard is None else await guard.identify(context)
         named = parse(GetMessageClass(method.input_type), request.request)
-        await self._guard.admit(await self._guard.identify(context), method, named)
+        if guard is not None:
+            await guard.admit(caller, method, named)
         check = getattr(servicer, f"check_{method.name}", None)
         if check is not None:
             await check(named, context)
