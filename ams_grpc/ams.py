@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from google.protobuf.descriptor import ServiceDescriptor
 
+from ams_grpc.auth.visibility import Visibility
 from ams_grpc.broker.ams_push import AmsEndpoint
 from ams_grpc.broker.ams_schemas import AmsSchemas
 from ams_grpc.broker.broker import Broker
@@ -38,7 +39,6 @@ from ams_grpc.services.ams.status import ServiceStatus
 from ams_grpc.services.ams.subscriptions import SubscriptionAccess, SubscriptionResources
 from ams_grpc.services.ams.topics import TopicAccess, TopicResources
 from ams_grpc.services.ams.users import UserAccounts
-from ams_grpc.services.ams.visibility import Visibility
 from ams_grpc.services.ams.windows import Windows
 from ams_grpc.services.frame import Served
 from ams_grpc.services.idempotency import IdempotencyKeys

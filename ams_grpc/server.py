@@ -18,6 +18,7 @@ from google.iam.v1 import iam_policy_pb2  # type: ignore[import-untyped]
 from grpc_health.v1 import health
 
 from ams_grpc.ams import access_to, ams_services, pushing
+from ams_grpc.auth.visibility import Visibility
 from ams_grpc.broker.broker import Broker, BrokerSettings
 from ams_grpc.broker.catalog import Subscription
 from ams_grpc.broker.clock import Clock, SystemClock
@@ -201,10 +202,11 @@ def _google_services(
 ) -> Sequence[Served]:
     """The services of Google's API, which ask for a token if there is a ``guard``."""
     pubsub, schema = pubsub_pb2.DESCRIPTOR.services_by_name, schema_pb2.DESCRIPTOR.services_by_name
+    visibility = None if guard is None else Visibility(known.accounts)
     policies = IamPolicy(known.policies, None if guard is None else guard.allowed)
     return (
-        Served(pubsub["Publisher"], Publisher(broker, keys), guard),
-        Served(pubsub["Subscriber"], Subscriber(broker), guard),
+        Served(pubsub["Publisher"], Publisher(broker, keys, visibility), guard),
+        Served(pubsub["Subscriber"], Subscriber(broker, visibility), guard),
         Served(
             schema["SchemaService"], SchemaService(Schemas(storage.schemas, definitions)), guard
         ),

@@ -5,7 +5,7 @@ Every method that touches the database raises StorageUnavailable when it does no
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -314,8 +314,13 @@ class Catalog(Protocol):
 
     async def delete_topic(self, topic: Topic) -> None: ...
 
-    async def topics(self, project: str, after: str, limit: int) -> Sequence[Topic]:
-        """By full name, those whose full name is greater than ``after``."""
+    async def topics(
+        self, project: str, after: str, limit: int, among: Collection[str] | None = None
+    ) -> Sequence[Topic]:
+        """By full name, those whose full name is greater than ``after``.
+
+        ``among``: only those with these ids; None: all.
+        """
         ...
 
     async def topic_subscriptions(
@@ -350,8 +355,10 @@ class Catalog(Protocol):
     async def delete_subscription(self, subscription: Subscription) -> None: ...
 
     async def subscriptions(
-        self, project: str, after: str, limit: int
-    ) -> Sequence[Subscription]: ...
+        self, project: str, after: str, limit: int, among: Collection[str] | None = None
+    ) -> Sequence[Subscription]:
+        """As ``topics``."""
+        ...
 
     async def worked(self) -> Sequence[Subscription]:
         """The attached subscriptions whose messages the service itself delivers."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
@@ -217,9 +217,14 @@ class Subscriptions:
                 self._close(unused.name, not_found(unused.name), only=unused.id)
                 self._dismiss_worker(unused)
 
-    async def list(self, project: str, after: str, limit: int) -> Sequence[Subscription]:
-        """Subscriptions of a project by name, those after the full name ``after``."""
-        return await self._catalog.subscriptions(project, after, limit)
+    async def list(
+        self, project: str, after: str, limit: int, among: Collection[str] | None = None
+    ) -> Sequence[Subscription]:
+        """Subscriptions of a project by name, those after the full name ``after``.
+
+        ``among``: only those with these ids; None: all.
+        """
+        return await self._catalog.subscriptions(project, after, limit, among)
 
     # --- messages ----------------------------------------------------------------------------
 

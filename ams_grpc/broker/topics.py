@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from ams_grpc.broker.catalog import Topic, TopicConfig
@@ -91,9 +91,14 @@ class Topics:
 
         await self._changed(await until_unchanged(name, attempt))
 
-    async def list(self, project: str, after: str, limit: int) -> Sequence[Topic]:
-        """Topics of a project by name, those after the full name ``after``."""
-        return await self._catalog.topics(project, after, limit)
+    async def list(
+        self, project: str, after: str, limit: int, among: Collection[str] | None = None
+    ) -> Sequence[Topic]:
+        """Topics of a project by name, those after the full name ``after``.
+
+        ``among``: only those with these ids; None: all.
+        """
+        return await self._catalog.topics(project, after, limit, among)
 
     async def subscriptions(
         self, name: TopicName, after: str, limit: int

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from google.protobuf.empty_pb2 import Empty
 
+from ams_grpc.auth.visibility import Visibility
 from ams_grpc.broker.broker import Broker
 from ams_grpc.broker.catalog import Topic, TopicConfig
 from ams_grpc.broker.names import SubscriptionName, TopicName, parse_project
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
 from ams_grpc.services import convert, masks
+from ams_grpc.services.callers import caller
 from ams_grpc.services.frame import Context, raw
 from ams_grpc.services.idempotency import IdempotencyKeys
 from ams_grpc.services.messages import Published, publish_response, read_publish
@@ -16,10 +18,13 @@ from ams_grpc.services.pages import Page
 
 
 class Publisher:
-    """Topics, and what is published to them."""
+    """Topics, and what is published to them. ``visibility`` None: everybody sees everything."""
 
-    def __init__(self, broker: Broker, keys: IdempotencyKeys) -> None:
+    def __init__(
+        self, broker: Broker, keys: IdempotencyKeys, visibility: Visibility | None = None
+    ) -> None:
         self._keys = keys
+        self._visibility = visibility
         self._topics = broker.topics
         self._subscriptions = broker.subscriptions
 
@@ -55,8 +60,12 @@ class Publisher:
     ) -> pb.ListTopicsResponse:
         project = parse_project(request.project)
         page = Page.asked_for("topics", request.project, request.page_size, request.page_token)
+        among = None
+        if self._visibility is not None:
+            among = await self._visibility.topics(caller(), project)
         topics, token = page.cut(
-            await self._topics.list(project, page.after, page.limit), lambda topic: topic.name
+            await self._topics.list(project, page.after, page.limit, among),
+            lambda topic: topic.name,
         )
         return pb.ListTopicsResponse(topics=map(convert.topic_pb, topics), next_page_token=token)
 

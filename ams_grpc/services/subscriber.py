@@ -10,11 +10,13 @@ from typing import Any, Final
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 
+from ams_grpc.auth.visibility import Visibility
 from ams_grpc.broker.broker import Broker
 from ams_grpc.broker.catalog import Snapshot, Subscription, SubscriptionConfig
 from ams_grpc.broker.names import SnapshotName, SubscriptionName, TopicName, parse_project
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
 from ams_grpc.services import convert, masks, policies
+from ams_grpc.services.callers import caller
 from ams_grpc.services.frame import Context, parse, raw
 from ams_grpc.services.messages import check_ack_request_size, received_messages
 from ams_grpc.services.pages import Page
@@ -30,9 +32,10 @@ def _parse_acks(message_class: type[Message], serialized: bytes) -> Any:
 
 
 class Subscriber:
-    """Subscriptions, their messages, and snapshots."""
+    """Subscriptions, their messages, and snapshots. ``visibility``: see ``Publisher``."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, visibility: Visibility | None = None) -> None:
+        self._visibility = visibility
         self._subscriptions = broker.subscriptions
         self._snapshots = broker.snapshots
 
@@ -121,8 +124,11 @@ class Subscriber:
         page = Page.asked_for(
             "subscriptions", request.project, request.page_size, request.page_token
         )
+        among = None
+        if self._visibility is not None:
+            among = await self._visibility.subscriptions(caller(), project)
         subscriptions, token = page.cut(
-            await self._subscriptions.list(project, page.after, page.limit),
+            await self._subscriptions.list(project, page.after, page.limit, among),
             lambda subscription: subscription.name,
         )
         return pb.ListSubscriptionsResponse(

@@ -6,7 +6,7 @@ based on; when that is not the stored one, it changes nothing and is Aborted.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -109,9 +109,13 @@ class SqlCatalog:
 
         await self._commits.run(apply)
 
-    async def topics(self, project: str, after: str, limit: int) -> Sequence[Topic]:
+    async def topics(
+        self, project: str, after: str, limit: int, among: Collection[str] | None = None
+    ) -> Sequence[Topic]:
         query = _page(select(topics), topics, after, limit).where(topics.c.project == project)
-        return [records.topic(row) for row in await self._all(query)]
+        names = None if among is None else [str(TopicName(project, each)) for each in among]
+        rows = await self._among(names, query, topics, after, limit)
+        return [records.topic(row) for row in rows]
 
     async def topic_subscriptions(
         self, topic: Topic, after: str, limit: int
@@ -229,11 +233,15 @@ class SqlCatalog:
         change = delete(subscriptions).where(*_is_version(subscriptions, subscription))
         await self._commits.run(partial(_change_one, change))
 
-    async def subscriptions(self, project: str, after: str, limit: int) -> Sequence[Subscription]:
+    async def subscriptions(
+        self, project: str, after: str, limit: int, among: Collection[str] | None = None
+    ) -> Sequence[Subscription]:
         query = _page(subscription_rows(), subscriptions, after, limit).where(
             subscriptions.c.project == project
         )
-        return [records.subscription(row) for row in await self._all(query)]
+        names = None if among is None else [str(SubscriptionName(project, each)) for each in among]
+        rows = await self._among(names, query, subscriptions, after, limit)
+        return [records.subscription(row) for row in rows]
 
     async def worked(self) -> Sequence[Subscription]:
         query = subscription_rows().where(
@@ -371,6 +379,29 @@ class SqlCatalog:
 
     async def _all(self, query: Select[Any]) -> Sequence[Any]:
         return await self._readers.run(lambda connection: connection.execute(query).all())
+
+    async def _among(
+        self,
+        names: Collection[str] | None,
+        page: Select[Any],
+        table: Table,
+        after: str,
+        limit: int,
+    ) -> Sequence[Any]:
+        """The rows of a page, as far as they have one of these names; None: all.
+
+        By pieces, since a query takes only so many parameters. Usually the first one is enough.
+        """
+        if names is None:
+            return await self._all(page)
+        following = sorted(each for each in names if each > after)
+        rows: list[Any] = []
+        for at in range(0, len(following), limit):
+            piece = following[at : at + limit]
+            rows += await self._all(page.where(table.c.name.in_(piece)))
+            if len(rows) >= limit:
+                break
+        return rows[:limit]
 
     async def _one(self, query: Select[Any], name: ResourceName) -> Any:
         rows = await self._all(query)

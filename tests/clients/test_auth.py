@@ -352,6 +352,50 @@ def test_messages_go_from_a_listed_publisher_to_a_listed_consumer(
     client.stop()
 
 
+def listed_topics(site: Site, user: str, page_size: int) -> list[list[str]]:
+    """The names on each page."""
+    pages = site.publisher(user).list_topics(
+        request={"project": "projects/own", "page_size": page_size}
+    )
+    return [[each.name.rpartition("/")[2] for each in page.topics] for page in pages.pages]
+
+
+def listed_subscriptions(site: Site, user: str, page_size: int) -> list[list[str]]:
+    """The names on each page."""
+    pages = site.subscriber(user).list_subscriptions(
+        request={"project": "projects/own", "page_size": page_size}
+    )
+    return [[each.name.rpartition("/")[2] for each in page.subscriptions] for page in pages.pages]
+
+
+def test_lists_show_listed_users_what_they_are_listed_for(site: Site) -> None:
+    """Page by page, as if there was nothing else."""
+    publisher, subscriber = site.publisher("alice"), site.subscriber("alice")
+    for number in range(6):
+        topic = f"projects/own/topics/on{number}"
+        subscription = f"projects/own/subscriptions/on{number}"
+        publisher.create_topic(name=topic)
+        subscriber.create_subscription(name=subscription, topic=topic)
+        if number in {1, 2, 5}:
+            bind(site, "alice", topic, "roles/pubsub.publisher", "user:publisher")
+            bind(site, "alice", subscription, "roles/pubsub.subscriber", "user:consumer")
+    everything = [f"on{number}" for number in range(6)]
+
+    for listed, user in ((listed_topics, "publisher"), (listed_subscriptions, "consumer")):
+        assert listed(site, user, 0) == [["on1", "on2", "on5"]]
+        assert listed(site, user, 1) == [["on1"], ["on2"], ["on5"]]
+        assert listed(site, user, 2) == [["on1", "on2"], ["on5"]]
+        assert listed(site, user, 3) == [["on1", "on2", "on5"]]
+        assert listed(site, f"every_{user}", 2) == [[]]  # a service role, on no list
+        for admin in ("alice", "every_service_admin"):
+            assert everything == [name for page in listed(site, admin, 4) for name in page]
+
+    for name in everything:
+        subscriber.delete_subscription(subscription=f"projects/own/subscriptions/{name}")
+        publisher.delete_topic(topic=f"projects/own/topics/{name}")
+    assert listed_topics(site, "publisher", 0) == listed_subscriptions(site, "consumer", 0) == [[]]
+
+
 def test_the_answer_about_permissions_is_true(site: Site, orders: str) -> None:
     def allowed(user: str) -> list[str]:
         asked = ["pubsub.topics.publish", "pubsub.topics.get", "pubsub.topics.delete"]

@@ -41,7 +41,7 @@ class Site:
     """A server with `--auth`, two projects, and a caller for each role."""
 
     google: str
-    grpc: str
+    ams: Ams
     tokens: dict[tuple[str, bool], str]
     session: requests.Session
 
@@ -101,14 +101,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             for is_service_role, rights in ((False, member), (True, {"service_roles": [role]})):
                 made = ams.ok("POST", f"/users/{role}_{is_service_role}", json=rights)
                 tokens[role, is_service_role] = made["token"]
-        yield Site(server.ready["google_rest"], server.endpoint, tokens, session)
+        yield Site(server.ready["google_rest"], ams, tokens, session)
 
 
 @pytest.fixture(scope="module")
 def bridge(site: Site) -> Iterator[str]:
     """The address of a bridge of its own in front of the server."""
     address = f"{HOST}:{free_port()}"
-    command = [sys.executable, "-m", "http_bridge", "--target", site.grpc]
+    command = [sys.executable, "-m", "http_bridge", "--target", site.ams.grpc]
     with subprocess.Popen(
         [*command, "--google-rest-address", address], stdout=subprocess.PIPE, env=os.environ
     ) as process:
@@ -179,6 +179,39 @@ def test_an_access_list_lets_in_whoever_is_on_it(
         assert site.call("POST", f"{path}:setIamPolicy", json=policy).status_code == 200
         reply = site.call("POST", f"{path}:{verb}", site.tokens[role, False], json=request_body)
         assert reply.status_code == (200 if bindings else 403), reply.text
+
+
+@pytest.mark.parametrize(
+    "role, kind, method",
+    [
+        ("publisher", "topics", "Publisher/ListTopics"),
+        ("consumer", "subscriptions", "Subscriber/ListSubscriptions"),
+    ],
+)
+def test_every_door_lists_the_same(site: Site, role: str, kind: str, method: str) -> None:
+    """To somebody whose only role is subject to access lists."""
+    for name in ("shown", "hidden"):
+        topic = {"topic": f"projects/own/topics/{name}"}
+        site.call("PUT", f"/v1/projects/own/topics/{name}")
+        site.call("PUT", f"/v1/projects/own/subscriptions/{name}", json=topic)
+    site.ams.ok(
+        "POST",
+        f"/projects/own/{kind}/shown:modifyAcl",
+        json={"authorized_users": [f"{role}_False"]},
+    )
+    token = site.tokens[role, False]
+    path = f"/projects/own/{kind}"
+
+    of_ams = site.ams.ok("GET", path, token)
+    of_google = site.call("GET", f"/v1{path}", token).json()
+    with grpc.insecure_channel(site.ams.grpc) as channel:
+        call: Any = channel.unary_unary(f"/google.pubsub.v1.{method}")
+        of_grpc = call(b"\n\x0cprojects/own", metadata=(("x-api-key", token),), timeout=30)
+
+    assert [each["name"] for each in of_ams[kind]] == [f"{path}/shown"]
+    assert [each["name"] for each in of_google[kind]] == [f"{path}/shown"[1:]]
+    assert b"shown" in of_grpc
+    assert b"hidden" not in of_grpc
 
 
 # --- large bodies -----------------------------------------------------------------------------------

@@ -120,6 +120,25 @@ class TestTopics:
         assert [*first, *second] == listed
         assert await storage.catalog.topics("empty", "", 100) == []
 
+    async def test_some_of_them_are_listed_as_if_there_were_no_others(
+        self, storage: Storage
+    ) -> None:
+        names = sorted(ids("tt"))
+        for name in names:
+            await topic(storage, name)
+        some = [*names[1::2], *(f"tt-gone-{number}" for number in range(20))]
+
+        async def listed(after: str, limit: int) -> list[TopicName]:
+            found = await storage.catalog.topics("shop", after, limit, some)
+            return [each.name for each in found]
+
+        wanted = [TopicName("shop", each) for each in names[1::2]]
+        assert await listed("", 100) == wanted
+        assert await listed("", 2) == wanted[:2]
+        assert await listed(str(wanted[1]), 1) == wanted[2:3]
+        assert await listed(str(wanted[-1]), 100) == []
+        assert await storage.catalog.topics("shop", "", 100, []) == []
+
     async def test_deleted_ones_are_not_listed(self, storage: Storage) -> None:
         await storage.catalog.delete_topic(await topic(storage))
         assert await storage.catalog.topics("shop", "", 100) == []
@@ -275,6 +294,8 @@ class TestSubscriptions:
         assert [found.name.id for found in listed] == sorted(ids("ss"))
         assert await storage.catalog.subscriptions("shop", str(listed[3].name), 2) == listed[4:6]
         assert await storage.catalog.subscriptions("sho", "", 100) == []
+        some = [listed[2].name.id, "missing", listed[5].name.id]
+        assert await storage.catalog.subscriptions("shop", "", 9, some) == [listed[2], listed[5]]
 
 
 class TestSnapshots:

@@ -7,6 +7,7 @@ from typing import Any
 from google.protobuf.empty_pb2 import Empty
 
 from ams_grpc.auth.access_lists import AccessLists
+from ams_grpc.auth.visibility import Visibility
 from ams_grpc.broker.catalog import (
     DEFAULT_ACK_DEADLINE_S,
     Subscription,
@@ -22,7 +23,6 @@ from ams_grpc.pb.ams.v1 import pubsub_pb2
 from ams_grpc.services.ams.listing import page_limit, page_start, page_token, seconds_pb
 from ams_grpc.services.ams.names import ams_words, full_name, read_topic
 from ams_grpc.services.ams.push import PushDesk
-from ams_grpc.services.ams.visibility import Visibility
 from ams_grpc.services.callers import caller
 from ams_grpc.services.frame import Context
 

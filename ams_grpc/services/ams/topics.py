@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 from google.protobuf.empty_pb2 import Empty
 
 from ams_grpc.auth.access_lists import AccessLists
+from ams_grpc.auth.visibility import Visibility
 from ams_grpc.broker.catalog import DEFAULT_RETENTION_US, Topic, TopicConfig
 from ams_grpc.broker.names import TopicName
 from ams_grpc.broker.newest import Dated, Newest
@@ -16,7 +17,6 @@ from ams_grpc.broker.topics import Topics
 from ams_grpc.pb.ams.v1 import pubsub_pb2
 from ams_grpc.services.ams.listing import page_limit, page_start, page_token, seconds_pb
 from ams_grpc.services.ams.names import ams_words, full_name
-from ams_grpc.services.ams.visibility import Visibility
 from ams_grpc.services.callers import caller
 from ams_grpc.services.frame import Context
 

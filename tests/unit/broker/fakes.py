@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 from itertools import count
@@ -407,9 +407,11 @@ class MemoryCatalog(Port):
         del self.stored.topics[topic.name]
         self._tell_subscriptions(topic, None, None)
 
-    async def topics(self, project: str, after: str, limit: int) -> Sequence[Topic]:
+    async def topics(
+        self, project: str, after: str, limit: int, among: Collection[str] | None = None
+    ) -> Sequence[Topic]:
         await self._visit("topics")
-        return _page(self.stored.topics, project, after, limit)
+        return _page(self.stored.topics, project, after, limit, among)
 
     async def topic_subscriptions(
         self, topic: Topic, after: str, limit: int
@@ -473,9 +475,11 @@ class MemoryCatalog(Port):
         del self.stored.subscriptions[subscription.name]
         del self.stored.cursors[subscription.id]
 
-    async def subscriptions(self, project: str, after: str, limit: int) -> Sequence[Subscription]:
+    async def subscriptions(
+        self, project: str, after: str, limit: int, among: Collection[str] | None = None
+    ) -> Sequence[Subscription]:
         await self._visit("subscriptions")
-        return _page(self.stored.subscriptions, project, after, limit)
+        return _page(self.stored.subscriptions, project, after, limit, among)
 
     async def worked(self) -> Sequence[Subscription]:
         await self._visit("worked")
@@ -698,7 +702,15 @@ def _check_new(records: Mapping[_Key, object], name: _Key) -> None:
 
 
 def _page(
-    records: Mapping[_Key, _Record], project: str, after: str, limit: int
+    records: Mapping[_Key, _Record],
+    project: str,
+    after: str,
+    limit: int,
+    among: Collection[str] | None = None,
 ) -> Sequence[_Record]:
-    of_project = [r for name, r in records.items() if name.project == project]
+    of_project = [
+        r
+        for name, r in records.items()
+        if name.project == project and (among is None or name.id in among)
+    ]
     return sorted((r for r in of_project if str(r.name) > after), key=lambda r: str(r.name))[:limit]

@@ -1,4 +1,7 @@
-"""AMS: whose lists show everything, and whose only what their access lists allow."""
+"""Whose lists show everything, and whose only what their access lists allow. For all doors.
+
+AMS: publishers and consumers who are no administrators see what they are listed for.
+"""
 
 from __future__ import annotations
 
