@@ -88,7 +88,7 @@ class _Service(Collector):
         yield from self._calls()
 
     def _subscriptions(self) -> Iterable[Metric]:
-        running = self._broker.subscriptions.running()
+        running = self._broker.runtimes.running()
         for field, name, text in _COUNTERS:
             counter = CounterMetricFamily(f"pubsub_subscription_{name}", text, labels=_LABELS)
             for runtime in running:
