@@ -24,9 +24,9 @@ from ams_grpc.broker.broker import Broker
 from ams_grpc.broker.figures import TopicTotals
 from ams_grpc.broker.names import SubscriptionName
 from ams_grpc.services.frame import Calls
+from ams_grpc.storage.backlogs import Backlog
 from ams_grpc.storage.commit import GroupCommit
 from ams_grpc.storage.histogram import Histogram
-from ams_grpc.storage.upkeep import Backlog
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -88,7 +88,7 @@ class _Service(Collector):
         yield from self._calls()
 
     def _subscriptions(self) -> Iterable[Metric]:
-        running = self._broker.subscriptions.running()
+        running = self._broker.runtimes.running()
         for field, name, text in _COUNTERS:
             counter = CounterMetricFamily(f"pubsub_subscription_{name}", text, labels=_LABELS)
             for runtime in running:

@@ -231,8 +231,8 @@ def _push_room(
         data_text=shown_data,
         enabled=config.push_enabled,
     )
-    subscriptions = broker.subscriptions
-    return PushRoom(settings, config.endpoint_rules, subscriptions, storage.secret, clock, of_ams)
+    runtimes = broker.runtimes
+    return PushRoom(settings, config.endpoint_rules, runtimes, storage.secret, clock, of_ams)
 
 
 def _view_of(lanes: Lanes, clock: Clock, log: Log, subscription: Subscription) -> View:
@@ -266,7 +266,7 @@ def exporter(
     def worker(subscription: Subscription) -> ExportWorker:
         return ExportWorker(
             subscription,
-            subscriptions=broker.subscriptions,
+            runtimes=broker.runtimes,
             catalog=storage.catalog,
             clock=broker.clock,
             bucket_of=destinations.bucket,

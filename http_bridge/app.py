@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
 from collections.abc import Iterable
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -34,6 +35,7 @@ from http_bridge.routes import Match, Route, Router, routes_of
 from http_bridge.serving import Handler
 from http_bridge.transcode import BadJson, dump, reply_json, request_of
 
+_log = logging.getLogger(__name__)
 _FORWARDED_HEADERS: Final = ("authorization", "x-api-key", "x-goog-user-project")
 _CONTENT_TYPE: Final = "application/json; charset=UTF-8"
 _COMPRESSED_FROM: Final = 1024
@@ -82,18 +84,8 @@ class GoogleRest:
         match = self._router.find(method.upper(), request.rel_url.raw_path)
         if match is None:
             return self._documentation.answer(request) or _json(*errors.no_route())
-        metadata = _metadata(request)
         try:
-            if self._asks_first and not has_small_body(request):
-                await self._check(match, metadata)
-            body = await body_of(request, self._limits)
-            message = await _read_request(match, list(request.query.items()), body)
-            serialized = await self._caller(
-                match.route.path,
-                message.SerializeToString(),
-                metadata=metadata,
-                timeout_s=self._limits.timeout_s,
-            )
+            return await self._serve(match, request)
         except BadJson as fault:
             return _json(*errors.of_request(fault))
         except RpcFailure as failure:
@@ -102,6 +94,23 @@ class GoogleRest:
             return _json(*errors.too_large(self._limits.max_bytes))
         except TimeoutError:
             return _json(*errors.too_slow())
+        except ConnectionError:  # nobody is there any more
+            raise
+        except Exception:  # noqa: BLE001  # it is logged, and Google has an answer for it
+            _log.exception("A request to Google's REST API failed")
+            return _json(*errors.internal())
+
+    async def _serve(self, match: Match, request: web.BaseRequest) -> web.Response:
+        metadata = _metadata(request)
+        if self._asks_first and not has_small_body(request):
+            await self._check(match, metadata)
+        message = await self._read(match, request)
+        serialized = await self._caller(
+            match.route.path,
+            message.SerializeToString(),
+            metadata=metadata,
+            timeout_s=self._limits.timeout_s,
+        )
         reply = GetMessageClass(match.route.method.output_type).FromString(serialized)
         text = reply_json(
             reply,
@@ -127,18 +136,22 @@ class GoogleRest:
             if failure.code not in _UNDECIDED:
                 raise
 
+    async def _read(self, match: Match, request: web.BaseRequest) -> Message:
+        """Raises BadJson, TooLargeError, TimeoutError, ConnectionError."""
+        try:
+            body = await body_of(request, self._limits)
+        except web.RequestPayloadError:
+            raise BadJson("The body of the request broke off.") from None
+        query = list(request.query.items())
+        if len(body) <= LARGE_BODY_BYTES:
+            return request_of(match, query, body)
+        return await asyncio.to_thread(request_of, match, query, body)
+
     def _is_foreign(self, request: web.BaseRequest) -> bool:
         origin = request.headers.get("Origin")
         if origin is not None and urlsplit(origin).netloc != request.host:
             return origin not in self._cors
         return self._on_loopback and not is_loopback(urlsplit(f"//{request.host}").hostname or "")
-
-
-async def _read_request(match: Match, query: list[tuple[str, str]], body: bytes) -> Message:
-    """Raises BadJson."""
-    if len(body) <= LARGE_BODY_BYTES:
-        return request_of(match, query, body)
-    return await asyncio.to_thread(request_of, match, query, body)
 
 
 def is_loopback(host: str) -> bool:

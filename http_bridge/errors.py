@@ -73,6 +73,11 @@ def too_slow() -> tuple[int, dict[str, Any]]:
     return _body(408, "The request did not arrive in time.", _CODE.DEADLINE_EXCEEDED.name, [])
 
 
+def internal() -> tuple[int, dict[str, Any]]:
+    """HTTP status and body for a fault of ours."""
+    return _body(500, "Internal error.", _CODE.INTERNAL.name, [])
+
+
 def _body(
     code: int, message: str, status: str, details: list[dict[str, Any]]
 ) -> tuple[int, dict[str, Any]]:

@@ -13,8 +13,9 @@ from ams_grpc.auth.principals import Principal
 from ams_grpc.auth.tokens import Vault, is_plausible
 from ams_grpc.broker.errors import Unauthenticated
 
-REMEMBERED_S: Final = 5.0
-"""How long something stays known here; what another process changes counts after that."""
+REMEMBERED_S: Final = 4.0
+"""How long something stays known here; what another process changes counts after that, or, where
+whole admissions are remembered, within a second more."""
 
 
 class _Known(NamedTuple):

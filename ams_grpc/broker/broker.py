@@ -1,7 +1,7 @@
 """The broker: its parts put together, and what runs in the background.
 
 The way of a message: ``Topics.publish`` -> the group commit -> ``Broker.appended`` ->
-``SubscriptionRuntime.dispatch`` -> a consumer; back: ``Subscriptions.acknowledge`` ->
+``SubscriptionRuntime.dispatch`` -> a consumer; back: ``Pulls.acknowledge`` ->
 ``Cursor`` -> the group commit.
 """
 
@@ -34,7 +34,9 @@ from ams_grpc.broker.ports import (
     Upkeep,
 )
 from ams_grpc.broker.profiles import Profile
+from ams_grpc.broker.pulls import Pulls
 from ams_grpc.broker.retention import Retention
+from ams_grpc.broker.runtimes import Runtimes
 from ams_grpc.broker.schemas import SchemaCatalog
 from ams_grpc.broker.sifting import Sifting
 from ams_grpc.broker.snapshots import Snapshots
@@ -92,28 +94,34 @@ class Broker:
         self.log = Log(
             reader, decode, cache_bytes=settings.cache_bytes, read_bytes=settings.read_bytes
         )
-        self.subscriptions = Subscriptions(
+        self.runtimes = Runtimes(
             catalog,
             reader,
             self.log,
             commits,
             clock,
             secret=secret,
-            profile=settings.profile,
-            endpoints=settings.endpoints,
             max_outstanding=settings.max_outstanding,
             view_of=view_of,
             read_key=read_key,
             ledger=self.ledger,
+        )
+        self.subscriptions = Subscriptions(
+            catalog,
+            self.runtimes,
+            profile=settings.profile,
+            endpoints=settings.endpoints,
             check_transforms=check_transforms,
         )
-        self.topics = Topics(catalog, commits, self.subscriptions, gate, check_transforms, schemas)
-        self.subscriptions.forwarding = DeadLetters(self.log, self.topics.publish, annotate)
-        self.snapshots = Snapshots(catalog, reader, commits, self.subscriptions, clock)
-        self.windowed = WindowedPulls(self.subscriptions, catalog, reader, commits, clock)
+        self.pulls = Pulls(self.runtimes, commits, settings.profile)
+        self.topics = Topics(catalog, commits, self.runtimes, gate, check_transforms, schemas)
+        self.runtimes.forwarding = DeadLetters(self.log, self.topics.publish, annotate)
+        self.snapshots = Snapshots(catalog, reader, commits, self.runtimes, clock)
+        self.windowed = WindowedPulls(self.runtimes, catalog, reader, commits, clock)
         self.retention = Retention(
             upkeep,
             self.subscriptions,
+            self.runtimes,
             self.ledger,
             clock,
             interval_s=settings.retention_interval_s,
@@ -123,7 +131,7 @@ class Broker:
             if attributes_of is None
             else Sifting(
                 upkeep,
-                self.subscriptions,
+                self.runtimes,
                 reader,
                 decode=decode,
                 attributes_of=attributes_of,
@@ -154,11 +162,11 @@ class Broker:
 
     def drain(self) -> None:
         """End all streams and waiting pulls, so that clients turn elsewhere. Idempotent."""
-        self.subscriptions.close(ShuttingDown(UNABLE))
+        self.runtimes.close(ShuttingDown(UNABLE))
 
     def appended(self, batch: StoredBatch) -> None:
         """The group commit has committed a batch."""
-        self.subscriptions.appended(batch)
+        self.runtimes.appended(batch)
 
     def uncertain(self, topic_ids: Collection[int]) -> None:
         """The group commit does not know whether batches of these topics were committed."""
@@ -177,7 +185,7 @@ class Broker:
     async def _catch_up(self, topic_ids: set[int]) -> None:
         while True:
             try:
-                await self.subscriptions.catch_up(topic_ids)
+                await self.runtimes.catch_up(topic_ids)
             except StorageUnavailable:
                 pass  # the storage has said so in the log; it is tried again
             except Exception:

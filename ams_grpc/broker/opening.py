@@ -6,22 +6,16 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Final, Protocol
+from typing import Final
 
 from ams_grpc.broker.catalog import Subscription
 from ams_grpc.broker.errors import BrokerError, ShuttingDown, Unavailable
-from ams_grpc.broker.names import SubscriptionName
 from ams_grpc.broker.runtime import SubscriptionRuntime
+from ams_grpc.broker.runtimes import Runtimes
 
 _RETRY_S: Final = 0.5
 _REFUSALS: Final = 10  # so often a subscription may seem to be gone before it counts as gone
 _logger = logging.getLogger(__name__)
-
-
-class Runtimes(Protocol):
-    """Of ``broker.Subscriptions``, what workers need."""
-
-    async def runtime(self, name: SubscriptionName, *, use: bool = True) -> SubscriptionRuntime: ...
 
 
 async def open_runtime(

@@ -21,6 +21,7 @@ from ams_grpc.broker.errors import (
     UnreadableMessages,
 )
 from ams_grpc.broker.ports import Upkeep
+from ams_grpc.broker.runtimes import Runtimes
 from ams_grpc.broker.subscriptions import Subscriptions
 
 _REFUSALS: Final = 3  # so many topics in a row mean that it is the database
@@ -34,6 +35,7 @@ class Retention:
         self,
         upkeep: Upkeep,
         subscriptions: Subscriptions,
+        runtimes: Runtimes,
         ledger: Ledger,
         clock: Clock,
         *,
@@ -41,6 +43,7 @@ class Retention:
     ) -> None:
         self._upkeep = upkeep
         self._subscriptions = subscriptions
+        self._runtimes = runtimes
         self._ledger = ledger
         self._clock = clock
         self._interval_s = interval_s
@@ -72,7 +75,7 @@ class Retention:
         await self._upkeep.delete_expired_snapshots(now_us)
         while await self._upkeep.forget_answers(now_us):
             pass
-        await self._subscriptions.look_at_snapshots()
+        await self._runtimes.look_at_snapshots()
         await self._expire_messages(now_us)
         await self._purge(now_us)
         await self._upkeep.free_space()
@@ -95,11 +98,11 @@ class Retention:
                 _log.error("cannot purge topic %d: %r", topic_id, error)
 
     async def _touch(self, now_us: int) -> None:
-        used = self._subscriptions.take_used()
+        used = self._runtimes.take_used()
         try:
             await self._upkeep.touch(sorted(used), now_us)
         except StorageUnavailable:
-            self._subscriptions.used(used)
+            self._runtimes.used(used)
             raise
 
     async def _expire_subscriptions(self, now_us: int) -> None:
@@ -112,7 +115,7 @@ class Retention:
         """Pub/Sub: Subscription.message_retention_duration."""
         for expired in await self._upkeep.expired_floors(now_us):
             try:
-                runtime = await self._subscriptions.runtime(expired.subscription, use=False)
+                runtime = await self._runtimes.runtime(expired.subscription, use=False)
             except (NotFound, FailedPrecondition):
                 continue  # deleted or detached meanwhile
             except UnreadableMessages:

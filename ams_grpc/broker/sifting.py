@@ -18,7 +18,7 @@ from ams_grpc.broker.filters import AttributesOf, Filter, parse_filter
 from ams_grpc.broker.names import SubscriptionName
 from ams_grpc.broker.ports import Decoder, LogReader, StoredBatch, Upkeep
 from ams_grpc.broker.runtime import SubscriptionRuntime
-from ams_grpc.broker.subscriptions import Subscriptions
+from ams_grpc.broker.runtimes import Runtimes
 
 _STEP_BYTES: Final = 1 << 20
 _REST_S: Final = 0.02  # between steps, so that deliveries do not have to wait for all of them
@@ -41,7 +41,7 @@ class Sifting:
     def __init__(
         self,
         upkeep: Upkeep,
-        subscriptions: Subscriptions,
+        runtimes: Runtimes,
         reader: LogReader,
         *,
         decode: Decoder,
@@ -49,7 +49,7 @@ class Sifting:
         interval_s: float,
     ) -> None:
         self._upkeep = upkeep
-        self._subscriptions = subscriptions
+        self._runtimes = runtimes
         self._reader = reader
         self._decode = decode
         self._attributes_of = attributes_of
@@ -75,7 +75,7 @@ class Sifting:
         self._done = {name: self._done[name] for name in names if name in self._done}
         for name in names:
             try:
-                runtime = await self._subscriptions.runtime(name, use=False)
+                runtime = await self._runtimes.runtime(name, use=False)
                 await self._sift(name, runtime)
             except (NotFound, FailedPrecondition):
                 pass  # deleted or detached meanwhile

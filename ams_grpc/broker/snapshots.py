@@ -1,4 +1,4 @@
-"""Snapshots: what a subscription had not acknowledged at one moment, to go back to."""
+"""Snapshots: what a subscription had not acknowledged at one moment; and going back, to one or to a time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ams_grpc.broker.names import DELETED_TOPIC, SnapshotName, SubscriptionName
 from ams_grpc.broker.policies import DAY_US, HOUR_US
 from ams_grpc.broker.ports import Catalog, Commits, LogReader
 from ams_grpc.broker.rules import check_labels
-from ams_grpc.broker.subscriptions import Subscriptions
+from ams_grpc.broker.runtimes import Runtimes
 from ams_grpc.broker.updates import until_unchanged
 
 LIFETIME_US: Final = 7 * DAY_US
@@ -35,13 +35,13 @@ class Snapshots:
         catalog: Catalog,
         reader: LogReader,
         commits: Commits,
-        subscriptions: Subscriptions,
+        runtimes: Runtimes,
         clock: Clock,
     ) -> None:
         self._catalog = catalog
         self._reader = reader
         self._commits = commits
-        self._subscriptions = subscriptions
+        self._runtimes = runtimes
         self._clock = clock
 
     async def create(
@@ -56,7 +56,7 @@ class Snapshots:
         Pub/Sub: CreateSnapshot, Snapshot.expire_time.
         """
         check_labels(labels)
-        runtime = await self._subscriptions.runtime(source)
+        runtime = await self._runtimes.runtime(source)
         if name is None:
             name = SnapshotName(source.project, f"snapshot-{uuid.uuid4().hex}")
         with suppress(NotFound):
@@ -75,7 +75,7 @@ class Snapshots:
         snapshot = await self._catalog.create_snapshot(
             name, runtime.subscription, runtime.cursor_state(), expire_us, labels
         )
-        await self._subscriptions.snapshots_changed(snapshot.topic_id)
+        await self._runtimes.snapshots_changed(snapshot.topic_id)
         return snapshot
 
     async def get(self, name: SnapshotName) -> Snapshot:
@@ -118,7 +118,7 @@ class Snapshots:
             return snapshot
 
         deleted = await until_unchanged(name, attempt)
-        await self._subscriptions.snapshots_changed(deleted.topic_id)
+        await self._runtimes.snapshots_changed(deleted.topic_id)
 
     async def list(self, project: str, after: str, limit: int) -> Sequence[Snapshot]:
         """Snapshots of a project by name, those after the full name ``after``."""
@@ -130,7 +130,7 @@ class Snapshots:
         Raises NotFound; FailedPrecondition when it belongs to another topic, or another
         incarnation of the topic. Pub/Sub: Seek.
         """
-        runtime = await self._subscriptions.runtime(subscription)
+        runtime = await self._runtimes.runtime(subscription)
         snapshot = await self._catalog.snapshot(name)
         if snapshot.topic_id != runtime.subscription.topic_id:
             raise FailedPrecondition(
@@ -147,4 +147,27 @@ class Snapshots:
                 "redelivery."
             )
         runtime.seek_to_snapshot(await self._catalog.snapshot_cursor(snapshot))
+        await self._commits.flushed()
+
+    async def seek_to_time(self, subscription: SubscriptionName, time_us: int) -> None:
+        """All published before ``time_us`` is acknowledged, all from then on is not.
+
+        Of what was acknowledged only that comes back which is retained. Raises NotFound,
+        FailedPrecondition, StorageUnavailable.
+
+        Pub/Sub: Seek.
+        """
+        runtime = await self._runtimes.runtime(subscription)
+        of, topic_id = runtime.subscription, runtime.subscription.topic_id
+        now_us = self._clock.now_us()
+        start = await self._reader.first_seq_at(topic_id, time_us)
+        retained = [await self._reader.next_seq(topic_id)]
+        if of.config.retain_acked_messages:
+            since_us = now_us - of.config.message_retention_us
+            first = await self._reader.first_seq_at(topic_id, since_us)
+            retained.append(max(first, of.start_seq))
+        if of.topic_retention_us is not None:
+            since_us = now_us - of.topic_retention_us
+            retained.append(await self._reader.first_seq_at(topic_id, since_us))
+        runtime.seek(start, min(retained))
         await self._commits.flushed()

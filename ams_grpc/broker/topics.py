@@ -19,8 +19,8 @@ from ams_grpc.broker.ports import (
     TransformCheck,
 )
 from ams_grpc.broker.rules import check_topic
+from ams_grpc.broker.runtimes import Runtimes
 from ams_grpc.broker.schemas import SchemaCatalog, look_up
-from ams_grpc.broker.subscriptions import Subscriptions
 from ams_grpc.broker.updates import until_unchanged
 
 
@@ -31,14 +31,14 @@ class Topics:
         self,
         catalog: Catalog,
         commits: Commits,
-        subscriptions: Subscriptions,
+        runtimes: Runtimes,
         gate: Gate | None = None,
         check_transforms: TransformCheck | None = None,
         schemas: SchemaCatalog | None = None,
     ) -> None:
         self._catalog = catalog
         self._commits = commits
-        self._subscriptions = subscriptions
+        self._runtimes = runtimes
         self._gate = gate
         self._check_transforms = check_transforms
         self._schemas = schemas
@@ -203,4 +203,4 @@ class Topics:
 
     async def _changed(self, topic: Topic) -> None:
         self._known.pop(topic.name, None)
-        await self._subscriptions.topic_changed(topic.id)
+        await self._runtimes.topic_changed(topic.id)

@@ -25,7 +25,7 @@ from ams_grpc.broker.names import SubscriptionName
 from ams_grpc.broker.picked import Picked
 from ams_grpc.broker.ports import Catalog, Commits, LogReader
 from ams_grpc.broker.runtime import SubscriptionRuntime
-from ams_grpc.broker.subscriptions import Subscriptions
+from ams_grpc.broker.runtimes import Runtimes
 from ams_grpc.broker.views import Window
 from ams_grpc.broker.windows import consumption_of
 
@@ -67,13 +67,13 @@ class WindowedPulls:
 
     def __init__(
         self,
-        subscriptions: Subscriptions,
+        runtimes: Runtimes,
         catalog: Catalog,
         reader: LogReader,
         commits: Commits,
         clock: Clock,
     ) -> None:
-        self._subscriptions = subscriptions
+        self._runtimes = runtimes
         self._catalog = catalog
         self._reader = reader
         self._commits = commits
@@ -81,7 +81,7 @@ class WindowedPulls:
 
     async def subscription(self, name: SubscriptionName) -> Subscription:
         """As it is at this moment; in memory, if it is in use."""
-        return (await self._subscriptions.runtime(name)).subscription
+        return (await self._runtimes.runtime(name)).subscription
 
     async def pull(self, name: SubscriptionName, max_messages: int, wait_s: float = 0.0) -> Pulled:
         """Up to ``max_messages`` from the offset on; waits up to ``wait_s`` for the first of them.
@@ -120,7 +120,7 @@ class WindowedPulls:
 
     async def offsets(self, name: SubscriptionName) -> Offsets:
         """Where the subscription stands. AMS: below what is stored there is nothing to stand at."""
-        runtime = await self._subscriptions.runtime(name)
+        runtime = await self._runtimes.runtime(name)
         low, high = await self._bounds(runtime)
         runtime.drop_before(low)
         return Offsets(low, max(high, runtime.floor), runtime.floor)
@@ -130,7 +130,7 @@ class WindowedPulls:
 
         Raises InvalidArgument, having changed nothing, for what lies outside of what is stored.
         """
-        runtime = await self._subscriptions.runtime(name)
+        runtime = await self._runtimes.runtime(name)
         low, high = await self._bounds(runtime)
         if not low <= seq <= high:
             raise InvalidArgument("Offset out of bounds", field="offset")
@@ -139,7 +139,7 @@ class WindowedPulls:
 
     async def offset_at(self, name: SubscriptionName, time_us: int) -> int | None:
         """The first message that was published at ``time_us`` or later; None if there is none."""
-        runtime = await self._subscriptions.runtime(name)
+        runtime = await self._runtimes.runtime(name)
         topic_id = runtime.subscription.topic_id
         low, _ = await self._bounds(runtime)
         seq = max(low, await self._reader.first_seq_at(topic_id, time_us))
@@ -148,7 +148,7 @@ class WindowedPulls:
 
     async def consumption(self, subscription: Subscription) -> Consumption:
         """What was pulled of it so far."""
-        runtime = self._subscriptions.running_one(subscription)
+        runtime = self._runtimes.running_one(subscription)
         if runtime is not None:
             return consumption_of(runtime.window)
         return consumption_of((await self._catalog.cursor(subscription)).window)
@@ -156,7 +156,7 @@ class WindowedPulls:
     # --- the parts of the above --------------------------------------------------------------
 
     async def _runtime_to_pull(self, name: SubscriptionName) -> SubscriptionRuntime:
-        runtime = await self._subscriptions.runtime(name)
+        runtime = await self._runtimes.runtime(name)
         if runtime.subscription.config.export is not None:
             raise FailedPrecondition("This method is not supported for this subscription type.")
         return runtime

@@ -33,7 +33,7 @@ from ams_grpc.broker.opening import open_runtime
 from ams_grpc.broker.policies import SECOND_US, StorageExport
 from ams_grpc.broker.ports import Catalog
 from ams_grpc.broker.runtime import SubscriptionRuntime
-from ams_grpc.broker.subscriptions import Subscriptions
+from ams_grpc.broker.runtimes import Runtimes
 from ams_grpc.exports.buckets import NOT_FOUND, Bucket, DestinationError, OpenObject
 from ams_grpc.exports.draft import Draft
 from ams_grpc.exports.formats import format_of
@@ -57,7 +57,7 @@ class ExportWorker:
         self,
         subscription: Subscription,
         *,
-        subscriptions: Subscriptions,
+        runtimes: Runtimes,
         catalog: Catalog,
         clock: Clock,
         bucket_of: Callable[[str], Bucket],
@@ -66,7 +66,7 @@ class ExportWorker:
     ) -> None:
         self._subscription = subscription
         self._export = _export_of(subscription)
-        self._subscriptions = subscriptions
+        self._runtimes = runtimes
         self._catalog = catalog
         self._clock = clock
         self._bucket_of = bucket_of
@@ -115,7 +115,7 @@ class ExportWorker:
             self._changed = False
             try:
                 runtime = await open_runtime(
-                    self._subscriptions,
+                    self._runtimes,
                     lambda: self._subscription,
                     nullcontext(),
                     lambda: self._closing,
@@ -272,7 +272,7 @@ class ExportWorker:
             await self._show(error.state)
 
     async def _say_that_it_works(self) -> None:
-        self._subscriptions.used([self._subscription.id])
+        self._runtimes.used([self._subscription.id])
         if self._failures:
             _logger.info("%s is exported again", self._subscription.name)
         self._failures = 0

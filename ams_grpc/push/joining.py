@@ -13,18 +13,12 @@ from ams_grpc.broker.catalog import Subscription
 from ams_grpc.broker.consumers import Consumer, Delivery
 from ams_grpc.broker.errors import BrokerError, ShuttingDown, Unavailable
 from ams_grpc.broker.names import SubscriptionName
-from ams_grpc.broker.opening import Runtimes as WorkerRuntimes
 from ams_grpc.broker.opening import open_runtime
 from ams_grpc.broker.runtime import SubscriptionRuntime
+from ams_grpc.broker.runtimes import Runtimes
 
 _LOG_EVERY_S: Final = 60.0
 _logger = logging.getLogger(__name__)
-
-
-class Runtimes(WorkerRuntimes, Protocol):
-    """Of ``broker.Subscriptions``, what is needed here."""
-
-    def used(self, subscription_ids: tuple[int, ...]) -> None: ...
 
 
 class Taker(Protocol):

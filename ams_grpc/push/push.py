@@ -15,12 +15,12 @@ from ams_grpc.broker.endpoints import EndpointRules
 from ams_grpc.broker.errors import StorageUnavailable
 from ams_grpc.broker.names import SubscriptionName
 from ams_grpc.broker.policies import PushConfig
+from ams_grpc.broker.runtimes import Runtimes
 from ams_grpc.push.ams.bodies import DataText
 from ams_grpc.push.ams.delivery import AmsDelivery
 from ams_grpc.push.ams.room import AmsPushRoom
 from ams_grpc.push.ams.worker import AmsTools
 from ams_grpc.push.budget import Budget
-from ams_grpc.push.joining import Runtimes
 from ams_grpc.push.outcome import Outcome
 from ams_grpc.push.requests import push_request
 from ams_grpc.push.worker import PushWorker, Tools

@@ -26,8 +26,9 @@ from ams_grpc.broker.clock import Alarm, Clock
 from ams_grpc.broker.consumers import Consumer, Delivery
 from ams_grpc.broker.policies import PushConfig
 from ams_grpc.broker.runtime import SubscriptionRuntime
+from ams_grpc.broker.runtimes import Runtimes
 from ams_grpc.push.budget import Budget
-from ams_grpc.push.joining import Complaints, Joining, Runtimes
+from ams_grpc.push.joining import Complaints, Joining
 from ams_grpc.push.outcome import Outcome
 from ams_grpc.push.pace import Pace
 

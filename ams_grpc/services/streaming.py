@@ -24,7 +24,7 @@ from ams_grpc.broker.exactly_once import Confirmation
 from ams_grpc.broker.names import SubscriptionName
 from ams_grpc.broker.rules import check_modify_ack_deadline, check_stream_ack_deadline
 from ams_grpc.broker.runtime import MAX_DELIVERY_BYTES, SubscriptionRuntime
-from ams_grpc.broker.subscriptions import Subscriptions
+from ams_grpc.broker.runtimes import Runtimes
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
 from ams_grpc.services.frame import Context, parse, receive
 from ams_grpc.services.messages import check_ack_request_size, received_messages
@@ -47,8 +47,8 @@ def _properties(exactly_once: bool, ordered: bool) -> bytes:
 class PullStream:
     """The state of one StreamingPull call."""
 
-    def __init__(self, subscriptions: Subscriptions, context: Context) -> None:
-        self._subscriptions = subscriptions
+    def __init__(self, runtimes: Runtimes, context: Context) -> None:
+        self._runtimes = runtimes
         self._context = context
         self._outbox: deque[Delivery] = deque()
         self._answer = True  # the first response comes at once, and says what is to be known
@@ -61,12 +61,12 @@ class PullStream:
 
     async def run(self) -> None:
         """Serve the call until the client ends it or an error does."""
-        first = await self._subscriptions.unless_closed(receive(self._context))
+        first = await self._runtimes.unless_closed(receive(self._context))
         if first is None:
             raise InvalidArgument("first message must set subscription")
         request = _parse(first)
         name = SubscriptionName.parse(_check_first(request))
-        runtime = await self._subscriptions.runtime_to_pull(name)
+        runtime = await self._runtimes.runtime_to_pull(name)
         consumer = Consumer(
             self._send,
             self._end,

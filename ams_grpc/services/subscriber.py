@@ -37,6 +37,7 @@ class Subscriber:
     def __init__(self, broker: Broker, visibility: Visibility | None = None) -> None:
         self._visibility = visibility
         self._subscriptions = broker.subscriptions
+        self._runtimes, self._pulls = broker.runtimes, broker.pulls
         self._snapshots = broker.snapshots
 
     # --- messages ----------------------------------------------------------------------------
@@ -45,16 +46,16 @@ class Subscriber:
     async def Pull(self, request: pb.PullRequest, context: Context) -> bytes:
         name = SubscriptionName.parse(request.subscription)
         wait_s = 0.0 if request.return_immediately else _wait_s(context.time_remaining())
-        delivery = await self._subscriptions.pull(name, request.max_messages, wait_s)
+        delivery = await self._pulls.pull(name, request.max_messages, wait_s)
         return b"" if delivery is None else received_messages(delivery)
 
     async def StreamingPull(self, context: Context) -> None:
-        await PullStream(self._subscriptions, context).run()
+        await PullStream(self._runtimes, context).run()
 
     @raw(partial(_parse_acks, pb.AcknowledgeRequest))
     async def Acknowledge(self, request: pb.AcknowledgeRequest, _context: Context) -> bytes:
         name = SubscriptionName.parse(request.subscription)
-        await self._subscriptions.acknowledge(name, request.ack_ids)
+        await self._pulls.acknowledge(name, request.ack_ids)
         return b""
 
     @raw(partial(_parse_acks, pb.ModifyAckDeadlineRequest))
@@ -62,9 +63,7 @@ class Subscriber:
         self, request: pb.ModifyAckDeadlineRequest, _context: Context
     ) -> bytes:
         name = SubscriptionName.parse(request.subscription)
-        await self._subscriptions.modify_ack_deadline(
-            name, request.ack_ids, request.ack_deadline_seconds
-        )
+        await self._pulls.modify_ack_deadline(name, request.ack_ids, request.ack_deadline_seconds)
         return b""
 
     async def Seek(self, request: pb.SeekRequest, _context: Context) -> pb.SeekResponse:
@@ -74,7 +73,7 @@ class Subscriber:
         if isinstance(target, SnapshotName):
             await self._snapshots.seek(name, target)
         else:
-            await self._subscriptions.seek_to_time(name, target)
+            await self._snapshots.seek_to_time(name, target)
         return pb.SeekResponse()
 
     # --- subscriptions -----------------------------------------------------------------------

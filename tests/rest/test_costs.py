@@ -16,8 +16,10 @@ import grpc
 import pytest
 
 from ams_grpc.pb.ams.v1 import accounts_pb2, pubsub_pb2
+from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as google_pubsub_pb2
 from http_bridge import limits, serving
 from http_bridge.ams.app import AmsRest
+from http_bridge.app import GoogleRest
 from http_bridge.caller import Metadata, RpcFailure
 from http_bridge.limits import Limits, has_too_many_parts
 from tests.rest.conftest import ROOT_TOKEN, Ams, Town
@@ -94,6 +96,7 @@ SERVICES: Final = [
     accounts_pb2.DESCRIPTOR.services_by_name["Projects"],
     pubsub_pb2.DESCRIPTOR.services_by_name["Topics"],
 ]
+GOOGLE: Final = list(google_pubsub_pb2.DESCRIPTOR.services_by_name.values())
 HOST: Final = "127.0.0.1"
 
 
@@ -101,6 +104,14 @@ HOST: Final = "127.0.0.1"
 async def bridge(caller: Any, timeout_s: float = 30) -> AsyncIterator[int]:
     """The port of a bridge in this process."""
     rest = AmsRest(caller, SERVICES, limits=Limits(timeout_s=timeout_s))
+    async with asyncio.timeout(30), serving.serving(rest.handler, HOST, 0) as port:
+        yield port
+
+
+@asynccontextmanager
+async def google_bridge(caller: Any) -> AsyncIterator[int]:
+    """The port of one that speaks Google's dialect."""
+    rest = GoogleRest(caller, GOOGLE, on_loopback=False)
     async with asyncio.timeout(30), serving.serving(rest.handler, HOST, 0) as port:
         yield port
 
@@ -141,6 +152,26 @@ async def test_who_is_not_let_in_is_told_so_also_when_the_body_does_not_come(
 ) -> None:
     async with bridge(Recorder(refusal), timeout_s=0.1) as port:
         assert (await answer(port, publish(b"{", length=2))).split()[1] == code
+
+
+@pytest.mark.parametrize(
+    "refusal, told", [(None, b"100"), (grpc.StatusCode.UNAUTHENTICATED, b"401")]
+)
+async def test_a_body_that_waits_to_be_asked_for_is_asked_for_once_its_caller_is_let_in(
+    refusal: grpc.StatusCode | None, told: bytes
+) -> None:
+    """As curl has it with large ones."""
+    body = b'{"messages": []%b}' % (b" " * limits.LARGE_BODY_BYTES)
+    head = publish(b"", len(body)).replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n")
+    async with bridge(Recorder(refusal)) as port:
+        reader, writer = await asyncio.open_connection(HOST, port)
+        writer.write(head)
+        first = await reader.readuntil(b"\r\n\r\n")
+        assert first.split()[1] == told
+        if told == b"100":
+            writer.write(body)
+            assert (await reader.readuntil(b"\r\n\r\n")).split()[1] == b"200"
+        writer.close()
 
 
 @pytest.mark.parametrize("start", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: x\r\nX-A: b\r\n"])
@@ -250,11 +281,24 @@ async def test_a_fault_of_ours_is_ams_s_error_and_logged_once(
     assert record.exc_info is not None
 
 
+async def test_a_fault_of_ours_is_google_s_error_over_there(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.ERROR):
+        async with google_bridge(Faulty()) as port:
+            got = await answer(port, b"GET /v1/projects/p/topics HTTP/1.1\r\nHost: x\r\n\r\n")
+    error = {"code": 500, "message": "Internal error.", "status": "INTERNAL"}
+    assert json.loads(got.partition(b"\r\n\r\n")[2]) == {"error": error}
+    [record] = caplog.records
+    assert record.exc_info is not None
+
+
 async def test_a_body_that_breaks_off_is_nobody_s_fault(caplog: pytest.LogCaptureFixture) -> None:
     chunked = b"POST /v1/projects/p/topics/t:publish HTTP/1.1\r\nHost: x\r\n%b\r\n\r\nzz\r\n"
-    async with bridge(Recorder()) as port:
-        got = await answer(port, chunked % b"Transfer-Encoding: chunked")
-    assert got.split()[1] == b"400"
+    for door in (bridge, google_bridge):
+        async with door(Recorder()) as port:
+            got = await answer(port, chunked % b"Transfer-Encoding: chunked")
+        assert got.split()[1] == b"400"
     assert not caplog.records
 
 

@@ -54,7 +54,7 @@ async def broker(storage: Storage) -> AsyncIterator[Broker]:
 
 async def pulled(broker: Broker) -> list[str]:
     """The ack ids of all that there is."""
-    delivery = await broker.subscriptions.pull(BILLING, 100, 30)
+    delivery = await broker.pulls.pull(BILLING, 100, 30)
     assert delivery is not None
     return [f"{delivery.ack_id_head.decode()}{seq:012x}" for seq in delivery.seqs]
 
@@ -70,18 +70,18 @@ async def test_after_a_commit_of_unknown_outcome_a_message_is_forwarded_once(
     billing = await broker.subscriptions.create(BILLING, ORDERS, config)
     await broker.topics.publish(ORDERS, payload_of([b"\x0a\x01x"] * 3), 3)
     for _ in range(4):
-        await broker.subscriptions.modify_ack_deadline(BILLING, await pulled(broker), 0)
+        await broker.pulls.modify_ack_deadline(BILLING, await pulled(broker), 0)
     _, second, third = await pulled(broker)
 
     trouble[0].after_commit, trouble[0].at_commit = committed, not committed
-    await broker.subscriptions.modify_ack_deadline(BILLING, [second], 0)
+    await broker.pulls.modify_ack_deadline(BILLING, [second], 0)
     failed = storage.commits.failed_commits
     await eventually(lambda: storage.commits.failed_commits > failed)
     with suppress(StorageUnavailable):  # it is in the same chunk, and is written before the retry
-        await broker.subscriptions.acknowledge(BILLING, [third])
+        await broker.pulls.acknowledge(BILLING, [third])
     trouble[0].after_commit = trouble[0].at_commit = False
 
-    runtime = await broker.subscriptions.runtime(BILLING)
+    runtime = await broker.runtimes.runtime(BILLING)
     await eventually(lambda: storage.commits.is_available and not runtime._places.dying)
     await storage.commits.flushed()
     assert await storage.log.next_seq(dead.id) == 1

@@ -8,8 +8,8 @@ from sqlalchemy import Connection, text
 from ams_grpc.broker.catalog import DEFAULT_RETENTION_US, SubscriptionConfig, Topic
 from ams_grpc.broker.errors import NotFound
 from ams_grpc.broker.names import SnapshotName, SubscriptionName
-from ams_grpc.storage import Storage, upkeep
-from ams_grpc.storage.upkeep import Backlog
+from ams_grpc.storage import Storage, paging, purging
+from ams_grpc.storage.backlogs import Backlog
 from tests.storage.world import (
     DAY_US,
     ManualClock,
@@ -165,7 +165,7 @@ class TestMessages:
         self, storage: Storage, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """And all of them, on whatever page."""
-        monkeypatch.setattr(upkeep, "PAGE_ROWS", 2)
+        monkeypatch.setattr(paging, "PAGE_ROWS", 2)
         for number in range(4):
             kept = await topic(storage, f"kept-{number}", message_retention_us=DAY_US)
             bare = await topic(storage, f"bare-{number}")
@@ -251,9 +251,9 @@ class TestMessages:
         await publish(storage, orders, *[b"0123456789"] * 9)
 
         assert await storage.upkeep.purge_topic(orders.id, clock.us, 4) == 4
-        monkeypatch.setattr(upkeep, "PURGE_BYTES", 25)
+        monkeypatch.setattr(purging, "PURGE_BYTES", 25)
         assert await storage.upkeep.purge_topic(orders.id, clock.us, 4) == 2
-        monkeypatch.setattr(upkeep, "PURGE_BYTES", 1)
+        monkeypatch.setattr(purging, "PURGE_BYTES", 1)
         assert await storage.upkeep.purge_topic(orders.id, clock.us, 4) == 1
         assert await left(storage, orders) == [7, 8]
 
@@ -312,7 +312,7 @@ class TestUnacknowledgedMessages:
         self, storage: Storage, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Also in the midst of a batch, and on whatever page."""
-        monkeypatch.setattr(upkeep, "PAGE_ROWS", 2)
+        monkeypatch.setattr(paging, "PAGE_ROWS", 2)
         orders = await topic(storage)
         made = [
             await subscription(storage, orders, f"at-{floor}", message_retention_us=DAY_US)
@@ -442,7 +442,7 @@ class TestSubscriptions:
     async def test_they_are_found_on_whatever_page(
         self, storage: Storage, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(upkeep, "PAGE_ROWS", 2)
+        monkeypatch.setattr(paging, "PAGE_ROWS", 2)
         orders = await topic(storage)
         made = [
             await subscription(storage, orders, f"sub-{n}", expiration_ttl_us=DAY_US)

@@ -27,9 +27,10 @@ from ams_grpc.broker.names import SubscriptionName
 from ams_grpc.broker.picking import MAX_DELIVERY_MESSAGES
 from ams_grpc.broker.policies import SECOND_US
 from ams_grpc.broker.runtime import SubscriptionRuntime
+from ams_grpc.broker.runtimes import Runtimes
 from ams_grpc.push.ams.pace import Pace, pace_of
 from ams_grpc.push.budget import Budget
-from ams_grpc.push.joining import Complaints, Joining, Runtimes
+from ams_grpc.push.joining import Complaints, Joining
 from ams_grpc.push.outcome import Outcome
 
 LEASE_S: Final = 32

@@ -9,6 +9,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message_factory import GetMessageClass
 
+from ams_grpc.auth.authentication import REMEMBERED_S
 from ams_grpc.auth.tokens import new_token
 from ams_grpc.broker.errors import BrokerError, TooManyAttempts
 from ams_grpc.pb.ams.v1 import accounts_pb2, metrics_pb2, pubsub_pb2, schemas_pb2
@@ -31,7 +32,8 @@ class Gate:
 
     def __init__(self, *roles: str) -> None:
         self.door = Door(*(roles or ("publisher", "consumer")))
-        self.guard = AmsGuard(self.door.authenticator, World().authorizer)
+        self.world = World()
+        self.guard = AmsGuard(self.door.authenticator, self.world.authorizer)
 
     async def refusal(self, method: str, request: Any, token: str | None = None) -> str:
         """What is said to pat, or to the owner of another token; empty: let in."""
@@ -78,6 +80,54 @@ async def test_what_is_missing_is_told_before_the_access_list_is_asked(
     for name, refusal in ((there, forbidden), ("none", f"{variable.title()} doesn't exist")):
         request = request_class(project="own", **{variable: name})
         assert await Gate().refusal(method, request) == refusal
+
+
+async def test_who_is_let_in_is_looked_into_once_a_second() -> None:
+    gate = Gate("project_admin")
+    orders = pubsub_pb2.TopicRequest(project="own", topic="orders")
+    clocks = gate.door.clock, gate.world.clock
+    for _ in range(100):
+        assert await gate.refusal("GetTopic", orders) == ""
+    gate.door.roles = ("consumer",)  # changed by another process, which tells nobody
+    gate.door.add("pat", gate.door.token)
+
+    for clock in clocks:
+        clock.s += REMEMBERED_S - 0.5
+    assert await gate.refusal("GetTopic", orders) == ""  # looked into again, by what is remembered
+    for clock in clocks:
+        clock.s += 0.9
+    assert await gate.refusal("GetTopic", orders) == ""
+    for clock in clocks:
+        clock.s += 0.1
+    assert await gate.refusal("GetTopic", orders) == "Access to this resource is forbidden"
+
+
+async def test_what_this_process_changes_counts_at_once() -> None:
+    gate = Gate("project_admin")
+    orders = pubsub_pb2.TopicRequest(project="own", topic="orders")
+    assert await gate.refusal("GetTopic", orders) == ""
+    gate.door.roles = ("consumer",)
+    gate.door.add("pat", gate.door.token)
+    gate.door.authenticator.forget()
+    gate.world.authorizer.forget()
+
+    assert await gate.refusal("GetTopic", orders) == "Access to this resource is forbidden"
+
+
+async def test_who_is_let_in_for_something_is_not_for_something_else() -> None:
+    gate = Gate("publisher")
+    orders = pubsub_pb2.TopicRequest(project="own", topic="orders")
+    assert await gate.refusal("GetTopic", orders) == ""
+
+    assert await gate.refusal("DeleteTopic", orders) == "Access to this resource is forbidden"
+    orders.project = "other"
+    assert await gate.refusal("GetTopic", orders) == "Unauthorized"
+    orders.project = "none"
+    assert await gate.refusal("GetTopic", orders) == "project doesn't exist"
+    orders.project = "own"
+    assert await gate.refusal("GetTopic", orders, new_token()) == "Unauthorized"
+    orders.topic = "a b"
+    assert await gate.refusal("GetTopic", orders) == "Invalid topic name"
 
 
 @pytest.mark.parametrize("method", ["GetTopicMetrics", "GetSubscriptionMetrics"])

@@ -77,8 +77,8 @@ class Door:
         )
         self.token = self.add("pat")
 
-    def add(self, name: str) -> str:
-        token = new_token()
+    def add(self, name: str, token: str = "") -> str:
+        token = token or new_token()
         sealed = self.vault.seal(token, name)
         user = User(name, name, sealed, memberships=(Membership("own", self.roles),))
         self.accounts.by_digest[sealed.digest] = user

@@ -281,7 +281,7 @@ async def test_a_start_that_failed_is_tried_again_by_the_next_caller(world: Worl
 
 async def test_nobody_gets_a_runtime_whose_start_may_still_fail(world: World) -> None:
     start = asyncio.ensure_future(world.runtime())
-    await eventually(world.subscriptions.running)
+    await eventually(world.runtimes.running)
     late = asyncio.ensure_future(world.runtime())
     world.reader.failing = True
     for caller in (start, late):
@@ -308,7 +308,7 @@ async def test_a_subscription_deleted_while_it_starts_does_not_run(
         await asyncio.sleep(0)
     await world.subscriptions.delete(ORDERS)
     await asyncio.gather(start, return_exceptions=True)
-    assert world.subscriptions.running() == []
+    assert world.runtimes.running() == []
     with pytest.raises(NotFound):
         await world.pull()
 
@@ -322,7 +322,7 @@ async def test_a_subscription_detached_while_it_starts_does_not_run(
         await asyncio.sleep(0)
     await world.subscriptions.detach(ORDERS)
     await asyncio.gather(start, return_exceptions=True)
-    assert world.subscriptions.running() == []
+    assert world.runtimes.running() == []
     with pytest.raises(FailedPrecondition):
         await world.pull()
 
@@ -347,7 +347,7 @@ async def test_a_subscription_that_starts_during_the_shutdown_ends_at_once(
     world.broker.drain()
     with pytest.raises(ShuttingDown):
         (await start).add(stream.consumer)
-    assert world.subscriptions.running() == []
+    assert world.runtimes.running() == []
 
 
 # --- the cache ----------------------------------------------------------------------------------

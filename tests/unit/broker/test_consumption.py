@@ -47,7 +47,7 @@ async def test_what_never_reached_its_subscriber_does_not_count(
     world: World, is_written: bool
 ) -> None:
     await world.publish(b"1", b"22", b"333")
-    delivery = await world.subscriptions.pull(ORDERS, 2, 0)
+    delivery = await world.pulls.pull(ORDERS, 2, 0)
     assert delivery is not None
     if is_written:
         await world.broker.ledger.write()

@@ -145,7 +145,7 @@ async def test_what_a_stream_held_when_it_ended_stays_leased_until_its_deadline(
 
 
 async def test_a_pull_waits_for_a_message(world: World) -> None:
-    pull = await begun(world.subscriptions.pull(ORDERS, 10, 60))
+    pull = await begun(world.pulls.pull(ORDERS, 10, 60))
     assert not pull.done()
     await world.publish(b"1")
     await eventually(pull.done)
@@ -153,11 +153,11 @@ async def test_a_pull_waits_for_a_message(world: World) -> None:
 
 
 async def test_a_pull_waits_only_so_long(world: World) -> None:
-    assert await world.subscriptions.pull(ORDERS, 10, 0.001) is None
+    assert await world.pulls.pull(ORDERS, 10, 0.001) is None
 
 
 async def test_waiting_pulls_get_one_answer_each(world: World) -> None:
-    pulls = [await begun(world.subscriptions.pull(ORDERS, 10, 60)) for _ in range(2)]
+    pulls = [await begun(world.pulls.pull(ORDERS, 10, 60)) for _ in range(2)]
     await world.publish(b"1")
     await eventually(lambda: any(pull.done() for pull in pulls))
     assert [pull.done() for pull in pulls] == [True, False]
@@ -196,7 +196,7 @@ async def test_a_pull_that_does_not_wait_answers_when_its_messages_have_arrived(
 
 
 async def test_a_pull_cancelled_while_it_waits_takes_nothing(world: World) -> None:
-    pull = await begun(world.subscriptions.pull(ORDERS, 10, 60))
+    pull = await begun(world.pulls.pull(ORDERS, 10, 60))
     pull.cancel()
     await eventually(pull.done)
     await world.publish(b"1")
@@ -204,7 +204,7 @@ async def test_a_pull_cancelled_while_it_waits_takes_nothing(world: World) -> No
 
 
 async def test_a_pull_cancelled_when_it_has_its_messages_gives_them_back(world: World) -> None:
-    pull = await begun(world.subscriptions.pull(ORDERS, 10, 60))
+    pull = await begun(world.pulls.pull(ORDERS, 10, 60))
     runtime = await world.runtime()
     await world.publish(b"1")
     assert runtime.outstanding == 1
@@ -439,8 +439,8 @@ async def test_one_malformed_ack_id_fails_the_whole_request(world: World) -> Non
     await world.publish(b"1")
     [message] = await world.pull()
     for call in (
-        world.subscriptions.acknowledge(ORDERS, [message.ack_id, "garbage"]),
-        world.subscriptions.modify_ack_deadline(ORDERS, [message.ack_id, "garbage"], 0),
+        world.pulls.acknowledge(ORDERS, [message.ack_id, "garbage"]),
+        world.pulls.modify_ack_deadline(ORDERS, [message.ack_id, "garbage"], 0),
     ):
         with pytest.raises(InvalidArgument) as refusal:
             await call
@@ -470,8 +470,8 @@ async def test_an_ack_id_of_another_subscription_is_refused(world: World) -> Non
 
 async def test_no_ack_ids_at_all_is_refused(world: World) -> None:
     for call in (
-        world.subscriptions.acknowledge(ORDERS, []),
-        world.subscriptions.modify_ack_deadline(ORDERS, [], 10),
+        world.pulls.acknowledge(ORDERS, []),
+        world.pulls.modify_ack_deadline(ORDERS, [], 10),
     ):
         with pytest.raises(InvalidArgument) as refusal:
             await call
@@ -560,7 +560,7 @@ async def test_a_message_that_waits_when_it_is_gone_from_storage_is_passed_over(
 
 async def test_deleting_a_subscription_ends_its_streams_and_pulls(world: World) -> None:
     stream = await world.stream()
-    pull = await begun(world.subscriptions.pull(ORDERS, 10, 60))
+    pull = await begun(world.pulls.pull(ORDERS, 10, 60))
 
     await world.subscriptions.delete(ORDERS)
 
@@ -574,12 +574,12 @@ async def test_deleting_a_subscription_ends_its_streams_and_pulls(world: World) 
 
 async def test_detaching_a_subscription_ends_its_streams_and_pulls(world: World) -> None:
     stream = await world.stream()
-    pull = await begun(world.subscriptions.pull(ORDERS, 10, 60))
+    pull = await begun(world.pulls.pull(ORDERS, 10, 60))
 
     await world.subscriptions.detach(ORDERS)
 
     assert isinstance(stream.error, FailedPrecondition)
-    for again in (pull, world.pull(), world.subscriptions.seek_to_time(ORDERS, 0)):
+    for again in (pull, world.pull(), world.snapshots.seek_to_time(ORDERS, 0)):
         with pytest.raises(FailedPrecondition):
             await again
     with pytest.raises(FailedPrecondition):
@@ -588,7 +588,7 @@ async def test_detaching_a_subscription_ends_its_streams_and_pulls(world: World)
 
 async def test_shutting_down_ends_streams_and_pulls_and_starts_no_more(world: World) -> None:
     stream = await world.stream()
-    pull = await begun(world.subscriptions.pull(ORDERS, 10, 60))
+    pull = await begun(world.pulls.pull(ORDERS, 10, 60))
 
     world.broker.drain()
     world.broker.drain()
@@ -603,7 +603,7 @@ async def test_closing_while_messages_are_being_read_ends_the_reading(world: Wor
     await world.publish(b"1")
     world.restart()
     world.reader.answers.clear()
-    pull = await begun(world.subscriptions.pull(ORDERS, 10, 60))
+    pull = await begun(world.pulls.pull(ORDERS, 10, 60))
     runtime = await world.runtime()
     assert runtime.busy
     world.broker.drain()

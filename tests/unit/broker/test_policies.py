@@ -72,7 +72,7 @@ class TestDeadLetters:
         attempts: list[int] = []
         runtime = await world.runtime()
         for _ in range(5):
-            delivery = await world.subscriptions.pull(ORDERS, 10, 0)
+            delivery = await world.pulls.pull(ORDERS, 10, 0)
             assert delivery is not None
             attempts += delivery.attempts
             runtime.fail(delivery.grant, delivery.seqs, "it does not fit")
@@ -111,7 +111,7 @@ class TestDeadLetters:
         world.commits.commit_in_vain()
         world.commits.commit()
         world.restart()
-        delivery = await world.subscriptions.pull(ORDERS, 10, 0)
+        delivery = await world.pulls.pull(ORDERS, 10, 0)
         assert delivery is not None
         assert delivery.attempts == [3]
 
@@ -182,7 +182,7 @@ class TestDeadLetters:
         await change(world, dead_letter=DeadLetterPolicy(DEAD, 5))
         world.commits.commit()
         world.restart()
-        delivery = await world.subscriptions.pull(ORDERS, 10, 0)
+        delivery = await world.pulls.pull(ORDERS, 10, 0)
         assert delivery is not None
         assert delivery.attempts == [3]
 
@@ -198,7 +198,7 @@ class TestDeadLetters:
         runtime.seek(1, 1)
         await eventually(lambda: forwarded(world) == 1)  # it was on its way
         await eventually(lambda: runtime._forwarder._work is None)
-        delivery = await world.subscriptions.pull(ORDERS, 10, 0)
+        delivery = await world.pulls.pull(ORDERS, 10, 0)
         assert delivery is not None
         assert delivery.attempts == [1]
 
@@ -321,7 +321,7 @@ class TestExactlyOnce:
     async def test_a_lease_is_written_before_its_message_is_sent(self, world: World) -> None:
         await world.publish(b"one")
         world.commits.answers.clear()
-        pull = await begun(world.subscriptions.pull(ORDERS, 1, 5))
+        pull = await begun(world.pulls.pull(ORDERS, 1, 5))
         assert not pull.done()
         world.commits.answers.set()
         await pull
@@ -409,7 +409,7 @@ class TestExactlyOnce:
     async def test_a_pull_whose_lease_could_not_be_written_waits_on(self, world: World) -> None:
         await world.publish(b"one")
         world.commits.answers.clear()
-        pull = await begun(world.subscriptions.pull(ORDERS, 1, 5))
+        pull = await begun(world.pulls.pull(ORDERS, 1, 5))
         world.commits.failures = 1
         world.commits.answers.set()
         delivery = await pull
@@ -471,7 +471,7 @@ class TestExactlyOnce:
     ) -> None:
         await world.publish(b"one")
         world.commits.answers.clear()
-        pull = await begun(world.subscriptions.pull(ORDERS, 1, 5))
+        pull = await begun(world.pulls.pull(ORDERS, 1, 5))
         assert not pull.done()
         await change(world, exactly_once=False)
         delivery = await pull

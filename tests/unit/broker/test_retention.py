@@ -166,7 +166,7 @@ async def test_a_subscription_that_cannot_be_read_does_not_stop_the_pass(
     async def refuse(*_: object, **__: object) -> NoReturn:
         raise UnreadableMessages("damaged")
 
-    monkeypatch.setattr(world.subscriptions, "runtime", refuse)
+    monkeypatch.setattr(world.runtimes, "runtime", refuse)
     world.upkeep.lagging = [Lagging(ORDERS, 3)]
     world.upkeep.bites_to_purge = {1: 1}
     await run_once(world)
@@ -182,7 +182,8 @@ async def test_passes_go_on_whatever_happens(world: World, clock: ManualClock) -
 
     upkeep = OneBadPass(world.stored)
     upkeep.failures = 2
-    retention = Retention(upkeep, world.subscriptions, world.broker.ledger, clock, interval_s=0)
+    subscriptions, runtimes, ledger = world.subscriptions, world.runtimes, world.broker.ledger
+    retention = Retention(upkeep, subscriptions, runtimes, ledger, clock, interval_s=0)
     task = asyncio.ensure_future(retention.run())
     await eventually(lambda: "forget_deleted_topics" in upkeep.calls)
     task.cancel()

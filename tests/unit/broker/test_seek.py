@@ -45,7 +45,7 @@ async def test_seeking_back_brings_acknowledged_messages_if_the_subscription_ret
     [_, second_us, _] = await publish_each_second(empty, b"1", b"2", b"3")
     await empty.ack(*await empty.pull())
 
-    await empty.subscriptions.seek_to_time(ORDERS, second_us)
+    await empty.snapshots.seek_to_time(ORDERS, second_us)
 
     assert await empty.pull_data() == [b"2", b"3"]
 
@@ -55,7 +55,7 @@ async def test_seeking_back_brings_only_unacknowledged_messages_otherwise(world:
     [first, second, third] = await world.pull()
     await world.ack(first, third)
 
-    await world.subscriptions.seek_to_time(ORDERS, first_us)
+    await world.snapshots.seek_to_time(ORDERS, first_us)
 
     [again] = await world.pull()
     assert again.seq == second.seq
@@ -63,7 +63,7 @@ async def test_seeking_back_brings_only_unacknowledged_messages_otherwise(world:
 
 async def test_seeking_to_now_drops_the_backlog(world: World) -> None:
     await publish_each_second(world, b"1", b"2", b"3")
-    await world.subscriptions.seek_to_time(ORDERS, world.clock.now_us())
+    await world.snapshots.seek_to_time(ORDERS, world.clock.now_us())
     assert await world.pull() == []
     await world.publish(b"4")
     assert await world.pull_data() == [b"4"]
@@ -71,7 +71,7 @@ async def test_seeking_to_now_drops_the_backlog(world: World) -> None:
 
 async def test_seeking_into_the_future_drops_only_what_there_is(world: World) -> None:
     await publish_each_second(world, b"1")
-    await world.subscriptions.seek_to_time(ORDERS, world.clock.now_us() + DAY_US)
+    await world.snapshots.seek_to_time(ORDERS, world.clock.now_us() + DAY_US)
     assert await world.pull() == []
     await world.publish(b"2")
     assert await world.pull_data() == [b"2"]
@@ -79,13 +79,13 @@ async def test_seeking_into_the_future_drops_only_what_there_is(world: World) ->
 
 async def test_seeking_forward_drops_what_was_published_before(world: World) -> None:
     [_, _, third_us] = await publish_each_second(world, b"1", b"2", b"3")
-    await world.subscriptions.seek_to_time(ORDERS, third_us)
+    await world.snapshots.seek_to_time(ORDERS, third_us)
     assert await world.pull_data() == [b"3"]
 
 
 async def test_a_message_published_just_then_is_included(world: World) -> None:
     [_, second_us] = await publish_each_second(world, b"1", b"2")
-    await world.subscriptions.seek_to_time(ORDERS, second_us + 1)
+    await world.snapshots.seek_to_time(ORDERS, second_us + 1)
     assert await world.pull() == []
 
 
@@ -97,7 +97,7 @@ async def test_a_subscription_does_not_get_what_was_published_before_it_was_made
     late = SubscriptionName("project", "late")
     await empty.subscriptions.create(late, TOPIC, RETAIN_ACKED)
     await publish_each_second(empty, b"after")
-    await empty.subscriptions.seek_to_time(late, first_us)
+    await empty.snapshots.seek_to_time(late, first_us)
     assert await empty.pull_data(name=late) == [b"after"]
 
 
@@ -107,7 +107,7 @@ async def test_unless_the_topic_retains_it(empty: World) -> None:
     late = SubscriptionName("project", "late")
     await empty.subscriptions.create(late, TOPIC, SubscriptionConfig())
     assert await empty.pull(name=late) == []
-    await empty.subscriptions.seek_to_time(late, first_us)
+    await empty.snapshots.seek_to_time(late, first_us)
     assert await empty.pull_data(name=late) == [b"before"]
 
 
@@ -118,7 +118,7 @@ async def test_what_the_topic_retains_comes_back_though_acknowledged(empty: Worl
     await publish_each_second(empty, b"new")
     await empty.ack(*await empty.pull())
 
-    await empty.subscriptions.seek_to_time(ORDERS, 0)
+    await empty.snapshots.seek_to_time(ORDERS, 0)
 
     assert await empty.pull_data() == [b"new"]
 
@@ -130,7 +130,7 @@ async def test_acknowledged_messages_past_the_retention_stay_gone(empty: World) 
     await empty.ack(*await empty.pull())
     empty.clock.advance(TWO_DAYS_S)
     await publish_each_second(empty, b"new")
-    await empty.subscriptions.seek_to_time(ORDERS, 0)
+    await empty.snapshots.seek_to_time(ORDERS, 0)
     assert await empty.pull_data() == [b"new"]
 
 
@@ -138,7 +138,7 @@ async def test_a_seek_ends_all_leases_and_their_ack_ids_are_stale(world: World) 
     [first_us] = await publish_each_second(world, b"1")
     [old] = await world.pull()
 
-    await world.subscriptions.seek_to_time(ORDERS, first_us)
+    await world.snapshots.seek_to_time(ORDERS, first_us)
 
     runtime = await world.runtime()
     assert runtime.outstanding == 0
@@ -152,7 +152,7 @@ async def test_a_seek_ends_all_leases_and_their_ack_ids_are_stale(world: World) 
 async def test_a_seek_gives_streams_their_credit_back_and_leaves_them_open(world: World) -> None:
     [first_us, _] = await publish_each_second(world, b"1", b"2")
     stream = await world.stream(max_messages=1)
-    await world.subscriptions.seek_to_time(ORDERS, first_us)
+    await world.snapshots.seek_to_time(ORDERS, first_us)
     assert stream.data == [b"1", b"1"]
     assert stream.error is None
 
@@ -162,7 +162,7 @@ async def test_a_seek_that_was_answered_survives_a_crash(empty: World) -> None:
     [first_us, _] = await publish_each_second(empty, b"1", b"2")
     messages = await empty.pull()
     await empty.ack(*messages)
-    await empty.subscriptions.seek_to_time(ORDERS, first_us)
+    await empty.snapshots.seek_to_time(ORDERS, first_us)
     empty.restart()
     await empty.ack(*messages)
     assert await empty.pull_data() == [b"1", b"2"]

@@ -36,7 +36,7 @@ def reads() -> Reads:
 
 @pytest.fixture
 async def world(empty: World, reads: Reads) -> World:
-    empty.subscriptions._view_of = lambda log, subscription: FilteredView(
+    empty.runtimes._view_of = lambda log, subscription: FilteredView(
         log, subscription.topic_id, parse_filter(FILTER), reads
     )
     await empty.create(subscription=SubscriptionConfig(filter=FILTER, retain_acked_messages=True))
@@ -48,7 +48,7 @@ async def world(empty: World, reads: Reads) -> World:
 def sifting(world: World, reads: Reads) -> Sifting:
     return Sifting(
         world.upkeep,
-        world.subscriptions,
+        world.runtimes,
         world.reader,
         decode=decode,
         attributes_of=reads,
@@ -97,7 +97,7 @@ async def test_after_a_seek_it_is_looked_at_again(world: World, sifting: Sifting
     await world.publish(b"a", b"x", b"b")
     await sifting.run_once()
     await world.ack(*await world.pull())
-    await world.subscriptions.seek_to_time(ORDERS, before_us)
+    await world.snapshots.seek_to_time(ORDERS, before_us)
 
     await sifting.run_once()
 
@@ -128,12 +128,12 @@ async def test_a_subscription_that_is_gone_is_passed_by(world: World, sifting: S
 
 async def test_it_is_no_use_of_the_subscription(world: World, sifting: Sifting) -> None:
     """One that nobody uses expires all the same."""
-    world.subscriptions.take_used()
+    world.runtimes.take_used()
     await world.publish(b"a")
 
     await sifting.run_once()
 
-    assert world.subscriptions.take_used() == set()
+    assert world.runtimes.take_used() == set()
 
 
 async def test_what_goes_wrong_with_one_subscription_is_nothing_to_the_others(

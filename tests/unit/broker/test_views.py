@@ -34,7 +34,7 @@ def even_view(log: Log, subscription: Subscription) -> View:
 
 @pytest.fixture
 async def filtered(empty: World) -> World:
-    empty.subscriptions._view_of = even_view
+    empty.runtimes._view_of = even_view
     await empty.create(subscription=RETAIN_ACKED)
     return empty
 
@@ -59,7 +59,7 @@ async def test_a_seek_brings_back_what_matches_and_nothing_else(filtered: World)
     await filtered.publish(b"1", b"2", b"3")
     await filtered.ack(*await filtered.pull())
 
-    await filtered.subscriptions.seek_to_time(ORDERS, before_us)
+    await filtered.snapshots.seek_to_time(ORDERS, before_us)
 
     assert await filtered.pull_data() == [b"2"]
 
@@ -70,7 +70,7 @@ async def test_a_restart_finds_done_what_did_not_match(filtered: World) -> None:
     filtered.commits.commit()
 
     filtered.restart()
-    filtered.subscriptions._view_of = even_view
+    filtered.runtimes._view_of = even_view
 
     runtime = await filtered.runtime()
     assert runtime.cursor_state().floor > 0
@@ -205,7 +205,7 @@ async def test_new_transforms_are_seen_by_the_next_delivery(
             return even_view(log, subscription)  # any view that shows something else
         return PlainView(log, subscription.topic_id)
 
-    empty.subscriptions._view_of = view_of
+    empty.runtimes._view_of = view_of
     await empty.create()
     await empty.publish(b"1", b"2", b"3", b"4")
     assert [message.data for message in await empty.pull(1)] == [b"1"]

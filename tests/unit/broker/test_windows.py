@@ -443,7 +443,7 @@ async def test_a_seek_closes_the_window_and_makes_ack_ids_stale(ams: World) -> N
     await ams.publish(b"0", b"1")
     [held] = await ams.pull(1)
     await pull(ams)
-    await ams.subscriptions.seek_to_time(ORDERS, 0)
+    await ams.snapshots.seek_to_time(ORDERS, 0)
     with refused(*NO_ACK_PENDING):
         await ack(ams, 1)
     await move(ams, 0)

@@ -115,6 +115,8 @@ class World:
         self.commits.on_append = self.broker.appended
         self.topics = self.broker.topics
         self.subscriptions = self.broker.subscriptions
+        self.runtimes = self.broker.runtimes
+        self.pulls = self.broker.pulls
         self.snapshots = self.broker.snapshots
 
     def restart(self) -> None:
@@ -139,24 +141,24 @@ class World:
         self, max_messages: int = 100, *, name: SubscriptionName = ORDERS
     ) -> list[Received]:
         """What there is."""
-        delivery = await self.subscriptions.pull(name, max_messages, 0)
+        delivery = await self.pulls.pull(name, max_messages, 0)
         return [] if delivery is None else received(delivery)
 
     async def pull_data(self, *, name: SubscriptionName = ORDERS) -> list[bytes]:
         return [message.data for message in await self.pull(name=name)]
 
     async def ack(self, *messages: Received, name: SubscriptionName = ORDERS) -> None:
-        await self.subscriptions.acknowledge(name, [message.ack_id for message in messages])
+        await self.pulls.acknowledge(name, [message.ack_id for message in messages])
 
     async def extend(self, seconds: int, *messages: Received) -> None:
         ids = [message.ack_id for message in messages]
-        await self.subscriptions.modify_ack_deadline(ORDERS, ids, seconds)
+        await self.pulls.modify_ack_deadline(ORDERS, ids, seconds)
 
     async def nack(self, *messages: Received) -> None:
         await self.extend(0, *messages)
 
     async def runtime(self, *, name: SubscriptionName = ORDERS) -> SubscriptionRuntime:
-        return await self.subscriptions.runtime(name)
+        return await self.runtimes.runtime(name)
 
     async def stream(
         self, *, ack_deadline_s: int = 10, max_messages: int = 0, max_bytes: int = 0

@@ -348,7 +348,7 @@ async def test_after_a_seek_messages_are_exported_again(exporting: Exporting) ->
     await exporting.publish(b"1")
     await exporting.advance(60)
 
-    await exporting.world.subscriptions.seek_to_time(ORDERS, start_us)
+    await exporting.world.snapshots.seek_to_time(ORDERS, start_us)
     await settled()
     await exporting.advance(60)
 
@@ -360,13 +360,13 @@ async def test_an_export_is_in_use_by_what_it_exports_and_not_by_waiting(
 ) -> None:
     await exporting.begin()
     subscription = await exporting.subscription()
-    exporting.world.subscriptions.take_used()
-    assert exporting.world.subscriptions.take_used() == set()
+    exporting.world.runtimes.take_used()
+    assert exporting.world.runtimes.take_used() == set()
 
     await exporting.publish(b"1")
     await exporting.advance(60)
 
-    assert exporting.world.subscriptions.take_used() == {subscription.id}
+    assert exporting.world.runtimes.take_used() == {subscription.id}
 
 
 @pytest.fixture
@@ -379,8 +379,8 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_subscription_that_seems_to_be_gone_for_a_moment_is_exported(
     exporting: Exporting, monkeypatch: pytest.MonkeyPatch, soon: None, seems: str
 ) -> None:
-    subscriptions, looks = exporting.world.subscriptions, []
-    real_runtime = subscriptions.runtime
+    subscriptions, runtimes = exporting.world.subscriptions, exporting.world.runtimes
+    looks, real_runtime = [], runtimes.runtime
 
     async def runtime(name: SubscriptionName, *, use: bool = True) -> SubscriptionRuntime:
         looks.append(name)
@@ -393,7 +393,7 @@ async def test_a_subscription_that_seems_to_be_gone_for_a_moment_is_exported(
             return await real_runtime(other)
         return await real_runtime(name, use=use)
 
-    monkeypatch.setattr(subscriptions, "runtime", runtime)
+    monkeypatch.setattr(runtimes, "runtime", runtime)
     await exporting.begin()
     await exporting.publish(b"1")
     await exporting.advance(60)
@@ -409,7 +409,7 @@ async def test_an_export_that_gave_up_begins_again_with_a_change(
         raise NotFound("gone")
 
     with monkeypatch.context() as patch:
-        patch.setattr(exporting.world.subscriptions, "runtime", runtime)
+        patch.setattr(exporting.world.runtimes, "runtime", runtime)
         await exporting.begin()
         assert exporting.worker is not None
         assert exporting.worker._task is not None

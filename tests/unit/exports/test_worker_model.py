@@ -61,7 +61,7 @@ async def flush(exporting: Exporting) -> None:
 
 async def seek_to_the_end(exporting: Exporting) -> None:
     """All that is there is done: it need not be exported."""
-    await exporting.world.subscriptions.seek_to_time(ORDERS, exporting.clock.now_us() + 1)
+    await exporting.world.snapshots.seek_to_time(ORDERS, exporting.clock.now_us() + 1)
     exporting.given_up.update(exporting.published)
     await settled()
 

@@ -54,7 +54,7 @@ class Exporting:
     async def start(self) -> None:
         self.worker = ExportWorker(
             await self.subscription(),
-            subscriptions=self.world.subscriptions,
+            runtimes=self.world.runtimes,
             catalog=self.world.catalog,
             clock=self.clock,
             bucket_of=self.buckets.__getitem__,

@@ -77,7 +77,7 @@ class Pushing(World):
         self.budget = Budget(1000, 1 << 30)
         self.room = AmsPushRoom(
             AmsTools(
-                runtimes=self.subscriptions,
+                runtimes=self.runtimes,
                 push=self.endpoint,
                 clock=self.clock,
                 budget=self.budget,
@@ -173,7 +173,7 @@ async def test_what_was_accepted_is_acknowledged_as_a_whole(pushing: Pushing) ->
     await pushing.advance(3)
 
     assert pushing.endpoint.data == [[b"0", b"1", b"2"], [b"3"]]
-    assert pushing.subscriptions.take_used()
+    assert pushing.runtimes.take_used()
 
 
 async def test_what_was_refused_is_pushed_again_as_a_whole_before_all_else(

@@ -59,7 +59,7 @@ async def test_a_stored_account_that_is_not_listed_any_more_gets_no_tokens(
 
     async with (
         asyncio.timeout(30),
-        PushRoom(settings, rules, world.subscriptions, secrets, world.clock, AMS) as room,
+        PushRoom(settings, rules, world.runtimes, secrets, world.clock, AMS) as room,
     ):
         outcome = await room._push(subscription, config, b"", None)
     await runner.cleanup()

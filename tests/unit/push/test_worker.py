@@ -83,7 +83,7 @@ class Pushing(World):
         self.workers = []
         self.budget = Budget(1000, 1 << 30)
         self.tools = Tools(
-            runtimes=self.subscriptions,
+            runtimes=self.runtimes,
             push=self.endpoint,
             clock=self.clock,
             budget=self.budget,
@@ -423,7 +423,7 @@ async def test_a_seek_while_requests_run_leaves_all_the_credit(pushing: Pushing)
     await pushing.publish(*(b"%d" % number for number in range(10)))
     first = await pushing.running(3)
 
-    await pushing.subscriptions.seek_to_time(ORDERS, pushing.clock.now_us() + 1)
+    await pushing.snapshots.seek_to_time(ORDERS, pushing.clock.now_us() + 1)
     for request in first:
         request.end(ACCEPTED)
     await pushing.publish(b"new-1", b"new-2", b"new-3")
@@ -436,17 +436,17 @@ async def test_a_seek_while_requests_run_leaves_all_the_credit(pushing: Pushing)
 
 
 async def test_a_successful_push_is_use_and_a_failed_one_is_not(pushing: Pushing) -> None:
-    pushing.subscriptions.take_used()
+    pushing.runtimes.take_used()
     pushing.endpoint.always = REFUSED
     await pushing.publish(b"1")
     await settle()
-    assert pushing.subscriptions.take_used() == set()
+    assert pushing.runtimes.take_used() == set()
 
     pushing.endpoint.always = ACCEPTED
     await pushing.publish(b"2")
     await settle()
 
-    assert len(pushing.subscriptions.take_used()) == 1
+    assert len(pushing.runtimes.take_used()) == 1
 
 
 # --- changes ----------------------------------------------------------------------------------------
@@ -505,11 +505,11 @@ async def test_from_pull_to_push_streams_and_pulls_end_and_nothing_is_lost(
     stream = await pushing.stream(max_messages=1)
     await pushing.publish(b"1", b"2", b"3")
     [held] = stream.messages
-    waiting = await begun(pushing.subscriptions.pull(ORDERS, 1, 60.0))
+    waiting = await begun(pushing.pulls.pull(ORDERS, 1, 60.0))
     pulled = await waiting
     assert pulled is not None
     await pushing.pull()
-    waiting = await begun(pushing.subscriptions.pull(ORDERS, 1, 60.0))
+    waiting = await begun(pushing.pulls.pull(ORDERS, 1, 60.0))
     pushing.endpoint.always = ACCEPTED
 
     await pushing.change(PUSHED)
