@@ -16,7 +16,6 @@ from http_bridge.ams.app import AmsRest
 from http_bridge.app import GoogleRest, is_loopback
 from http_bridge.arrival import PEER
 from http_bridge.caller import RpcFailure
-from http_bridge.cors import Cors
 from http_bridge.limits import Limits
 from http_bridge.serving import Handler
 
@@ -130,7 +129,7 @@ def google_rest(config: Config, services: Sequence[Served], calls: Calls, host: 
         on_loopback=is_loopback(host),
         asks_first=config.auth,
         limits=_limits(config),
-        cors=Cors(config.cors_origins),
+        cors_origins=config.cors_origins,
     ).handler
 
 
@@ -140,7 +139,7 @@ def ams_rest(config: Config, services: Sequence[Served], calls: Calls) -> Handle
         local_caller(services, calls),
         [each.service for each in services],
         limits=_limits(config),
-        cors=Cors(config.cors_origins),
+        cors_origins=config.cors_origins,
     ).handler
 
 

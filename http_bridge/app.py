@@ -26,7 +26,7 @@ from http_bridge.arrival import (
     peer_of,
 )
 from http_bridge.caller import Caller, Metadata, RpcFailure
-from http_bridge.cors import Cors
+from http_bridge.cors import METHODS, Cors
 from http_bridge.documentation import Documentation
 from http_bridge.google_openapi import GOOGLE
 from http_bridge.limits import LARGE_BODY_BYTES, Limits
@@ -43,7 +43,6 @@ _OVERRIDE: Final = "X-HTTP-Method-Override"
 _UNDECIDED: Final = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED}
 """What is asked for needs more than the path says; or the server does not know the question."""
 _USUAL_LIMITS: Final = Limits()
-_NO_CORS: Final = Cors()
 
 
 class GoogleRest:
@@ -64,16 +63,16 @@ class GoogleRest:
         on_loopback: bool,
         asks_first: bool = True,
         limits: Limits = _USUAL_LIMITS,
-        cors: Cors = _NO_CORS,
+        cors_origins: Iterable[str] = (),
     ) -> None:
         self._caller = caller
         self._on_loopback = on_loopback
         self._asks_first = asks_first
         self._limits = limits
-        self._cors = cors
+        self._cors = Cors(cors_origins, methods=(*METHODS, "PATCH"))
         self._router = Router([*_policy_routes(services := list(services)), *routes_of(services)])
         self._documentation = Documentation(lambda: document(self._router.routes, GOOGLE))
-        self.handler: Handler = cors.around(self._handle)
+        self.handler: Handler = self._cors.around(self._handle)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         if self._is_foreign(request):

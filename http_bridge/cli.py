@@ -20,7 +20,6 @@ from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2, schema_pb2
 from http_bridge.ams.app import AmsRest
 from http_bridge.app import GoogleRest, is_loopback
 from http_bridge.caller import Caller, ChannelCaller
-from http_bridge.cors import Cors
 from http_bridge.limits import Limits
 from http_bridge.serving import Handler, serving
 
@@ -46,7 +45,7 @@ class _Doors:
     ams: str | None
     tls: ssl.SSLContext | None
     limits: Limits
-    cors: Cors
+    cors_origins: tuple[str, ...]
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -90,7 +89,7 @@ def main(
             ams_address,
             _tls(tls_cert, tls_key),
             Limits(max_bytes, timeout_s),
-            Cors(cors_origin),
+            cors_origin,
         )
         asyncio.run(_serve(target, None if ca is None else ca.read_bytes(), doors))
     except OSError as error:
@@ -140,10 +139,14 @@ async def _serve(target: str, ca: bytes | None, doors: _Doors) -> None:
 
 def _google_rest(caller: Caller, host: str, doors: _Doors) -> Handler:
     rest = GoogleRest(
-        caller, _GOOGLE, on_loopback=is_loopback(host), limits=doors.limits, cors=doors.cors
+        caller,
+        _GOOGLE,
+        on_loopback=is_loopback(host),
+        limits=doors.limits,
+        cors_origins=doors.cors_origins,
     )
     return rest.handler
 
 
 def _ams_rest(caller: Caller, _host: str, doors: _Doors) -> Handler:
-    return AmsRest(caller, _AMS, limits=doors.limits, cors=doors.cors).handler
+    return AmsRest(caller, _AMS, limits=doors.limits, cors_origins=doors.cors_origins).handler

@@ -13,7 +13,8 @@ from aiohttp import web
 
 from http_bridge.serving import Handler
 
-METHODS: Final = ("OPTIONS", "POST", "GET", "PUT", "DELETE", "HEAD", "PATCH")
+METHODS: Final = ("OPTIONS", "POST", "GET", "PUT", "DELETE", "HEAD")
+"""AMS 1.1."""
 HEADERS: Final = (
     "X-Requested-With", "Content-Type", "x-api-key", "Authorization", "Idempotency-Key",
     "x-goog-user-project",

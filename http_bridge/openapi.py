@@ -30,6 +30,14 @@ _INTEGERS: Final = {
 _FLOATS: Final = {FieldDescriptor.TYPE_FLOAT: "float", FieldDescriptor.TYPE_DOUBLE: "double"}
 
 
+_IDEMPOTENCY_KEY: Final[Schema] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "With the same key, a publish that is repeated happens once.",
+    "schema": {"type": "string", "pattern": "^[!-~]+$", "maxLength": 255},
+}
+
+
 def _every_field(_field: FieldDescriptor) -> bool:
     return True
 
@@ -138,6 +146,8 @@ def _operation(route: Route, path: str, dialect: Dialect, schemas: _Schemas) -> 
     ]
     if route.body != "*":
         parameters += _query(method.input_type, bound | {route.body}, dialect, schemas)
+    if method.name == "Publish":
+        parameters.append(_IDEMPOTENCY_KEY)
     operation: dict[str, Any] = {
         "operationId": method.name,
         "summary": dialect.summary(method),

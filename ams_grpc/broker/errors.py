@@ -92,6 +92,10 @@ class FailedPrecondition(BrokerError):
     """The request is right, but not in the present state."""
 
 
+class Detached(FailedPrecondition):
+    """A subscription gets no messages any more."""
+
+
 class AmsRefusal(FailedPrecondition):
     """What AMS refuses with a code of HTTP that no other class stands for; see ``ams``."""
 
@@ -144,6 +148,11 @@ def invalid_name(name: str) -> InvalidArgument:
 def not_found(name: object) -> NotFound:
     """Pub/Sub: error for a missing resource, of which it shows the last segment."""
     return NotFound(f"Resource not found (resource={str(name).rpartition('/')[2]}).")
+
+
+def detached() -> Detached:
+    """Pub/Sub: error for what a detached subscription cannot do."""
+    return Detached("Subscription is detached.")
 
 
 def already_exists(name: object) -> AlreadyExists:

@@ -375,7 +375,9 @@ class SubscriptionRuntime:
         """
         self._check_open()
         self._places.open_window(end, messages)
+        # What a window gave is counted with it, so it is none of the ledger's.
         self.counters.sent += messages
+        self.counters.taken += messages
 
     def count_data(self, size: int) -> None:
         """The last pull gave so many bytes of data, in base64."""

@@ -18,6 +18,7 @@ from ams_grpc.broker.errors import (
     NotFound,
     StorageUnavailable,
     Unavailable,
+    detached,
     not_found,
 )
 from ams_grpc.broker.log import Log
@@ -288,8 +289,3 @@ class Runtimes:
 
 def _not_pulled() -> FailedPrecondition:
     return FailedPrecondition("This method is not supported for this subscription type.")
-
-
-def detached() -> FailedPrecondition:
-    """For what a detached subscription cannot do."""
-    return FailedPrecondition("Subscription is detached.")

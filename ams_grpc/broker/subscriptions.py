@@ -13,6 +13,7 @@ from ams_grpc.broker.errors import (
     FailedPrecondition,
     NotFound,
     already_exists,
+    detached,
     invalid_argument,
     not_found,
 )
@@ -20,7 +21,7 @@ from ams_grpc.broker.names import SubscriptionName, TopicName
 from ams_grpc.broker.ports import Catalog, TransformCheck, Workers
 from ams_grpc.broker.profiles import Profile
 from ams_grpc.broker.rules import check_push, check_subscription
-from ams_grpc.broker.runtimes import Runtimes, detached
+from ams_grpc.broker.runtimes import Runtimes
 from ams_grpc.broker.updates import until_unchanged
 
 

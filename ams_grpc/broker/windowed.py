@@ -16,6 +16,7 @@ from ams_grpc.broker.clock import Clock
 from ams_grpc.broker.errors import (
     FailedPrecondition,
     InvalidArgument,
+    ShuttingDown,
     StorageUnavailable,
     UnreadableMessages,
     ams,
@@ -101,6 +102,8 @@ class WindowedPulls:
                 if not news.done():
                     break
                 news.result()
+            except ShuttingDown:  # who waits gets what there is
+                return Pulled(runtime, (), ())
             except UnreadableMessages:
                 raise _unreadable() from None
             finally:

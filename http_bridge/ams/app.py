@@ -37,7 +37,6 @@ from http_bridge.serving import Handler
 
 _log = logging.getLogger(__name__)
 _USUAL_LIMITS: Final = Limits()
-_NO_CORS: Final = Cors()
 
 
 class AmsRest:
@@ -49,14 +48,14 @@ class AmsRest:
         services: Iterable[ServiceDescriptor],
         *,
         limits: Limits = _USUAL_LIMITS,
-        cors: Cors = _NO_CORS,
+        cors_origins: Iterable[str] = (),
     ) -> None:
         own = [each for each in services if each.full_name.startswith("ams.v1.")]
         self._caller = caller
         self._limits = limits
         self._router = AmsRouter(own)
         self._documentation = Documentation(lambda: document(routes_of(own), AMS))
-        self.handler: Handler = cors.around(self._handle)
+        self.handler: Handler = Cors(cors_origins).around(self._handle)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         try:

@@ -19,6 +19,7 @@ from google.protobuf.message import Message
 from ams_grpc.pb.ams.v1 import options_pb2
 from http_bridge.ams.options import field_options
 from http_bridge.ams.routes import AmsMatch, AmsRoute
+from http_bridge.arrival import TooLargeError
 from http_bridge.limits import has_too_many_parts
 
 _INTEGER: Final = re.compile(r"-?[0-9]+")
@@ -61,13 +62,15 @@ def read_query(request: Message, match: AmsMatch, query: Mapping[str, str]) -> N
             setattr(request, field.name, text)
         else:
             try:
-                setattr(request, field.name, _integer(text))
+                number = _integer(text)
             except ValueError:
                 raise BadRequest(options.refusal) from None
+            bound = _INTEGERS[field.cpp_type]
+            setattr(request, field.name, max(-bound, min(number, bound - 1)))
 
 
 def read_body(request: Message, match: AmsMatch, body: bytes) -> None:
-    """Fill in what the body says. Raises BadRequest."""
+    """Fill in what the body says. Raises BadRequest, TooLargeError."""
     route = match.route
     if route.body_field not in {"*", ""}:
         setattr(request, route.body_field, body)
@@ -92,9 +95,9 @@ def bad_body(route: AmsRoute) -> BadRequest:
 
 
 def load(body: bytes, *, first_value_only: bool = False) -> dict[str, Any]:
-    """A JSON object; ``null`` is an empty one. Raises ValueError, RecursionError."""
+    """A JSON object; ``null`` is an empty one. Raises ValueError, RecursionError, TooLargeError."""
     if has_too_many_parts(body):
-        raise ValueError("too many parts")
+        raise TooLargeError
     value: Any
     try:
         value = orjson.loads(body)

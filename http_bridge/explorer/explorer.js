@@ -92,10 +92,13 @@ function form(path, verb, operation) {
 async function send(path, verb, inputs, body) {
   let address = path;
   const query = new URLSearchParams();
+  const headers = {};
   for (const [{ name, in: place }, { value }] of inputs) {
     if (place === "path") {
       // A resource's name may stand for several segments.
       address = address.replace(`{${name}}`, value.split("/").map(encodeURIComponent).join("/"));
+    } else if (value && place === "header") {
+      headers[name] = value;
     } else if (value) {
       query.set(name, value);
     }
@@ -104,6 +107,7 @@ async function send(path, verb, inputs, body) {
   const reply = await fetch(query.size ? `${address}?${query}` : address, {
     method: verb.toUpperCase(),
     headers: {
+      ...headers,
       ...(token && { "x-api-key": token }),
       ...(body && { "Content-Type": "application/json" }),
     },

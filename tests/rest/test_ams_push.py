@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import grpc
 import pytest
 from aiohttp import web
 
+from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2
 from tests.receiver import Push, Receiver, self_signed, tls_with
 from tests.rest.conftest import ROOT_TOKEN, Town
 from tests.server import eventually
@@ -143,6 +145,27 @@ def test_what_is_refused_comes_again_and_the_status_says_why(hook: Hook) -> None
     eventually(lambda: hook.status_text == f"Subscription {hook.name} is currently active")
     assert {push.json["message"]["data"] for push in hook.pushes} == {"1"}
     assert hook.ok("GET", ":offsets")["current"] == 1
+
+
+def test_of_a_topic_that_is_gone_there_is_nothing_to_push(hook: Hook) -> None:
+    hook.create()
+    hook.verify()
+    hook.town.ams.ok("DELETE", hook.town.path("/topics/orders"))
+
+    trouble = " - Could not consume message, Subscription's topic doesn't exist"
+    assert hook.ok("GET")["pushStatus"].endswith(trouble)
+
+
+def test_what_pub_sub_pushes_needs_no_verification(hook: Hook) -> None:
+    topic = f"projects/{hook.town.project}/topics/orders"
+    request = pubsub_pb2.Subscription(name=hook.name[1:], topic=topic)
+    request.push_config.push_endpoint = "https://127.0.0.1/receive"
+    with grpc.insecure_channel(hook.town.ams.grpc) as channel:
+        create: Any = channel.unary_unary("/google.pubsub.v1.Subscriber/CreateSubscription")
+        create(request.SerializeToString(), timeout=30)
+
+    assert hook.shown["verified"] is True
+    assert hook.refused("POST", ":verifyPushEndpoint")[2] == "Push endpoint is already verified"
 
 
 def test_changes(hook: Hook) -> None:

@@ -283,6 +283,8 @@ def test_pages_of_a_listed_origin_may_call(plain: Doors, door: str) -> None:
     assert (asked.status_code, asked.content) == (200, b"")
     assert asked.headers["Access-Control-Allow-Origin"] == PAGE
     assert asked.headers["Access-Control-Allow-Methods"] == "PUT"
+    patch = preflight(address, Origin=PAGE, Access_Control_Request_Method="PATCH")
+    assert patch.status_code == {"ams": 405, "google": 200}[door]
     assert asked.headers["Access-Control-Allow-Headers"] == "content-type,x-api-key"
     headers = {"Origin": PAGE, "x-api-key": TOKEN}
     got = requests.get(f"http://{address}/v1/projects/ppp/topics", headers=headers, timeout=30)

@@ -145,6 +145,24 @@ def test_of_a_subscription(town: Town) -> None:
     assert town.ams.refused("GET", path, carl)[0] == 403
 
 
+def test_what_is_pulled_over_rest_counts_once(town: Town) -> None:
+    """AMS: again each time that it is given; bytes are those of data in base64."""
+    make(town)
+    alice, pull = town.tokens["alice"], town.path("/subscriptions/billing:pull")
+    publish(town, b"hello", b"hello", b"hello")
+
+    counted = []
+    for most in ("1", "1", "2", "3"):
+        town.ams.ok("POST", pull, json={"maxMessages": most})
+        found = metrics(town, "/subscriptions/billing", alice)
+        counted.append(tuple(each["timeseries"][0]["value"] for each in found[:2]))
+    assert counted == [(1, 8), (2, 16), (4, 32), (7, 56)]
+
+    pulled = len(pulled_by_grpc(town, "billing", 3))
+    found = metrics(town, "/subscriptions/billing", alice)
+    assert found[0]["timeseries"][0]["value"] == 7 + pulled
+
+
 def test_of_a_project(town: Town) -> None:
     make(town)
     make(town, topic="returns", subscription=None)

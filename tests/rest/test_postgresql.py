@@ -49,7 +49,7 @@ def on_postgresql(
         ("GET", "/metrics/va_metrics?projects=%00", None, 400),
         ("POST", "/projects/P/topics/t:modifyAcl", {"authorized_users": [NUL]}, 400),
         ("POST", "/projects/P/topics/t:modifyAcl", {"authorized_users": ["x" * 9000]}, 404),
-        ("POST", "/projects/P/topics/t:modifyAcl", {"authorized_users": ["x"] * 150_000}, 400),
+        ("POST", "/projects/P/topics/t:modifyAcl", {"authorized_users": ["x"] * 150_000}, 413),
         ("POST", "/projects/P/topics/t:attachSchema", {"schema": "projects/P/schemas/\0"}, 400),
         ("PUT", "/projects/P/subscriptions/s", {"topic": "projects/P/topics/\0"}, 400),
         ("PUT", "/projects/P/subscriptions/s", {"topic": f"projects/P/topics/{'x' * 9000}"}, 404),

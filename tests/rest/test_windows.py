@@ -6,8 +6,9 @@ import base64
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import pytest
+import grpc
 
+from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2
 from tests.rest.conftest import Town, pulled_by_grpc
 from tests.rest.test_messages import orders
 
@@ -154,9 +155,26 @@ def test_a_pull_waits_for_the_first_message_and_others_do_not(orders: Town) -> N
         assert waiting.result(30)[:1] == ["0"]
 
 
-@pytest.mark.parametrize("count", [100])
-def test_many_at_once(orders: Town, count: int) -> None:
-    publish(orders, *["eHh4"] * count)
-    assert pull(orders, maxMessages=str(count)) == [str(at) for at in range(count)]
-    ack(orders, count - 1)
-    assert offsets(orders)["current"] == count
+def test_many_at_once(orders: Town) -> None:
+    publish(orders, *["eHh4"] * 100)
+    assert pull(orders, maxMessages="100") == [str(at) for at in range(100)]
+    ack(orders, 99)
+    assert offsets(orders)["current"] == 100
+
+
+def test_a_detached_subscription_has_no_topic(orders: Town) -> None:
+    publish(orders, "MA==")
+    name = f"projects/{orders.project}{BILLING}"
+    request = pubsub_pb2.DetachSubscriptionRequest(subscription=name)
+    with grpc.insecure_channel(orders.ams.grpc) as channel:
+        detach: Any = channel.unary_unary("/google.pubsub.v1.Publisher/DetachSubscription")
+        detach(request.SerializeToString(), timeout=30)
+
+    refused = (409, "CONFLICT", "Subscription's topic doesn't exist")
+    billing = orders.path(BILLING)
+    time = {"time": "2024-03-05T10:11:12.000Z"}
+    assert orders.ams.refused("POST", f"{billing}:pull", json={}) == refused
+    assert ack_refused(orders, ack_id(orders, 0)) == refused
+    assert orders.ams.refused("GET", f"{billing}:offsets") == refused
+    assert orders.ams.refused("GET", f"{billing}:timeToOffset", params=time) == refused
+    assert orders.ams.refused("POST", f"{billing}:modifyOffset", json={"offset": 0}) == refused

@@ -56,10 +56,28 @@ def test_a_document_is_valid_and_has_each_route_once(
 def test_what_the_path_has_is_not_in_the_body(ams: dict[str, Any]) -> None:
     publish = ams["paths"]["/v1/projects/{project}/topics/{topic}:publish"]["post"]
 
-    assert [each["name"] for each in publish["parameters"]] == ["project", "topic"]
+    in_path = [each["name"] for each in publish["parameters"] if each["in"] == "path"]
+    assert in_path == ["project", "topic"]
     assert list(body(publish)["properties"]) == ["messages"]
     assert publish["requestBody"]["required"]
     assert publish["responses"]["400"]["description"] == "Invalid Message Arguments"
+
+
+def test_a_publish_may_have_an_idempotency_key(ams: dict[str, Any], google: dict[str, Any]) -> None:
+    for made in (ams, google):
+        [path] = [each for each in made["paths"] if each.endswith(":publish")]
+        last = made["paths"][path]["post"]["parameters"][-1]
+        assert (last["name"], last["in"]) == ("Idempotency-Key", "header")
+
+
+def test_what_refuses_those_without_a_token_says_so(ams: dict[str, Any]) -> None:
+    without = {
+        path.removeprefix("/v1/")
+        for path, operations in ams["paths"].items()
+        for operation in operations.values()
+        if {} in operation["security"]
+    }
+    assert without == {"status", "version"}
 
 
 def test_a_definition_of_a_schema_is_the_caller_s_own_document(ams: dict[str, Any]) -> None:

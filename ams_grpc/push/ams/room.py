@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from ams_grpc.broker.catalog import Subscription
 from ams_grpc.broker.names import SubscriptionName
-from ams_grpc.push.ams.worker import AmsPushWorker, AmsTools
+from ams_grpc.push.ams.worker import AmsPushWorker, AmsTools, trouble
 
 
 class AmsPushRoom:
@@ -34,7 +34,12 @@ class AmsPushRoom:
         worker = self._workers.get(subscription.id)
         if worker is None or not worker.active:
             return f"Error: Subscription /{subscription.name} is not active"
-        return worker.trouble or f"Subscription /{subscription.name} is currently active"
+        if worker.trouble:
+            return worker.trouble
+        if subscription.topic_name is None:  # AMS: its next pull is refused
+            now_us = self._tools.clock.now_us()
+            return trouble(now_us, "consume", "Subscription's topic doesn't exist")
+        return f"Subscription /{subscription.name} is currently active"
 
     def farewell(self, subscription: Subscription) -> str:
         """What is said of its delivery when it is deleted, beforehand."""

@@ -192,11 +192,9 @@ class AmsPushWorker:
         if outcome.accepted:
             self.trouble = ""
             return
-        clock = self._tools.clock
-        moment = datetime.fromtimestamp(clock.now_us() // SECOND_US, UTC).replace(tzinfo=None)
+        clock, name = self._tools.clock, self.subscription.name
         what = "acknowledge" if outcome is _TOO_LATE else "send"
-        self.trouble = f"{moment.isoformat()} - Could not {what} message, {outcome.answer}"
-        name = self.subscription.name
+        self.trouble = trouble(clock.now_us(), what, outcome.answer)
         self._complaints.say(name, push.url, outcome.reason, clock.monotonic())
 
     # --- between cycles ----------------------------------------------------------------------
@@ -224,3 +222,9 @@ class AmsPushWorker:
     def _go_on(self) -> None:
         """There may be credit again."""
         self._joining.wake()
+
+
+def trouble(now_us: int, what: str, reason: str) -> str:
+    """AMS: what the status of a delivery says of the last thing that went wrong."""
+    moment = datetime.fromtimestamp(now_us // SECOND_US, UTC).replace(tzinfo=None)
+    return f"{moment.isoformat()} - Could not {what} message, {reason}"

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ams_grpc.broker.errors import AlreadyExists, InvalidArgument, NotFound, SchemaGone, ams
+from ams_grpc.broker.errors import (
+    AlreadyExists,
+    AmsRefusal,
+    Detached,
+    InvalidArgument,
+    NotFound,
+    SchemaGone,
+    ams,
+)
 from ams_grpc.broker.names import SubscriptionName, TopicName
 
 
@@ -18,8 +26,15 @@ def ams_words(kind: str) -> Iterator[None]:
         raise ams("INTERNAL", "Could not load schema for topic") from None
     except NotFound:
         raise NotFound(f"{kind} doesn't exist") from None
+    except Detached:
+        raise no_topic() from None
     except AlreadyExists:
         raise AlreadyExists(f"{kind} already exists") from None
+
+
+def no_topic() -> AmsRefusal:
+    """AMS: error for what a subscription cannot do whose topic is gone, or which was detached."""
+    return ams("CONFLICT", "Subscription's topic doesn't exist")
 
 
 def full_name(name: TopicName | SubscriptionName) -> str:

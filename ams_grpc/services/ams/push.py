@@ -121,7 +121,10 @@ class SubscriptionPush:
         await self._desk.check()
         name = SubscriptionName(request.project, request.subscription)
         with ams_words("Subscription"):
-            asked = _unverified((await self._subscriptions.get(name)).config.ams_push)
+            config = (await self._subscriptions.get(name)).config
+        if config.push is not None:  # Pub/Sub's own, which needs no verification
+            raise _verified_already()
+        asked = _unverified(config.ams_push)
         fault = await self._verify(asked)
         if fault:
             raise _failed(fault)
@@ -155,8 +158,12 @@ def _unverified(push: AmsPush | None) -> AmsEndpoint:
     if push is None or not isinstance(push.target, AmsEndpoint):
         raise ams("CONFLICT", "Subscription is not in http push mode")
     if push.verified:
-        raise ams("CONFLICT", "Push endpoint is already verified")
+        raise _verified_already()
     return push.target
+
+
+def _verified_already() -> Exception:
+    return ams("CONFLICT", "Push endpoint is already verified")
 
 
 def _failed(fault: str) -> Exception:

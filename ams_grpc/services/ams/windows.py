@@ -15,7 +15,6 @@ from ams_grpc.auth.roles import SERVICE_ADMIN
 from ams_grpc.broker.broker import Broker
 from ams_grpc.broker.catalog import Subscription, SubscriptionConfig
 from ams_grpc.broker.errors import (
-    FailedPrecondition,
     InvalidArgument,
     PermissionDenied,
     ams,
@@ -23,7 +22,7 @@ from ams_grpc.broker.errors import (
 from ams_grpc.broker.names import SubscriptionName
 from ams_grpc.broker.rules import MAX_ACK_DEADLINE_S
 from ams_grpc.pb.ams.v1 import pubsub_pb2 as pb
-from ams_grpc.services.ams.names import ams_words
+from ams_grpc.services.ams.names import ams_words, no_topic
 from ams_grpc.services.ams.received import received
 from ams_grpc.services.callers import caller
 from ams_grpc.services.frame import Context, parse, raw
@@ -67,15 +66,12 @@ class Windows:
 
     async def check_Pull(self, request: pb.PullRequest, _context: Context) -> None:
         """Raises NotFound; CONFLICT: its topic is gone; PermissionDenied: others get its messages."""
-        try:
-            with ams_words("Subscription"):
-                subscription = await self._windowed.subscription(_name(request))
-        except FailedPrecondition:  # it is detached
-            raise _no_topic() from None
+        with ams_words("Subscription"):
+            subscription = await self._windowed.subscription(_name(request))
         if subscription.config.is_pushed:
             self._check_who_pulls_what_is_pushed(request.project)
         if subscription.topic_name is None:
-            raise _no_topic()
+            raise no_topic()
 
     @raw(partial(parse, pb.PullRequest))  # so that it ends when the caller goes away
     async def Pull(self, request: pb.PullRequest, context: Context) -> bytes:
@@ -148,10 +144,6 @@ class Windows:
 
 def _name(request: _Named) -> SubscriptionName:
     return SubscriptionName(request.project, request.subscription)
-
-
-def _no_topic() -> FailedPrecondition:
-    return ams("CONFLICT", "Subscription's topic doesn't exist")
 
 
 def _last_offset(subscription: str, ack_ids: Sequence[str]) -> int:

@@ -25,15 +25,15 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x61ms/v1/options.proto\x12\x06\x61ms.v1\x1a google/protobuf/descriptor.proto\"\xa0\x01\n\x05Route\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1a\n\x04\x62ody\x18\x02 \x01(\x0e\x32\x0c.ams.v1.Body\x12\x10\n\x08\x62\x61\x64_body\x18\x03 \x01(\t\x12\x18\n\x10\x66irst_value_only\x18\x04 \x01(\x08\x12\x0c\n\x04open\x18\x05 \x01(\x08\x12\x0e\n\x06\x62races\x18\x06 \x01(\x08\x12\x12\n\ntexts_only\x18\x07 \x01(\x08\x12\x0f\n\x07\x63hanges\x18\x08 \x01(\x08*;\n\x04\x42ody\x12\r\n\tBODY_NONE\x10\x00\x12\x11\n\rBODY_OPTIONAL\x10\x01\x12\x11\n\rBODY_REQUIRED\x10\x02:>\n\x05route\x12\x1e.google.protobuf.MethodOptions\x18\xd1\xb5\x04 \x01(\x0b\x32\r.ams.v1.Route:3\n\nomit_empty\x12\x1d.google.protobuf.FieldOptions\x18\xd2\xb5\x04 \x01(\x08:0\n\x07refusal\x12\x1d.google.protobuf.FieldOptions\x18\xd3\xb5\x04 \x01(\t:-\n\x04\x61lso\x12\x1d.google.protobuf.FieldOptions\x18\xd4\xb5\x04 \x01(\t:1\n\x08required\x12\x1d.google.protobuf.FieldOptions\x18\xd5\xb5\x04 \x01(\x08:-\n\x04json\x12\x1d.google.protobuf.FieldOptions\x18\xd6\xb5\x04 \x01(\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x61ms/v1/options.proto\x12\x06\x61ms.v1\x1a google/protobuf/descriptor.proto\"\xaf\x01\n\x05Route\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1a\n\x04\x62ody\x18\x02 \x01(\x0e\x32\x0c.ams.v1.Body\x12\x10\n\x08\x62\x61\x64_body\x18\x03 \x01(\t\x12\x18\n\x10\x66irst_value_only\x18\x04 \x01(\x08\x12\x0c\n\x04open\x18\x05 \x01(\x08\x12\x0e\n\x06\x62races\x18\x06 \x01(\x08\x12\x12\n\ntexts_only\x18\x07 \x01(\x08\x12\r\n\x05token\x18\t \x01(\x08\x12\x0f\n\x07\x63hanges\x18\x08 \x01(\x08*;\n\x04\x42ody\x12\r\n\tBODY_NONE\x10\x00\x12\x11\n\rBODY_OPTIONAL\x10\x01\x12\x11\n\rBODY_REQUIRED\x10\x02:>\n\x05route\x12\x1e.google.protobuf.MethodOptions\x18\xd1\xb5\x04 \x01(\x0b\x32\r.ams.v1.Route:3\n\nomit_empty\x12\x1d.google.protobuf.FieldOptions\x18\xd2\xb5\x04 \x01(\x08:0\n\x07refusal\x12\x1d.google.protobuf.FieldOptions\x18\xd3\xb5\x04 \x01(\t:-\n\x04\x61lso\x12\x1d.google.protobuf.FieldOptions\x18\xd4\xb5\x04 \x01(\t:1\n\x08required\x12\x1d.google.protobuf.FieldOptions\x18\xd5\xb5\x04 \x01(\x08:-\n\x04json\x12\x1d.google.protobuf.FieldOptions\x18\xd6\xb5\x04 \x01(\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ams_grpc.pb.ams.v1.options_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_BODY']._serialized_start=229
-  _globals['_BODY']._serialized_end=288
+  _globals['_BODY']._serialized_start=244
+  _globals['_BODY']._serialized_end=303
   _globals['_ROUTE']._serialized_start=67
-  _globals['_ROUTE']._serialized_end=227
+  _globals['_ROUTE']._serialized_end=242
 # @@protoc_insertion_point(module_scope)

@@ -29,7 +29,7 @@ JSON_FIELD_NUMBER: _ClassVar[int]
 json: _descriptor.FieldDescriptor
 
 class Route(_message.Message):
-    __slots__ = ("name", "body", "bad_body", "first_value_only", "open", "braces", "texts_only", "changes")
+    __slots__ = ("name", "body", "bad_body", "first_value_only", "open", "braces", "texts_only", "token", "changes")
     NAME_FIELD_NUMBER: _ClassVar[int]
     BODY_FIELD_NUMBER: _ClassVar[int]
     BAD_BODY_FIELD_NUMBER: _ClassVar[int]
@@ -37,6 +37,7 @@ class Route(_message.Message):
     OPEN_FIELD_NUMBER: _ClassVar[int]
     BRACES_FIELD_NUMBER: _ClassVar[int]
     TEXTS_ONLY_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
     CHANGES_FIELD_NUMBER: _ClassVar[int]
     name: str
     body: Body
@@ -45,5 +46,6 @@ class Route(_message.Message):
     open: bool
     braces: bool
     texts_only: bool
+    token: bool
     changes: bool
-    def __init__(self, name: _Optional[str] = ..., body: _Optional[_Union[Body, str]] = ..., bad_body: _Optional[str] = ..., first_value_only: _Optional[bool] = ..., open: _Optional[bool] = ..., braces: _Optional[bool] = ..., texts_only: _Optional[bool] = ..., changes: _Optional[bool] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., body: _Optional[_Union[Body, str]] = ..., bad_body: _Optional[str] = ..., first_value_only: _Optional[bool] = ..., open: _Optional[bool] = ..., braces: _Optional[bool] = ..., texts_only: _Optional[bool] = ..., token: _Optional[bool] = ..., changes: _Optional[bool] = ...) -> None: ...
