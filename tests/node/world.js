@@ -7,8 +7,7 @@ const {randomBytes} = require('node:crypto');
 const {setTimeout: sleep} = require('node:timers/promises');
 const {PubSub} = require('@google-cloud/pubsub');
 
-// Longer than the 60 s by which the client extends a lease that is delivered exactly once.
-const PATIENCE_MS = 75_000;
+const PATIENCE_MS = 30_000;
 
 /**
  * A test with a client whose project is empty at first. PUBSUB_EMULATOR_HOST says where.
