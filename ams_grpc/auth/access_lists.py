@@ -64,17 +64,22 @@ class AccessLists:
         name: TopicName | SubscriptionName,
         change: Callable[[Sequence[str]], Sequence[str]],
     ) -> None:
+        users: Sequence[str] = ()
+
         async def attempt() -> Policy:
+            nonlocal users
             policy = await self._policies.get(name, version=3)
             old = [user for each in policy.bindings for user in _listed(each, name)]
-            bindings = _with_list(policy.bindings, name, change(old))
+            users = list(dict.fromkeys(change(old)))
+            bindings = _with_list(policy.bindings, name, users)
             return await self._policies.set(name, bindings, version=3, etag=policy.etag)
 
         try:
             await until_unchanged(name, attempt)
         finally:
             self._changed()
-        audit.record(caller, f"{name.kind}:modifyAcl", name)
+        given = audit.shown(users=users) or "users="
+        audit.record(caller, f"{name.kind}:modifyAcl", name, given)
 
 
 def _is_list(binding: Binding, name: ResourceName) -> bool:

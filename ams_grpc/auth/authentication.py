@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final
 
 from ams_grpc.auth.attempts import FailedAttempts
-from ams_grpc.auth.memory import MAX_REMEMBERED
+from ams_grpc.auth.memory import MAX_REMEMBERED, Memory
 from ams_grpc.auth.ports import Accounts
 from ams_grpc.auth.principals import Principal
 from ams_grpc.auth.tokens import Vault, is_plausible
@@ -18,24 +18,17 @@ REMEMBERED_S: Final = 4.0
 whole admissions are remembered, within a second more."""
 
 
-class _Known(NamedTuple):
-    """Whose token something was, until when that counts, and before which change."""
-
-    principal: Principal
-    until: float
-    generation: int
-
-
 class Authenticator:
     """Knows the callers. ``now`` gives seconds; see ``forget`` for what is remembered."""
 
     def __init__(self, accounts: Accounts, vault: Vault, now: Callable[[], float]) -> None:
         self._accounts = accounts
         self._vault = vault
-        self._now = now
         self._attempts = FailedAttempts(now)
-        self._known: OrderedDict[str, _Known] = OrderedDict()
-        self._generation = 0
+        # By the tokens themselves: a dictionary finds them by a hash whose key nobody knows.
+        self._callers: Memory[str, Principal] = Memory(now, REMEMBERED_S)
+        self._good: OrderedDict[bytes, None] = OrderedDict()
+        """Digests of tokens that were somebody's when they were last looked up."""
 
     async def identify(self, token: str, peer: str) -> Principal:
         """Whose token it is.
@@ -43,33 +36,29 @@ class Authenticator:
         Raises Unauthenticated; TooManyAttempts when ``peer`` has failed too often, unless the token
         was good when it was last looked up.
         """
+        principal = self._callers.get(token)
+        if principal is not None:
+            return principal
         if not is_plausible(token):
             raise self._failed(peer)  # which asks nobody anything
-        found = self._known.get(token)  # found by its hash, whose key nobody knows
-        if found is None:
+        digest = self._vault.digest(token)
+        if digest not in self._good:
             self._attempts.check(peer)
-        elif found.until > self._now() and found.generation == self._generation:
-            return found.principal
-        principal = await self._look_up(token)
-        if principal is None:
+        generation = self._callers.generation
+        user = await self._accounts.user_by_digest(digest)
+        self._good.pop(digest, None)
+        if user is None:
             raise self._failed(peer)
+        self._good[digest] = None
+        if len(self._good) > MAX_REMEMBERED:
+            self._good.popitem(last=False)
+        principal = Principal.of(user)
+        self._callers.keep(token, principal, generation)
         return principal
 
     def forget(self) -> None:
         """Accounts have changed: what was known may be wrong, and is looked up again."""
-        self._generation += 1
-
-    async def _look_up(self, token: str) -> Principal | None:
-        generation = self._generation
-        user = await self._accounts.user_by_digest(self._vault.digest(token))
-        self._known.pop(token, None)
-        if user is None:
-            return None
-        principal = Principal.of(user)
-        self._known[token] = _Known(principal, self._now() + REMEMBERED_S, generation)
-        if len(self._known) > MAX_REMEMBERED:
-            self._known.popitem(last=False)
-        return principal
+        self._callers.forget()
 
     def _failed(self, peer: str) -> Unauthenticated:
         self._attempts.failed(peer)

@@ -77,11 +77,14 @@ class Authorizer:
         self._policies = policies
         self._finders = finders
         self._now = now
+        self._memories: list[Memory[Any, Any]] = []
         # By the principal itself, not its name: another one has other roles.
-        self._decided: Memory[tuple[str, int, str, Target], tuple[_Answer, Principal | None]] = (
-            Memory(now, REMEMBERED_S)
-        )
-        self._memories: list[Memory[Any, Any]] = [self._decided]
+        self._decided: Memory[tuple[int, str, str, Target], tuple[_Answer, Principal]]
+        self._listed: Memory[tuple[int, str, ResourceName], Principal]
+        self._projects: Memory[str, bool]
+        self._decided = self.memory(REMEMBERED_S)
+        self._listed = self.memory(REMEMBERED_S)
+        self._projects = self.memory(REMEMBERED_S)
 
     async def check(
         self, principal: Principal, permission: str, target: Target, action: str = ""
@@ -90,7 +93,7 @@ class Authorizer:
 
         ``action`` is that of AMS; without one, the action that stands for the permission.
         """
-        key = (permission, id(principal), action, target)
+        key = (id(principal), permission, action, target)
         remembered = self._decided.get(key)
         if remembered is not None and remembered[1] is principal:
             answer = remembered[0]
@@ -107,13 +110,12 @@ class Authorizer:
 
     async def exists(self, project: str) -> bool:
         """Whether there is such a project."""
-        key = ("", 0, "", ProjectName(project))
-        if self._decided.get(key) is not None:
+        if self._projects.get(project):
             return True
-        generation = self._decided.generation
+        generation = self._projects.generation
         if not await self._exists(project):
             return False
-        self._decided.keep(key, (_Answer.YES, None), generation)
+        self._projects.keep(project, True, generation)
         return True
 
     def forget(self) -> None:
@@ -165,15 +167,14 @@ class Authorizer:
         role = roles.LISTED.get(action)
         if role is None or role not in principal.roles(name.project):
             return
-        key = ("", id(principal), action, name)
-        remembered = self._decided.get(key)
-        if remembered is None or remembered[1] is not principal:
-            generation = self._decided.generation
+        key = (id(principal), action, name)
+        if self._listed.get(key) is not principal:
+            generation = self._listed.generation
             if not await self._is_bound(principal, _PERMISSION_OF_LISTS[name.kind], name):
                 if action in roles.FOUND_FIRST:
                     await self._id_of(name)
                 raise PermissionDenied("Access to this resource is forbidden")
-            self._decided.keep(key, (_Answer.YES, principal), generation)
+            self._listed.keep(key, principal, generation)
 
     async def _has(self, principal: Principal, permission: str, name: ResourceName) -> bool:
         try:

@@ -31,9 +31,13 @@ class Memory(Generic[Key, Value]):
         """Remember what was found out, unless things have changed since ``generation``."""
         self._kept.pop(key, None)
         if generation == self.generation:
-            self._kept[key] = value, self._now() + self._seconds
-            if len(self._kept) > MAX_REMEMBERED:
+            now = self._now()
+            self._kept[key] = value, now + self._seconds
+            while len(self._kept) > MAX_REMEMBERED or self._oldest_until() <= now:
                 self._kept.popitem(last=False)
+
+    def _oldest_until(self) -> float:
+        return next(iter(self._kept.values()))[1]
 
     def forget(self) -> None:
         """Things have changed: what is remembered may be wrong."""

@@ -7,7 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ams_grpc.auth import audit
-from ams_grpc.auth.checks import check_name, check_roles, no_project, no_user
+from ams_grpc.auth.checks import (
+    check_name,
+    check_person,
+    check_roles,
+    check_text,
+    no_project,
+    no_user,
+)
 from ams_grpc.auth.ports import Accounts, Clock, Housing
 from ams_grpc.auth.principals import Principal
 from ams_grpc.auth.records import Membership, Person, Project, User
@@ -50,6 +57,7 @@ class Projects:
         Topics and subscriptions that are in it already, from a time without accounts, are its own.
         """
         check_name(name, "project")
+        check_text(description, "description")
         now_us = self._clock.now_us()
         project = Project(str(uuid.uuid4()), name, description, now_us, now_us)
         project = await self._accounts.create_project(project, caller.uuid)
@@ -66,6 +74,7 @@ class Projects:
         """
         if new_name:
             check_name(new_name, "project")
+        check_text(description, "description")
 
         def change(project: Project) -> Project:
             return replace(
@@ -85,7 +94,7 @@ class Projects:
             self._changed()
         if project.name != name:
             await self._housing.moved(name, project.name, subscription_ids)
-        self._recorded(caller, "projects:update", name)
+        self._recorded(caller, "projects:update", name, audit.shown(name=new_name))
         return project
 
     async def delete(self, caller: Principal, name: str) -> None:
@@ -95,9 +104,9 @@ class Projects:
         await self._housing.removed(name, subscription_ids)
         self._recorded(caller, "projects:delete", name)
 
-    def _recorded(self, caller: Principal, action: str, name: str) -> None:
+    def _recorded(self, caller: Principal, action: str, name: str, given: str = "") -> None:
         self._changed()
-        audit.record(caller, action, name)
+        audit.record(caller, action, name, given)
 
 
 class Members:
@@ -133,14 +142,13 @@ class Members:
         """Make a user a member. Raises NotFound, Conflict, InvalidArgument."""
         user = await self._users.get(name)
         self._check_no_member(user, project)
-        check_roles(roles)
+        entry = Membership(project, check_roles(roles))
 
         def change(user: User) -> User:
             self._check_no_member(user, project)
-            entry = Membership(project, tuple(roles))
             return replace(user, memberships=(*user.memberships, entry))
 
-        return await self._change(caller, "projects:addUser", project, name, change)
+        return await self._change(caller, "projects:addUser", project, name, change, entry.roles)
 
     async def remove(self, caller: Principal, project: str, name: str) -> None:
         """Access lists keep the user, to no effect. Raises NotFound, PermissionDenied."""
@@ -159,12 +167,13 @@ class Members:
         AlreadyExists.
         """
         await self._users.check_new_name(name)
-        roles = _roles_in(wanted, project) or ()
-        check_roles(roles)
-        user = self._users.new(name, Person(email=wanted.person.email))
-        user = replace(user, memberships=(Membership(project, tuple(roles)),))
+        entry = Membership(project, check_roles(_roles_in(wanted, project) or ()))
+        person = Person(email=wanted.person.email)
+        check_person(person)
+        user = replace(self._users.new(name, person), memberships=(entry,))
         user = await self._accounts.create_user(user, caller.uuid)
-        self._users.recorded(caller, "projects:createUser", f"{project}/{name}")
+        given = audit.shown(roles=entry.roles)
+        self._users.recorded(caller, "projects:createUser", f"{project}/{name}", given)
         return user
 
     async def update(self, caller: Principal, project: str, name: str, wanted: UserChanges) -> User:
@@ -174,17 +183,14 @@ class Members:
         roles = _roles_in(wanted, project)
         if roles is None:
             raise _not_a_member()
-        check_roles(roles)
+        entry = Membership(project, check_roles(roles))
 
         def change(user: User) -> User:
             _check_member(user, project)
-            entries = [
-                Membership(project, tuple(roles)) if each.project == project else each
-                for each in user.memberships
-            ]
+            entries = [entry if each.project == project else each for each in user.memberships]
             return replace(user, memberships=tuple(entries))
 
-        return await self._change(caller, "projects:updateUser", project, name, change)
+        return await self._change(caller, "projects:updateUser", project, name, change, entry.roles)
 
     async def _change(
         self,
@@ -193,9 +199,10 @@ class Members:
         project: str,
         name: str,
         change: Callable[[User], User],
+        roles: Sequence[str] = (),
     ) -> User:
         user = await self._accounts.change_user(name, change)
-        self._users.recorded(caller, action, f"{project}/{name}")
+        self._users.recorded(caller, action, f"{project}/{name}", audit.shown(roles=roles))
         return seen_by(caller, (await self._users.details([user]))[0], project)
 
     @staticmethod

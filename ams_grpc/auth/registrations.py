@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 
+from ams_grpc.auth.checks import check_person, check_text
 from ams_grpc.auth.ports import Accounts, Clock
 from ams_grpc.auth.principals import Principal
 from ams_grpc.auth.records import Person, Registration, RegistrationStatus, User
@@ -26,6 +27,7 @@ class Registrations:
     async def file(self, caller: Principal, name: str, person: Person) -> Registration:
         """A new request, which waits. Raises InvalidArgument, AlreadyExists."""
         await self._users.check_new_name(name)
+        check_person(person)
         identity = str(uuid.uuid4())
         registration = Registration(
             identity,
@@ -48,7 +50,8 @@ class Registrations:
         return await self._users.by_uuid(user.uuid)
 
     async def decline(self, caller: Principal, identity: str, comment: str = "") -> None:
-        """Raises NotFound, also when it is decided."""
+        """Raises NotFound, also when it is decided; InvalidArgument."""
+        check_text(comment, "comment")
         await self._decide(caller, identity, RegistrationStatus.DECLINED, comment, None)
         self._users.recorded(caller, "registrations:declineNewUser", identity)
 

@@ -11,7 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 
 from ams_grpc.auth import audit
-from ams_grpc.auth.checks import check_memberships, check_name, check_roles, no_user
+from ams_grpc.auth.checks import (
+    check_memberships,
+    check_name,
+    check_person,
+    check_roles,
+    no_user,
+)
 from ams_grpc.auth.ports import Accounts, Clock
 from ams_grpc.auth.principals import Principal
 from ams_grpc.auth.records import Membership, Person, User
@@ -129,13 +135,12 @@ class Users:
         """
         await self.check_new_name(name)
         memberships = await check_memberships(self._accounts, wanted.memberships or ())
-        check_roles(wanted.service_roles or ())
+        service_roles = check_roles(wanted.service_roles or ())
+        check_person(wanted.person)
         user = self.new(name, wanted.person, token=token)
-        user = replace(
-            user, memberships=memberships, service_roles=tuple(wanted.service_roles or ())
-        )
+        user = replace(user, memberships=memberships, service_roles=service_roles)
         user = await self._accounts.create_user(user, caller.uuid)
-        self.recorded(caller, "users:create", name)
+        self.recorded(caller, "users:create", name, _rights(memberships, service_roles))
         return user
 
     async def update(self, caller: Principal, name: str, wanted: UserChanges) -> User:
@@ -143,7 +148,8 @@ class Users:
         memberships = None
         if wanted.memberships is not None:
             memberships = await check_memberships(self._accounts, wanted.memberships)
-        check_roles(wanted.service_roles or ())
+        service_roles = check_roles(wanted.service_roles or ())
+        check_person(wanted.person)
         if wanted.name:
             check_name(wanted.name, "user")
 
@@ -153,9 +159,7 @@ class Users:
                 name=wanted.name or user.name,
                 person=_merged(user.person, wanted.person),
                 memberships=user.memberships if memberships is None else memberships,
-                service_roles=user.service_roles
-                if wanted.service_roles is None
-                else tuple(wanted.service_roles),
+                service_roles=user.service_roles if wanted.service_roles is None else service_roles,
                 modified_us=self._clock.now_us(),
             )
 
@@ -163,7 +167,8 @@ class Users:
             user = await self._accounts.change_user(name, change)
         except AlreadyExists:
             raise InvalidArgument("invalid user name change, name already exists") from None
-        self.recorded(caller, "users:update", name)
+        given = f"{audit.shown(name=wanted.name)} {_rights(memberships or (), service_roles)}"
+        self.recorded(caller, "users:update", name, given.strip())
         return (await self.details([user]))[0]
 
     async def refresh_token(self, caller: Principal, name: str) -> User:
@@ -196,10 +201,10 @@ class Users:
         sealed = self._vault.seal(token or new_token(), identity)
         return User(identity, name, sealed, person, created_us=now_us, modified_us=now_us)
 
-    def recorded(self, caller: Principal, action: str, resource: str) -> None:
+    def recorded(self, caller: Principal, action: str, resource: str, given: str = "") -> None:
         """Something has changed: others must know."""
         self._changed()
-        audit.record(caller, action, resource)
+        audit.record(caller, action, resource, given)
 
     async def _found(self, user: User | None) -> User:
         if user is None:
@@ -219,6 +224,12 @@ def seen_by(caller: Principal, user: User, project: str | None = None) -> User:
         service_roles=(),
         memberships=() if membership is None else (membership,),
     )
+
+
+def _rights(memberships: Sequence[Membership], service_roles: Sequence[str]) -> str:
+    """For the audit log."""
+    in_projects = [f"{each.project}:{'+'.join(each.roles)}" for each in memberships]
+    return audit.shown(service_roles=service_roles, projects=in_projects)
 
 
 def _merged(old: Person, new: Person) -> Person:

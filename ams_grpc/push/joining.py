@@ -167,6 +167,6 @@ def _resolve(closed: asyncio.Future[BrokerError], error: BrokerError) -> None:
 
 
 def _place(endpoint: str) -> str:
-    """Where an endpoint is, without what may be secret in its path and query."""
+    """Where an endpoint is, without what may be secret: a password, its path and query."""
     url = urlsplit(endpoint)
-    return f"{url.scheme}://{url.netloc}"
+    return f"{url.scheme}://{url.netloc.rpartition('@')[2]}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final, cast
 
 from google.protobuf.descriptor import MethodDescriptor
@@ -53,7 +54,11 @@ class TokenGuard:
         needs = tuple(rule.needs(request))
         await self.check(caller, needs)
         set_caller(caller)
-        return self._settle(caller, method, needs[0]) if rule.changes else None
+        if not rule.changes:
+            return None
+        return settle(
+            self._authorizer, caller, method.name, needs[0].target, partial(rule.given, request)
+        )
 
     def stream(self, method: MethodDescriptor, context: Context) -> Context:
         """The same call, which can be used only as long as the caller may."""
@@ -73,17 +78,6 @@ class TokenGuard:
         """Raises PermissionDenied; NotFound for a project."""
         for need in needs:
             await self._authorizer.check(caller, need.permission, need.target, need.action)
-
-    def _settle(
-        self, caller: Principal, method: MethodDescriptor, need: Need
-    ) -> Callable[[bool], None]:
-        def settle(succeeded: bool) -> None:
-            # Also when it failed: a commit may have happened that nobody knows of.
-            self._authorizer.forget()
-            if succeeded:
-                audit.record(caller, method.name, need.target)
-
-        return settle
 
 
 class _Stream:
@@ -126,6 +120,24 @@ class _Stream:
         # While the database is away streams stay open, and what was so is taken to be so still.
         with suppress(StorageUnavailable):
             await self._ask(self._needs or ())
+
+
+def settle(
+    authorizer: Authorizer,
+    caller: Principal,
+    action: str,
+    target: object,
+    given: Callable[[], str] = str,
+) -> Settle:
+    """What follows a call that changes something: it counts, and goes into the audit log."""
+
+    def settled(succeeded: bool) -> None:
+        # Also when it failed: a commit may have happened that nobody knows of.
+        authorizer.forget()
+        if succeeded:
+            audit.record(caller, action, target, given())
+
+    return settled
 
 
 def _rule(method: MethodDescriptor) -> Rule:

@@ -35,13 +35,14 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What a method needs, by its request. ``changes``: it goes into the audit log.
+    """What a method needs, by its request. ``changes``: it goes into the audit log, as ``given`` says.
 
     ``needs`` raises InvalidArgument for what is no name.
     """
 
     needs: Callable[[Any], Iterable[Need]]
     changes: bool = False
+    given: Callable[[Any], str] = lambda _request: ""
 
 
 def _on(
@@ -150,6 +151,10 @@ def _policy(verb: str) -> Callable[[Any], Iterable[Need]]:
     return needs
 
 
+def _bindings(request: Any) -> str:
+    return " ".join(f"{each.role}={','.join(each.members)}" for each in request.policy.bindings)
+
+
 def _nothing(_request: Any) -> Iterable[Need]:
     return ()
 
@@ -207,7 +212,7 @@ _SCHEMAS: Final = {
     "ValidateMessage": Rule(_validate_message),
 }
 _POLICIES: Final = {
-    "SetIamPolicy": Rule(_policy("set"), changes=True),
+    "SetIamPolicy": Rule(_policy("set"), changes=True, given=_bindings),
     "GetIamPolicy": Rule(_policy("get")),
     "TestIamPermissions": Rule(_nothing),  # it answers what the caller may do
 }

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, select
 
 from ams_grpc.auth import audit
 from ams_grpc.auth.access_lists import MAX_USERS
+from ams_grpc.auth.checks import MAX_TEXT_CHARS
 from ams_grpc.auth.principals import Principal
 from ams_grpc.auth.records import Membership, Person, RegistrationStatus, User
 from ams_grpc.auth.users import UserChanges, seen_by
@@ -636,6 +637,51 @@ async def test_every_change_is_in_the_audit_log_and_no_secret(
     assert vars(entry)["actor_uuid"] == alice.uuid
     for token in (known.users.token(alice), known.users.token(refreshed)):
         assert token not in caplog.text
+
+
+async def test_the_audit_log_says_what_was_given(
+    known: Identity, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        await known.projects.create(ROOT, "depot")
+        await make(known, "alice", "publisher")
+        rights = UserChanges(name="bob", service_roles=("service_admin",))
+        await known.users.update(ROOT, "alice", rights)
+        await known.members.add(ROOT, "depot", "bob", ["consumer", "publisher"])
+        await known.projects.update(ROOT, "depot", new_name="store")
+    said = [each.getMessage() for each in caplog.records if each.name == "ams_grpc.audit"]
+    assert said == [
+        "root projects:create depot",
+        "root users:create alice (projects=shop:publisher)",
+        "root users:update alice (name=bob service_roles=service_admin)",
+        "root projects:addUser depot/bob (roles=consumer,publisher)",
+        "root projects:update depot (name=store)",
+    ]
+
+
+async def test_texts_of_accounts_have_an_end_and_roles_count_once(known: Identity) -> None:
+    await known.projects.create(ROOT, "depot")
+    long, most = "x" * (MAX_TEXT_CHARS + 1), "x" * MAX_TEXT_CHARS
+    for field in ("email", "first_name", "last_name", "organization", "description"):
+        person = Person(**{field: long})
+        with pytest.raises(errors.InvalidArgument, match=field):
+            await known.users.create(ROOT, "alice", UserChanges(person=person))
+        with pytest.raises(errors.InvalidArgument, match=field):
+            await known.registrations.file(ROOT, "alice", person)
+    with pytest.raises(errors.InvalidArgument, match="email"):
+        await known.members.create(ROOT, "depot", "alice", UserChanges(person=Person(email=long)))
+    for change in (
+        known.projects.create(ROOT, "store", long),
+        known.projects.update(ROOT, "depot", description=long),
+    ):
+        with pytest.raises(errors.InvalidArgument, match="description"):
+            await change
+    await known.users.create(ROOT, "alice", UserChanges(person=Person(email=most)))
+    added = await known.members.add(ROOT, "depot", "alice", ["consumer"] * 1000)
+    assert [each.roles for each in added.memberships] == [("consumer",)]
+    rights = UserChanges(service_roles=["service_admin", "service_admin"])
+    assert (await known.users.update(ROOT, "alice", rights)).service_roles == ("service_admin",)
 
 
 def test_no_name_makes_a_line_of_its_own_in_the_audit_log(caplog: pytest.LogCaptureFixture) -> None:

@@ -13,7 +13,6 @@ from typing import Any, Final
 
 from google.protobuf.descriptor import MethodDescriptor
 
-from ams_grpc.auth import audit
 from ams_grpc.auth.authentication import Authenticator
 from ams_grpc.auth.authorization import Authorizer
 from ams_grpc.auth.checks import no_project
@@ -25,7 +24,7 @@ from ams_grpc.services.ams.routes import AmsRoute, route_of
 from ams_grpc.services.ams.texts import check_texts
 from ams_grpc.services.callers import set_caller
 from ams_grpc.services.frame import Context, Settle
-from ams_grpc.services.guard import peer_of, token_of
+from ams_grpc.services.guard import peer_of, settle, token_of
 
 _PUBLISH: Final = "topics:publish"
 """Messages are kept as bytes, and may have anything in them."""
@@ -73,7 +72,8 @@ class AmsGuard:
         if route.open:
             route.check_names(request)
             if caller.token:
-                with suppress(Unauthenticated, TooManyAttempts):  # then nobody calls
+                # Then nobody calls; but who has failed too often is not told that a token is bad.
+                with suppress(Unauthenticated, *(() if route.token else (TooManyAttempts,))):
                     set_caller(await self._authenticator.identify(caller.token, caller.peer))
             return None
         key = (caller.token, route.name, *route.names(request))
@@ -87,7 +87,7 @@ class AmsGuard:
         set_caller(principal)
         if not route.changes:
             return None
-        return self._settle(principal, route.name, route.target(request))
+        return settle(self._authorizer, principal, route.name, route.target(request))
 
     async def _look_into(self, caller: Claim, route: AmsRoute, request: Any) -> Principal:
         """Who makes a call that they may make, by its token and by what its path names."""
@@ -109,12 +109,3 @@ class AmsGuard:
     def stream(self, method: MethodDescriptor, context: Context) -> Context:
         """AMS has no streams."""
         raise NotImplementedError(method.full_name)
-
-    def _settle(self, principal: Principal, action: str, target: str) -> Settle:
-        def settle(succeeded: bool) -> None:
-            # Also when it failed: a commit may have happened that nobody knows of.
-            self._authorizer.forget()
-            if succeeded:
-                audit.record(principal, action, target)
-
-        return settle

@@ -23,12 +23,14 @@ _VERBS: Final = ("get", "put", "post", "delete")
 class AmsRoute:
     """A route: its name (``topics:publish``), and the fields of the request that are in its path.
 
-    ``open``: everybody may call it. ``changes``: it goes into the audit log.
+    ``open``: everybody may call it; ``token``: but for those without one. ``changes``: it goes into
+    the audit log.
     """
 
     name: str
     variables: tuple[str, ...]
     open: bool
+    token: bool
     changes: bool
 
     def names(self, request: Any) -> tuple[str, ...]:
@@ -68,4 +70,6 @@ def route_of(method: MethodDescriptor) -> AmsRoute:
     route: Any = options.Extensions[_ROUTE]
     rule: Any = options.Extensions[annotations_pb2.http]
     path = next((getattr(rule, verb) for verb in _VERBS if rule.HasField(verb)), "")
-    return AmsRoute(route.name, tuple(_VARIABLE.findall(path)), route.open, route.changes)
+    return AmsRoute(
+        route.name, tuple(_VARIABLE.findall(path)), route.open, route.token, route.changes
+    )

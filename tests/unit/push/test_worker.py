@@ -15,6 +15,7 @@ from ams_grpc.broker.names import SubscriptionName, TopicName
 from ams_grpc.broker.policies import SECOND_US, DeadLetterPolicy, PushConfig, RetryPolicy
 from ams_grpc.broker.workers import Supervisor
 from ams_grpc.push.budget import Budget
+from ams_grpc.push.joining import Complaints
 from ams_grpc.push.outcome import Outcome
 from ams_grpc.push.worker import PushWorker, Tools
 from tests.unit.broker.fakes import ManualClock, Stored
@@ -371,6 +372,13 @@ async def test_an_unforeseen_error_counts_as_refused_and_loses_nothing(
     await settle()
 
     assert pushing.endpoint.data == [b"secret payload"]
+
+
+def test_the_log_names_an_endpoint_without_its_password(caplog: pytest.LogCaptureFixture) -> None:
+    endpoint = "https://user:hidden@example.com:8443/hooks/hidden?key=hidden"
+    Complaints().say(ORDERS, endpoint, "status 503", 0.0)
+    assert "to https://example.com:8443 fails" in caplog.text
+    assert "hidden" not in caplog.text
 
 
 async def test_failures_are_logged_now_and_then_without_what_is_secret(
