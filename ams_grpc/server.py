@@ -107,7 +107,8 @@ async def running(
         known = identity(storage, clock, broker)
         guard = None
         if config.auth:
-            guard = TokenGuard(known.authenticator, known.authorizer)
+            find = storage.catalog.subscription
+            guard = TokenGuard(known.authenticator, known.authorizer, find)
         if config.auth or config.ams_address is not None:
             await _make_first_admin(config, known, show_first_admin)
         pushes = await parts.enter_async_context(_push_room(config, broker, storage, known, clock))

@@ -457,6 +457,33 @@ def test_nothing_of_another_project_is_reached_through_ones_own(
     publisher.delete_topic(topic=mine)
 
 
+def test_who_has_a_topic_gets_rid_of_a_subscription_that_another_project_has_on_it(
+    site: Site, orders: str
+) -> None:
+    foreign = "projects/other/subscriptions/foreign"
+    owner, guest = site.publisher("alice"), site.subscriber("stranger")
+    bind(site, "alice", orders, "roles/pubsub.subscriber", "allAuthenticatedUsers")
+    guest.create_subscription(name=foreign, topic=orders)
+    owner.set_iam_policy(request={"resource": orders, "policy": policy_pb2.Policy()})
+    publish(site, "alice", orders)
+    assert guest.pull(subscription=foreign, max_messages=1).received_messages
+
+    for user in ("publisher", "consumer", "guest"):
+        with pytest.raises(exceptions.PermissionDenied, match=_DENIED):
+            site.publisher(user).detach_subscription(request={"subscription": foreign})
+    with pytest.raises(exceptions.PermissionDenied, match=_DENIED):
+        site.subscriber("alice").delete_subscription(subscription=foreign)
+    with pytest.raises(exceptions.PermissionDenied, match=_DENIED):
+        owner.detach_subscription(request={"subscription": f"{foreign}-missing"})
+
+    owner.detach_subscription(request={"subscription": foreign})
+
+    with pytest.raises(exceptions.FailedPrecondition, match="Subscription is detached"):
+        guest.pull(subscription=foreign, max_messages=1)
+    assert list(owner.list_topic_subscriptions(topic=orders)) == []
+    guest.delete_subscription(subscription=foreign)
+
+
 # --- from the shell -----------------------------------------------------------------------------------
 
 
