@@ -107,7 +107,8 @@ async def running(
         known = identity(storage, clock, broker)
         guard = None
         if config.auth:
-            guard = TokenGuard(known.authenticator, known.authorizer)
+            find = storage.catalog.subscription
+            guard = TokenGuard(known.authenticator, known.authorizer, find)
         if config.auth or config.ams_address is not None:
             await _make_first_admin(config, known, show_first_admin)
         pushes = await parts.enter_async_context(_push_room(config, broker, storage, known, clock))
@@ -200,15 +201,23 @@ def _google_services(
     keys: IdempotencyKeys,
     guard: TokenGuard | None,
 ) -> Sequence[Served]:
-    """The services of Google's API, which ask for a token if there is a ``guard``."""
+    """The services of Google's API, which ask for a token if there is a ``guard``.
+
+    Then projects are registered; without one, a project is but a part of names.
+    """
+    registered = guard is not None
     pubsub, schema = pubsub_pb2.DESCRIPTOR.services_by_name, schema_pb2.DESCRIPTOR.services_by_name
     visibility = None if guard is None else Visibility(known.accounts)
     policies = IamPolicy(known.policies, None if guard is None else guard.allowed)
     return (
-        Served(pubsub["Publisher"], Publisher(broker, keys, visibility), guard),
-        Served(pubsub["Subscriber"], Subscriber(broker, visibility), guard),
         Served(
-            schema["SchemaService"], SchemaService(Schemas(storage.schemas, definitions)), guard
+            pubsub["Publisher"], Publisher(broker, keys, visibility, registered=registered), guard
+        ),
+        Served(pubsub["Subscriber"], Subscriber(broker, visibility, registered=registered), guard),
+        Served(
+            schema["SchemaService"],
+            SchemaService(Schemas(storage.schemas, definitions), registered=registered),
+            guard,
         ),
         Served(iam_policy_pb2.DESCRIPTOR.services_by_name["IAMPolicy"], policies, guard),
     )

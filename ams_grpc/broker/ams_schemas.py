@@ -45,12 +45,15 @@ class AmsSchemas:
         self._schemas = Schemas(catalog, definitions)
 
     async def create(self, name: SchemaName, definition: Definition, attributes: str) -> Schema:
-        """Raises AlreadyExists, InvalidArgument, in this order."""
+        """AMS: in a project that is registered.
+
+        Raises AlreadyExists, InvalidArgument, ProjectGone, in this order.
+        """
         await self._refuse_existing(name)
         _check_type(definition.type)
         checked = await self._schemas.check(definition)
         await self._check_attributes(attributes)
-        return await self._catalog.create_schema(name, checked, attributes)
+        return await self._catalog.create_schema(name, checked, attributes, registered=True)
 
     async def get(self, name: SchemaName) -> Schema:
         """Raises NotFound."""

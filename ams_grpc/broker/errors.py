@@ -64,6 +64,10 @@ class NotFound(BrokerError):
     """A resource that the request names does not exist."""
 
 
+class ProjectGone(NotFound):
+    """What is to be made can only be made in a project that is registered; this one is not."""
+
+
 class SchemaGone(NotFound):
     """The schema of a topic was deleted, so nobody knows what its messages should be."""
 
@@ -148,6 +152,11 @@ def invalid_name(name: str) -> InvalidArgument:
 def not_found(name: object) -> NotFound:
     """Pub/Sub: error for a missing resource, of which it shows the last segment."""
     return NotFound(f"Resource not found (resource={str(name).rpartition('/')[2]}).")
+
+
+def project_gone(project: str) -> ProjectGone:
+    """As ``not_found``, of a project that was there a moment ago."""
+    return ProjectGone(not_found(project).message)
 
 
 def detached() -> Detached:

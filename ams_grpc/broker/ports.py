@@ -292,15 +292,19 @@ class Catalog(Protocol):
     """Topics, subscriptions and snapshots as stored. Names are unique per kind.
 
     Writes are atomic, and committed when they return. ``update_*`` and ``delete_*`` raise
-    Aborted when the record given is not the stored version any more.
+    Aborted when the record given is not the stored version any more. ``create_*`` raise
+    ProjectGone when the project has to be ``registered``, and is not at that very moment: what is
+    made in a project goes with it, also when that is deleted or renamed meanwhile.
     """
 
     async def topic(self, name: TopicName) -> Topic:
         """Raises NotFound."""
         ...
 
-    async def create_topic(self, name: TopicName, config: TopicConfig) -> Topic:
-        """Raises AlreadyExists."""
+    async def create_topic(
+        self, name: TopicName, config: TopicConfig, *, registered: bool = False
+    ) -> Topic:
+        """Raises AlreadyExists, ProjectGone."""
         ...
 
     async def published(self, topic: Topic, once: Once) -> Appended | None:
@@ -338,11 +342,16 @@ class Catalog(Protocol):
         ...
 
     async def create_subscription(
-        self, name: SubscriptionName, topic: TopicName, config: SubscriptionConfig
+        self,
+        name: SubscriptionName,
+        topic: TopicName,
+        config: SubscriptionConfig,
+        *,
+        registered: bool = False,
     ) -> Subscription:
         """It gets every message committed after it, and none before.
 
-        Raises AlreadyExists; NotFound for the topic.
+        Raises AlreadyExists, ProjectGone; NotFound for the topic.
         """
         ...
 
@@ -386,8 +395,10 @@ class Catalog(Protocol):
         state: CursorState,
         expire_us: int,
         labels: Mapping[str, str],
+        *,
+        registered: bool = False,
     ) -> Snapshot:
-        """Raises AlreadyExists; NotFound for the subscription."""
+        """Raises AlreadyExists, ProjectGone; NotFound for the subscription."""
         ...
 
     async def update_snapshot(

@@ -117,9 +117,14 @@ class SchemaCatalog(Protocol):
         ...
 
     async def create_schema(
-        self, name: SchemaName, definition: Definition, attributes: str = ""
+        self,
+        name: SchemaName,
+        definition: Definition,
+        attributes: str = "",
+        *,
+        registered: bool = False,
     ) -> Schema:
-        """Raises AlreadyExists."""
+        """Raises AlreadyExists, ProjectGone."""
         ...
 
     async def replace_schema(self, schema: Schema, by: Replacement) -> Schema:
@@ -207,9 +212,12 @@ class Schemas:
         self._catalog = catalog
         self._definitions = definitions
 
-    async def create(self, name: SchemaName, definition: Definition) -> Schema:
-        """Raises AlreadyExists, InvalidArgument."""
-        return await self._catalog.create_schema(name, await self.check(definition))
+    async def create(
+        self, name: SchemaName, definition: Definition, *, registered: bool = False
+    ) -> Schema:
+        """``registered`` as for ``Topics.create``. Raises AlreadyExists, InvalidArgument, ProjectGone."""
+        checked = await self.check(definition)
+        return await self._catalog.create_schema(name, checked, registered=registered)
 
     async def get(self, name: SchemaName) -> Schema:
         """Raises NotFound."""

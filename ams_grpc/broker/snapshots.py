@@ -45,13 +45,19 @@ class Snapshots:
         self._clock = clock
 
     async def create(
-        self, name: SnapshotName | None, source: SubscriptionName, labels: Mapping[str, str]
+        self,
+        name: SnapshotName | None,
+        source: SubscriptionName,
+        labels: Mapping[str, str],
+        *,
+        registered: bool = False,
     ) -> Snapshot:
         """Hold what ``source`` has not acknowledged, what is outstanding included.
 
         It lives 7 days less the age of the oldest message it holds. Without a name, one is made
-        up in the project of the subscription. Raises AlreadyExists; NotFound;
-        FailedPrecondition when it would live less than an hour, or ``source`` is detached.
+        up in the project of the subscription. ``registered`` as for ``Topics.create``. Raises
+        AlreadyExists; NotFound; ProjectGone; FailedPrecondition when it would live less than an
+        hour, or ``source`` is detached.
 
         Pub/Sub: CreateSnapshot, Snapshot.expire_time.
         """
@@ -73,7 +79,12 @@ class Snapshots:
             )
         expire_us = (now_us + life_us) // _MILLISECOND_US * _MILLISECOND_US
         snapshot = await self._catalog.create_snapshot(
-            name, runtime.subscription, runtime.cursor_state(), expire_us, labels
+            name,
+            runtime.subscription,
+            runtime.cursor_state(),
+            expire_us,
+            labels,
+            registered=registered,
         )
         await self._runtimes.snapshots_changed(snapshot.topic_id)
         return snapshot

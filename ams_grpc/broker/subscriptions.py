@@ -52,11 +52,13 @@ class Subscriptions:
         config: SubscriptionConfig,
         *,
         min_ack_deadline_s: int | None = None,
+        registered: bool = False,
     ) -> Subscription:
         """Without a name, one is made up, in the project of the topic.
 
-        ``min_ack_deadline_s`` None: what the profile says. Raises AlreadyExists, InvalidArgument, OutOfRange; NotFound for the topic, or for the one
-        of its dead letters.
+        ``min_ack_deadline_s`` None: what the profile says. ``registered`` as for ``Topics.create``.
+        Raises AlreadyExists, InvalidArgument, OutOfRange, ProjectGone; NotFound for the topic, or
+        for the one of its dead letters.
         """
         self._check(config, min_ack_deadline_s=min_ack_deadline_s)
         if config.transforms and self._check_transforms is not None:
@@ -70,7 +72,9 @@ class Subscriptions:
                 raise already_exists(name)
             await self._catalog.topic(topic)
             await self._catalog.topic(config.dead_letter.topic)
-        created = await self._catalog.create_subscription(name, topic, config)
+        created = await self._catalog.create_subscription(
+            name, topic, config, registered=registered
+        )
         self._runtimes.end(name, not_found(name), unless=created.id)
         self._tell_workers(created)
         return created

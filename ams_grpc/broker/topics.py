@@ -45,8 +45,13 @@ class Topics:
         # What publishers need to know of a topic. A stale one is found out by the commit.
         self._known: dict[TopicName, Topic] = {}
 
-    async def create(self, name: TopicName, config: TopicConfig) -> Topic:
-        """Raises AlreadyExists, InvalidArgument; NotFound for its schema."""
+    async def create(
+        self, name: TopicName, config: TopicConfig, *, registered: bool = False
+    ) -> Topic:
+        """``registered``: only in a project that is registered.
+
+        Raises AlreadyExists, InvalidArgument, ProjectGone; NotFound for its schema.
+        """
         check_topic(config)
         if config.transforms and self._check_transforms is not None:
             await self._check_transforms(config.transforms)
@@ -55,7 +60,7 @@ class Topics:
         except NotFound:
             await self._refuse_existing(name)  # what is addressed is checked first
             raise
-        return await self._catalog.create_topic(name, config)
+        return await self._catalog.create_topic(name, config, registered=registered)
 
     async def get(self, name: TopicName) -> Topic:
         """Raises NotFound."""

@@ -5,7 +5,7 @@ Implements ``frame.Guard``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final, cast
@@ -17,8 +17,15 @@ from ams_grpc.auth import audit
 from ams_grpc.auth.authentication import Authenticator
 from ams_grpc.auth.authorization import Authorizer
 from ams_grpc.auth.principals import Principal
-from ams_grpc.broker.errors import StorageUnavailable, Unauthenticated, not_authorized
-from ams_grpc.broker.names import ResourceName
+from ams_grpc.broker.catalog import Subscription
+from ams_grpc.broker.errors import (
+    NotFound,
+    PermissionDenied,
+    StorageUnavailable,
+    Unauthenticated,
+    not_authorized,
+)
+from ams_grpc.broker.names import ResourceName, SubscriptionName
 from ams_grpc.services.callers import set_caller
 from ams_grpc.services.frame import Context, Settle, parse
 from ams_grpc.services.needs import RULES, Need, Rule
@@ -27,11 +34,20 @@ _BEARER: Final = "bearer "
 
 
 class TokenGuard:
-    """Knows callers by ``authorization: Bearer TOKEN`` or ``x-api-key: TOKEN``."""
+    """Knows callers by ``authorization: Bearer TOKEN`` or ``x-api-key: TOKEN``.
 
-    def __init__(self, authenticator: Authenticator, authorizer: Authorizer) -> None:
+    ``find`` looks up a subscription; it raises NotFound.
+    """
+
+    def __init__(
+        self,
+        authenticator: Authenticator,
+        authorizer: Authorizer,
+        find: Callable[[SubscriptionName], Awaitable[Subscription]],
+    ) -> None:
         self._authenticator = authenticator
         self._authorizer = authorizer
+        self._find = find
 
     async def identify(self, context: Context) -> Principal:
         """Who calls. Raises Unauthenticated, TooManyAttempts."""
@@ -77,7 +93,22 @@ class TokenGuard:
     async def check(self, caller: Principal, needs: Sequence[Need]) -> None:
         """Raises PermissionDenied; NotFound for a project."""
         for need in needs:
-            await self._authorizer.check(caller, need.permission, need.target, need.action)
+            try:
+                await self._authorizer.check(caller, need.permission, need.target, need.action)
+            except PermissionDenied:
+                if not await self._may_on_topic(caller, need):
+                    raise
+
+    async def _may_on_topic(self, caller: Principal, need: Need) -> bool:
+        """What is missing is told to nobody here: that would be more than a refusal says."""
+        if not need.on_topic or not isinstance(need.target, SubscriptionName):
+            return False
+        with suppress(NotFound, PermissionDenied):
+            topic = (await self._find(need.target)).topic_name
+            if topic is not None:
+                await self._authorizer.check(caller, need.on_topic, topic)
+                return True
+        return False
 
 
 class _Stream:

@@ -26,11 +26,15 @@ from ams_grpc.broker.names import (
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """A permission, on a resource; action empty: the one that stands for the permission."""
+    """A permission, on a resource; action empty: the one that stands for the permission.
+
+    ``on_topic``: as good is this permission on the topic of the subscription that is the target.
+    """
 
     permission: str
     target: Target
     action: str = ""
+    on_topic: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +121,12 @@ def _update_subscription(request: Any) -> Iterable[Need]:
     yield from _dead_letter_needs(request.subscription)
 
 
+def _detach_subscription(request: Any) -> Iterable[Need]:
+    """Pub/Sub: who has a topic can get rid of its subscriptions, which may be of other projects."""
+    name = SubscriptionName.parse(request.subscription)
+    yield Need("pubsub.subscriptions.delete", name, on_topic="pubsub.topics.detachSubscription")
+
+
 def _create_snapshot(request: Any) -> Iterable[Need]:
     source = SubscriptionName.parse(request.subscription)
     if request.name:
@@ -170,8 +180,7 @@ _PUBLISHER: Final = {
     "ListTopicSubscriptions": _on(TopicName, "topic", "get", "subscriptions:listByTopic"),
     "ListTopicSnapshots": _on(TopicName, "topic", "get", "subscriptions:listByTopic"),
     "DeleteTopic": _on(TopicName, "topic", "delete", changes=True),
-    # Pub/Sub asks for a permission on the topic, which the request does not name.
-    "DetachSubscription": _on(SubscriptionName, "subscription", "delete", changes=True),
+    "DetachSubscription": Rule(_detach_subscription, changes=True),
 }
 _SUBSCRIBER: Final = {
     "CreateSubscription": Rule(_create_subscription, changes=True),

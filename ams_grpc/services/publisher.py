@@ -18,11 +18,20 @@ from ams_grpc.services.pages import Page
 
 
 class Publisher:
-    """Topics, and what is published to them. ``visibility`` None: everybody sees everything."""
+    """Topics, and what is published to them. ``visibility`` None: everybody sees everything.
+
+    ``registered``: things are made only in projects that are registered.
+    """
 
     def __init__(
-        self, broker: Broker, keys: IdempotencyKeys, visibility: Visibility | None = None
+        self,
+        broker: Broker,
+        keys: IdempotencyKeys,
+        visibility: Visibility | None = None,
+        *,
+        registered: bool = False,
     ) -> None:
+        self._registered = registered
         self._keys = keys
         self._visibility = visibility
         self._topics = broker.topics
@@ -36,7 +45,9 @@ class Publisher:
 
     async def CreateTopic(self, request: pb.Topic, _context: Context) -> pb.Topic:
         name = TopicName.parse(request.name)
-        return convert.topic_pb(await self._topics.create(name, convert.topic_config(request)))
+        config = convert.topic_config(request)
+        topic = await self._topics.create(name, config, registered=self._registered)
+        return convert.topic_pb(topic)
 
     async def GetTopic(self, request: pb.GetTopicRequest, _context: Context) -> pb.Topic:
         return convert.topic_pb(await self._topics.get(TopicName.parse(request.topic)))

@@ -28,15 +28,21 @@ _NUMBERS: Final = {schema_type: number for number, schema_type in _TYPES.items()
 
 
 class SchemaService:
-    """Schemas, their revisions, and messages that may follow them."""
+    """Schemas, their revisions, and messages that may follow them.
 
-    def __init__(self, schemas: Schemas) -> None:
+    ``registered``: see ``Publisher``.
+    """
+
+    def __init__(self, schemas: Schemas, *, registered: bool = False) -> None:
         self._schemas = schemas
+        self._registered = registered
 
     async def CreateSchema(self, request: pb.CreateSchemaRequest, _context: Context) -> pb.Schema:
         parse_project(request.parent)
         name = SchemaName.parse(f"{request.parent}/schemas/{request.schema_id}")
-        schema = await self._schemas.create(name, definition(request.schema))
+        schema = await self._schemas.create(
+            name, definition(request.schema), registered=self._registered
+        )
         return schema_pb(schema, schema.newest)
 
     async def GetSchema(self, request: pb.GetSchemaRequest, _context: Context) -> pb.Schema:

@@ -32,9 +32,12 @@ def _parse_acks(message_class: type[Message], serialized: bytes) -> Any:
 
 
 class Subscriber:
-    """Subscriptions, their messages, and snapshots. ``visibility``: see ``Publisher``."""
+    """Subscriptions, their messages, and snapshots. For the options see ``Publisher``."""
 
-    def __init__(self, broker: Broker, visibility: Visibility | None = None) -> None:
+    def __init__(
+        self, broker: Broker, visibility: Visibility | None = None, *, registered: bool = False
+    ) -> None:
+        self._registered = registered
         self._visibility = visibility
         self._subscriptions = broker.subscriptions
         self._runtimes, self._pulls = broker.runtimes, broker.pulls
@@ -84,7 +87,10 @@ class Subscriber:
         name = SubscriptionName.parse(request.name) if request.name else None
         topic = TopicName.parse(request.topic)
         config = convert.subscription_config(request)
-        return convert.subscription_pb(await self._subscriptions.create(name, topic, config))
+        subscription = await self._subscriptions.create(
+            name, topic, config, registered=self._registered
+        )
+        return convert.subscription_pb(subscription)
 
     async def GetSubscription(
         self, request: pb.GetSubscriptionRequest, _context: Context
@@ -154,7 +160,9 @@ class Subscriber:
     ) -> pb.Snapshot:
         name = SnapshotName.parse(request.name) if request.name else None
         source = SubscriptionName.parse(request.subscription)
-        snapshot = await self._snapshots.create(name, source, dict(request.labels))
+        snapshot = await self._snapshots.create(
+            name, source, dict(request.labels), registered=self._registered
+        )
         return convert.snapshot_pb(snapshot)
 
     async def GetSnapshot(self, request: pb.GetSnapshotRequest, _context: Context) -> pb.Snapshot:

@@ -332,9 +332,7 @@ def _create_user(user: User, created_by: str, connection: Connection) -> User:
 
 def _add_memberships(user: User, user_id: int, connection: Connection) -> None:
     for place, each in enumerate(user.memberships):
-        # The lock keeps the project until this is committed.
-        query = select(projects.c.id).where(projects.c.name == each.project)
-        project_id = connection.scalar(query.with_for_update(read=True))
+        project_id = houses.held(each.project, connection)
         if project_id is None:
             raise InvalidArgument(f"invalid project: {each.project}")
         row = {

@@ -24,7 +24,7 @@ from ams_grpc.broker.catalog import (
 )
 from ams_grpc.broker.names import ResourceName, SnapshotName, SubscriptionName, TopicName
 from ams_grpc.broker.ports import Appended, CursorState, Deliveries, Once, StoredLease
-from ams_grpc.storage import days, records
+from ams_grpc.storage import days, houses, records
 from ams_grpc.storage.clock import WallClock
 from ams_grpc.storage.commit import GroupCommit
 from ams_grpc.storage.onces import first_answer
@@ -60,7 +60,9 @@ class SqlCatalog:
         row = await self._readers.run(partial(_published, topic, once, self._clock.now_us()))
         return None if row is None else first_answer(once, row)
 
-    async def create_topic(self, name: TopicName, config: TopicConfig) -> Topic:
+    async def create_topic(
+        self, name: TopicName, config: TopicConfig, *, registered: bool = False
+    ) -> Topic:
         row = {
             "name": str(name),
             "project": name.project,
@@ -71,6 +73,8 @@ class SqlCatalog:
         }
 
         def create(connection: Connection) -> Topic:
+            if registered:
+                houses.hold(name.project, connection)
             hold_schema(config, connection)
             return Topic(_insert(connection, topics, row, name), name, 1, config)
 
@@ -138,7 +142,12 @@ class SqlCatalog:
         return records.subscription(await self._one(query, name))
 
     async def create_subscription(
-        self, name: SubscriptionName, topic: TopicName, config: SubscriptionConfig
+        self,
+        name: SubscriptionName,
+        topic: TopicName,
+        config: SubscriptionConfig,
+        *,
+        registered: bool = False,
     ) -> Subscription:
         now_us = self._clock.now_us()
         row = {
@@ -153,6 +162,8 @@ class SqlCatalog:
         }
 
         def create(connection: Connection) -> Subscription:
+            if registered:
+                houses.hold(name.project, connection)
             # The lock holds up publishers on other nodes until this is committed: else their
             # messages could be purged, or be missing, in between.
             of_topic = connection.execute(
@@ -284,6 +295,8 @@ class SqlCatalog:
         state: CursorState,
         expire_us: int,
         labels: Mapping[str, str],
+        *,
+        registered: bool = False,
     ) -> Snapshot:
         """``state`` is to be taken right before this call: a later purge respects it."""
         now_us = self._clock.now_us()
@@ -299,6 +312,8 @@ class SqlCatalog:
         }
 
         def create(connection: Connection) -> Snapshot:
+            if registered:
+                houses.hold(name.project, connection)
             # The lock keeps a purge on another node from missing the new snapshot.
             connection.execute(
                 select(topics.c.id).where(topics.c.id == subscription.topic_id).with_for_update()

@@ -8,11 +8,29 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Table, delete, func, literal, select, update
 
+from ams_grpc.broker.errors import project_gone
 from ams_grpc.broker.names import SchemaName, TopicName
 from ams_grpc.storage import days, records
-from ams_grpc.storage.tables import schemas, snapshots, subscriptions, topics
+from ams_grpc.storage.tables import projects, schemas, snapshots, subscriptions, topics
 
 _NAMED: Final = (topics, subscriptions, snapshots, schemas)
+
+
+def held(project: str, connection: Connection) -> int | None:
+    """The id of a project, which keeps its name until this is committed; None if there is none.
+
+    Whoever renames or deletes it locks its row first. So on any number of nodes what is made
+    meanwhile is either there to be moved or cleared, or finds no such project.
+    """
+    query = select(projects.c.id).where(projects.c.name == project)
+    found: int | None = connection.scalar(query.with_for_update(read=True, key_share=True))
+    return found
+
+
+def hold(project: str, connection: Connection) -> None:
+    """As ``held``. Raises ProjectGone."""
+    if held(project, connection) is None:
+        raise project_gone(project)
 
 
 def is_inhabited(project: str, connection: Connection) -> bool:

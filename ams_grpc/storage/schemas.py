@@ -31,7 +31,7 @@ from ams_grpc.broker.catalog import TopicConfig
 from ams_grpc.broker.names import SchemaName
 from ams_grpc.broker.policies import SchemaSettings
 from ams_grpc.broker.schemas import Definition, Replacement, Revision, Schema, SchemaType
-from ams_grpc.storage import records
+from ams_grpc.storage import houses, records
 from ams_grpc.storage.clock import WallClock
 from ams_grpc.storage.commit import GroupCommit
 from ams_grpc.storage.reading import Readers
@@ -70,7 +70,12 @@ class SqlSchemas:
         return _schema(rows[0], [_revision(row, _definition(row)) for row in rows])
 
     async def create_schema(
-        self, name: SchemaName, definition: Definition, attributes: str = ""
+        self,
+        name: SchemaName,
+        definition: Definition,
+        attributes: str = "",
+        *,
+        registered: bool = False,
     ) -> Schema:
         now_us = self._clock.now_us()
         row = {
@@ -84,6 +89,8 @@ class SqlSchemas:
         }
 
         def create(connection: Connection) -> Schema:
+            if registered:
+                houses.hold(name.project, connection)
             try:
                 schema_id = connection.execute(
                     insert(schemas).returning(schemas.c.id), row

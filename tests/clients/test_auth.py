@@ -457,6 +457,33 @@ def test_nothing_of_another_project_is_reached_through_ones_own(
     publisher.delete_topic(topic=mine)
 
 
+def test_who_has_a_topic_gets_rid_of_a_subscription_that_another_project_has_on_it(
+    site: Site, orders: str
+) -> None:
+    foreign = "projects/other/subscriptions/foreign"
+    owner, guest = site.publisher("alice"), site.subscriber("stranger")
+    bind(site, "alice", orders, "roles/pubsub.subscriber", "allAuthenticatedUsers")
+    guest.create_subscription(name=foreign, topic=orders)
+    owner.set_iam_policy(request={"resource": orders, "policy": policy_pb2.Policy()})
+    publish(site, "alice", orders)
+    assert guest.pull(subscription=foreign, max_messages=1).received_messages
+
+    for user in ("publisher", "consumer", "guest"):
+        with pytest.raises(exceptions.PermissionDenied, match=_DENIED):
+            site.publisher(user).detach_subscription(request={"subscription": foreign})
+    with pytest.raises(exceptions.PermissionDenied, match=_DENIED):
+        site.subscriber("alice").delete_subscription(subscription=foreign)
+    with pytest.raises(exceptions.PermissionDenied, match=_DENIED):
+        owner.detach_subscription(request={"subscription": f"{foreign}-missing"})
+
+    owner.detach_subscription(request={"subscription": foreign})
+
+    with pytest.raises(exceptions.FailedPrecondition, match="Subscription is detached"):
+        guest.pull(subscription=foreign, max_messages=1)
+    assert list(owner.list_topic_subscriptions(topic=orders)) == []
+    guest.delete_subscription(subscription=foreign)
+
+
 # --- from the shell -----------------------------------------------------------------------------------
 
 
@@ -572,3 +599,53 @@ def test_with_postgresql_a_change_from_the_shell_counts_soon(site: Site, databas
     assert site.outcome(call, "", token)[0] is grpc.StatusCode.OK
     site.admin("refresh-token", "late")
     eventually(lambda: site.outcome(call, "", token)[0] is grpc.StatusCode.UNAUTHENTICATED)
+
+
+def test_with_postgresql_nothing_is_made_in_a_project_that_was_deleted_elsewhere(
+    site: Site, database: str, orders: str, billing: str
+) -> None:
+    """By the shell, here. The server remembers the project and its members for some seconds."""
+    if database != "postgresql":
+        pytest.skip("SQLite is for one process")
+    site.make("projects/gone")
+    rights = [{"project": each, "roles": ["project_admin"]} for each in ("own", "gone")]
+    token = site.make("users/mover", projects=rights)["token"]
+    ams = f"http://{site.server.ready['ams']}/v1/projects/gone"
+
+    def ask(method: str, path: str, token: str = token, **body: Any) -> requests.Response:
+        headers = {"x-api-key": token}
+        return requests.request(method, ams + path, headers=headers, json=body, timeout=PATIENCE_S)
+
+    assert ask("GET", "/topics").status_code == 200
+    site.admin("delete-project", "gone", "--yes")
+
+    refusal = ask("PUT", "/topics/late").json()["error"]
+    assert (refusal["code"], refusal["message"]) == (404, "project doesn't exist")
+    for method, made in (
+        ("Publisher/CreateTopic", {"name": "projects/{p}/topics/late"}),
+        (
+            "Subscriber/CreateSubscription",
+            {"name": "projects/{p}/subscriptions/late", "topic": orders},
+        ),
+        (
+            "Subscriber/CreateSnapshot",
+            {"name": "projects/{p}/snapshots/late", "subscription": billing},
+        ),
+        (
+            "SchemaService/CreateSchema",
+            {
+                "parent": "projects/{p}",
+                "schemaId": "late",
+                "schema": {"type": "AVRO", "definition": '"string"'},
+            },
+        ),
+    ):
+        call = Call(f"google.pubsub.v1.{method}", made, frozenset())
+        # The latter once the server has forgotten that the caller was a member.
+        assert site.outcome(call, "gone", token)[0].name in {"NOT_FOUND", "PERMISSION_DENIED"}, call
+
+    site.make("projects/gone")  # another one
+    for kind in ("topics", "subscriptions", "schemas"):
+        assert ask("GET", f"/{kind}", _ROOT_TOKEN).json()[kind] == []
+    root = site.subscriber("every_service_admin")
+    assert list(root.list_snapshots(project="projects/gone")) == []

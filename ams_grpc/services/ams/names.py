@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ams_grpc.auth.checks import no_project
 from ams_grpc.broker.errors import (
     AlreadyExists,
     AmsRefusal,
     Detached,
     InvalidArgument,
     NotFound,
+    ProjectGone,
     SchemaGone,
     ams,
 )
@@ -24,6 +26,8 @@ def ams_words(kind: str) -> Iterator[None]:
         yield
     except SchemaGone:
         raise ams("INTERNAL", "Could not load schema for topic") from None
+    except ProjectGone:
+        raise no_project() from None
     except NotFound:
         raise NotFound(f"{kind} doesn't exist") from None
     except Detached:

@@ -7,13 +7,14 @@ from typing import Any
 from google.protobuf.empty_pb2 import Empty
 
 from ams_grpc.auth.access_lists import AccessLists
+from ams_grpc.auth.checks import no_project
 from ams_grpc.auth.visibility import Visibility
 from ams_grpc.broker.catalog import (
     DEFAULT_ACK_DEADLINE_S,
     Subscription,
     SubscriptionConfig,
 )
-from ams_grpc.broker.errors import AlreadyExists, InvalidArgument, NotFound
+from ams_grpc.broker.errors import AlreadyExists, InvalidArgument, NotFound, ProjectGone
 from ams_grpc.broker.names import DELETED_TOPIC, SubscriptionName, TopicName
 from ams_grpc.broker.newest import Dated, Newest
 from ams_grpc.broker.rules import MAX_ACK_DEADLINE_S
@@ -89,7 +90,11 @@ class SubscriptionResources:
         )
         name = _name(request)
         try:
-            await self._subscriptions.create(name, topic, config, min_ack_deadline_s=0)
+            await self._subscriptions.create(
+                name, topic, config, min_ack_deadline_s=0, registered=True
+            )
+        except ProjectGone:
+            raise no_project() from None
         except NotFound:
             raise NotFound("Topic doesn't exist") from None
         except AlreadyExists:

@@ -76,7 +76,7 @@ class TopicResources:
             schema_settings=await self._find_schema(request.project, request.schema),
         )
         with ams_words("Topic"):
-            await self._topics.create(_name(request), config)
+            await self._topics.create(_name(request), config, registered=True)
             return _topic_pb(await self._newest.topic(_name(request)))
 
     async def DeleteTopic(self, request: Any, context: Context) -> Empty:

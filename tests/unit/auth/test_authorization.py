@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from google.iam.v1 import iam_policy_pb2  # type: ignore[import-untyped]
@@ -14,10 +14,18 @@ from ams_grpc.auth.authorization import Authorizer
 from ams_grpc.auth.policies import stored_member
 from ams_grpc.auth.principals import Principal
 from ams_grpc.auth.roles import ACTIONS, MATRIX
-from ams_grpc.broker.errors import BrokerError, InvalidArgument, NotFound, PermissionDenied
+from ams_grpc.broker.catalog import Subscription, SubscriptionConfig
+from ams_grpc.broker.errors import (
+    BrokerError,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    not_found,
+)
 from ams_grpc.broker.iam import PERMISSIONS, Binding, Condition, Policy
 from ams_grpc.broker.names import ResourceName, SnapshotName, SubscriptionName, TopicName
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2, schema_pb2
+from ams_grpc.services.guard import TokenGuard
 from ams_grpc.services.needs import RULES
 from tests.access_table import CALLS, ROLES, Call
 from tests.unit.auth.fakes import Clock, KnownAccounts, KnownPolicies
@@ -56,14 +64,26 @@ class World:
             {TopicName: find, SubscriptionName: find, SnapshotName: find},
             self.clock,
         )
+        self.topic_of: dict[SubscriptionName, TopicName | None] = {
+            SubscriptionName(project, "billing"): TopicName(project, "orders")
+            for project in ("own", "other")
+        }
+        nobody: Any = None  # to tell who calls: the tests do
+        self.guard = TokenGuard(nobody, self.authorizer, self.find_subscription)
+
+    async def find_subscription(self, name: SubscriptionName) -> Subscription:
+        if name not in self.topic_of:
+            raise not_found(name)
+        return Subscription(
+            1, name, 1, 1, self.topic_of[name], None, 0, False, SubscriptionConfig()
+        )
 
     async def outcome(self, principal: Principal, call: Call, project: str) -> str:
         """`in`, or the kind of the error."""
         method = method_of(call)
         request = ParseDict(call.of(project), GetMessageClass(method.input_type)())
         try:
-            for need in RULES[method.full_name].needs(request):
-                await self.authorizer.check(principal, need.permission, need.target, need.action)
+            await self.guard.check(principal, tuple(RULES[method.full_name].needs(request)))
         except BrokerError as error:
             return type(error).__name__
         return "in"
@@ -276,6 +296,51 @@ def request(method: str, **fields: Any) -> Call:
 )
 async def test_nothing_of_another_project_is_reached_through_ones_own(call: Call) -> None:
     assert await World().outcome(member("project_admin"), call, "") == "PermissionDenied"
+
+
+DETACH: Final = request(
+    "Publisher/DetachSubscription", subscription="projects/own/subscriptions/billing"
+)
+DELETE: Final = request(
+    "Subscriber/DeleteSubscription", subscription="projects/own/subscriptions/billing"
+)
+FOREIGN: Final = TopicName("other", "orders")
+
+
+def on_foreign_topic(*bindings: Binding) -> World:
+    """The subscription of `own` is on the topic of `other`, whose policy has these bindings."""
+    world = World({FOREIGN: Policy(bindings)})
+    world.topic_of[BILLING] = FOREIGN
+    return world
+
+
+async def test_who_has_a_topic_detaches_subscriptions_of_others_from_it() -> None:
+    owner = member("project_admin", project="other")
+    assert await on_foreign_topic().outcome(owner, DETACH, "") == "in"
+    assert await on_foreign_topic().outcome(owner, DELETE, "") == "PermissionDenied"
+    editor = Binding("roles/pubsub.editor", (stored_member("u-pat"),))
+    assert await on_foreign_topic(editor).outcome(member(project="other"), DETACH, "") == "in"
+    assert await on_foreign_topic().outcome(member("project_admin"), DETACH, "") == "in"
+
+
+@pytest.mark.parametrize("role", ["publisher", "consumer", "push_worker"])
+async def test_a_lesser_right_on_the_topic_detaches_nothing(role: str) -> None:
+    lists = [Binding(each, (stored_member("u-pat"),)) for each in (PUBLISHER, SUBSCRIBER)]
+    world = on_foreign_topic(*lists)
+    assert await world.outcome(member(role, project="other"), DETACH, "") == "PermissionDenied"
+
+
+@pytest.mark.parametrize("topic", [ORDERS, None, "no such subscription"])
+async def test_what_is_on_no_topic_of_ones_own_looks_like_what_is_not_there(
+    topic: TopicName | str | None,
+) -> None:
+    world = World()
+    if isinstance(topic, str):
+        del world.topic_of[BILLING]
+    else:
+        world.topic_of[BILLING] = topic
+    owner = member("project_admin", project="other")
+    assert await world.outcome(owner, DETACH, "") == "PermissionDenied"
 
 
 # --- what is remembered -----------------------------------------------------------------------------

@@ -53,7 +53,9 @@ class Gate:
         self.door = Door()
         self.world = World(listing("pat"))
         self.world.accounts.is_away = False
-        self.guard = TokenGuard(self.door.authenticator, self.world.authorizer)
+        self.guard = TokenGuard(
+            self.door.authenticator, self.world.authorizer, self.world.find_subscription
+        )
 
     async def name(self, *metadata: tuple[str, str | bytes]) -> str:
         caller = await self.guard.identify(cast("Context", Call(*metadata)))

@@ -389,7 +389,9 @@ class MemoryCatalog(Port):
         await self._visit("published")
         return self.stored.answers.get((topic.id, once.key))
 
-    async def create_topic(self, name: TopicName, config: TopicConfig) -> Topic:
+    async def create_topic(
+        self, name: TopicName, config: TopicConfig, *, registered: bool = False
+    ) -> Topic:
         await self._visit("create_topic")
         _check_new(self.stored.topics, name)
         topic = self.stored.topics[name] = Topic(self.stored.new_id(), name, 1, config)
@@ -440,7 +442,12 @@ class MemoryCatalog(Port):
         return _get(self.stored.subscriptions, name)
 
     async def create_subscription(
-        self, name: SubscriptionName, topic: TopicName, config: SubscriptionConfig
+        self,
+        name: SubscriptionName,
+        topic: TopicName,
+        config: SubscriptionConfig,
+        *,
+        registered: bool = False,
     ) -> Subscription:
         await self._visit("create_subscription")
         of = _get(self.stored.topics, topic)
@@ -518,6 +525,8 @@ class MemoryCatalog(Port):
         state: CursorState,
         expire_us: int,
         labels: Mapping[str, str],
+        *,
+        registered: bool = False,
     ) -> Snapshot:
         await self._visit("create_snapshot")
         _get(self.stored.subscriptions, subscription.name)
