@@ -53,7 +53,7 @@ class Key:
         self.blocked_until = 0.0
         """It rests until this moment, since the first one held back failed. 0 when it does not."""
         self.expired: tuple[int, int] | None = None
-        """Seq and grant of the delivery that missed its deadline, if nothing happened since."""
+        """The message that failed last, and the grant that missed its deadline (or ``NACKED``)."""
         self.cut_at = WHOLE
         """All before it is done or in this line; what was read from here on was left behind."""
 
@@ -130,7 +130,6 @@ class Keys:
             self.held_back -= 1
         key.outstanding.append(seq)
         key.holder = consumer
-        key.expired = None
         self._review(key)
 
     def next_for(self, consumer: Consumer) -> Key | None:
@@ -165,6 +164,11 @@ class Keys:
         key = self._key_of[seq]
         return bool(key.outstanding) and key.outstanding[0] == seq
 
+    def holder_of(self, seq: int) -> Consumer | None:
+        """Who has what is outstanding of a message's key."""
+        key = self._key_of.get(seq)
+        return None if key is None else key.holder
+
     def take_back(self, seq: int) -> list[int]:
         """Outstanding ``seq``, and all that went out after it, are to go out again: which.
 
@@ -182,7 +186,8 @@ class Keys:
                 key.acked.remove(later)
                 self.provisional -= 1
         self.held_back += len(taken)
-        key.expired = None
+        if key.expired is not None and key.expired[0] != seq:
+            key.expired = None
         key.blocked_until = 0.0
         self._review(key)
         taken.reverse()

@@ -32,8 +32,8 @@ from ams_grpc.broker.leases import Leases
 from ams_grpc.broker.ordering import Keys
 from ams_grpc.broker.policies import SECOND_US
 from ams_grpc.broker.ports import CursorChanges, CursorState, Deliveries, DeliveryChanges
-from ams_grpc.broker.retry import Attempts, backoff_s, own_backoff_s
-from ams_grpc.broker.waiting import NACKED, Waiting
+from ams_grpc.broker.retry import NACKED, Attempts, backoff_s, own_backoff_s
+from ams_grpc.broker.waiting import Waiting
 from ams_grpc.broker.windows import PullWindow
 
 SPARED_REST_S: Final = 1.0
@@ -135,7 +135,7 @@ class Places:
     def lease_again(self, delivered: Delivered, seconds: float) -> None:
         """Those that missed their deadline, and were not delivered since, are leased once more."""
         grant = delivered.grant
-        seqs = [seq for seq in set(delivered.seqs) if self.waiting.grant_of(seq) == grant]
+        seqs = [seq for seq in set(delivered.seqs) if self._waits_since(seq, grant)]
         if seqs:
             for seq in seqs:
                 self.waiting.discard(seq)
@@ -164,13 +164,17 @@ class Places:
             if self.keys is not None and seq in self.keys:
                 self._take_back_key(self.keys, seq)
             elif seq >= self.cursor.floor:
-                self.waiting.add(seq, NACKED)
+                self.waiting.add(seq)
 
     def _take_back_key(self, keys: Keys, seq: int) -> bool:
         """It, and what went out of its key after it, is held back. False if there is no such."""
+        is_restored = keys.holder_of(seq) is NOBODY
         taken = keys.take_back(seq)
         self.end_leases(taken)
         keys.discard([gone for gone in taken if gone < self.cursor.floor])  # by retention
+        if is_restored:
+            # It may be that such a message was not at a consumer any more when the process died.
+            self.dying.update((one, None) for one in taken if one in keys and self.is_due(one))
         return seq in keys and bool(taken)
 
     def expire(self, now: float, unsent: AbstractSet[int]) -> int:
@@ -245,7 +249,7 @@ class Places:
         if self.is_due(seq):
             self.dying[seq] = None
         elif keys is None:
-            self.waiting.add(seq, NACKED)
+            self.waiting.add(seq)
 
     # --- settling ----------------------------------------------------------------------------
 
@@ -259,7 +263,7 @@ class Places:
         if len(settled) == len(seqs):
             return settled
         for seq in set(seqs).difference(settled):
-            if self.waiting.grant_of(seq) == grant:
+            if self._waits_since(seq, grant):
                 self.waiting.discard(seq)
                 settled.append(seq)
             elif (
@@ -270,6 +274,10 @@ class Places:
                 self.keys.discard([seq])
                 settled.append(seq)
         return settled
+
+    def _waits_since(self, seq: int, grant: int) -> bool:
+        """Whether it waits, without an ordering key, since that delivery missed its deadline."""
+        return seq in self.waiting and self.attempts.expired(seq) == grant
 
     def final(self, settled: Iterable[int]) -> Iterable[int]:
         """Which acks are final, now that these came."""
@@ -374,15 +382,15 @@ class Places:
                 keys.note_expiry(seq, grant)
             elif seq < self.cursor.floor:
                 continue
-            number = self.attempts.fail(seq, reason)
-            self._retry(seq, grant, number, own_backoff_s(number) if by_worker else 0.0)
+            number = self.attempts.fail(seq, reason, grant)
+            self._retry(seq, number, own_backoff_s(number) if by_worker else 0.0)
         self._count_failures()
 
     def fail_unsent(self, failures: Iterable[tuple[int, str]]) -> None:
         """Messages, each with its reason, could not even be sent: a transform failed."""
         for seq, reason in failures:
             number = self.attempts.fail(seq, reason)
-            self._retry(seq, NACKED, number, least_rest_s=own_backoff_s(number))
+            self._retry(seq, number, own_backoff_s(number))
         self._count_failures()
 
     def is_due(self, seq: int) -> bool:
@@ -404,22 +412,22 @@ class Places:
         rest_s = max(backoff_s(self.subscription.config.retry, failures), SPARED_REST_S)
         key = None if self.keys is None else self.keys.of(seq)
         if key is None or key.held_back[0] == seq:  # else its turn comes later
-            self._put_back(seq, NACKED, rest_s)
+            self._put_back(seq, rest_s)
 
-    def _retry(self, seq: int, grant: int, failures: int, least_rest_s: float = 0.0) -> None:
+    def _retry(self, seq: int, failures: int, least_rest_s: float) -> None:
         """After its failure number ``failures``: it waits, rests first, or dies."""
         if self.is_due(seq):
             self.dying[seq] = None
         else:
             rest_s = max(backoff_s(self.subscription.config.retry, failures), least_rest_s)
-            self._put_back(seq, grant, rest_s)
+            self._put_back(seq, rest_s)
 
-    def _put_back(self, seq: int, grant: int, rest_s: float) -> None:
+    def _put_back(self, seq: int, rest_s: float) -> None:
         until = self._clock.monotonic() + rest_s if rest_s else 0.0
         if self.keys is not None and (key := self.keys.of(seq)) is not None:
             self.keys.rest(key, until)
         else:
-            self.waiting.add(seq, grant, until)
+            self.waiting.add(seq, until)
 
     def _count_failures(self) -> None:
         if self.attempts.changed and self.subscription.config.dead_letter is not None:

@@ -254,6 +254,44 @@ class TestDeadLetters:
         assert forwarded(world) == 1
         assert await world.pull_data() == [b"k:2"]
 
+    async def test_a_late_ack_counts_once_its_topic_has_not_taken_the_message(
+        self, world: World
+    ) -> None:
+        await world.topics.delete(DEAD)
+        await world.publish(b"one")
+        await failed(world, 4)
+        (one,) = await world.pull()
+        world.clock.advance(10)
+        runtime = await world.runtime()
+        await eventually(lambda: not runtime._places.dying)
+        await world.ack(one)
+        world.clock.advance(1)
+        assert await world.pull() == []
+
+    async def test_what_was_nacked_last_before_a_crash_is_forwarded_and_not_delivered_with_its_key(
+        self, world: World
+    ) -> None:
+        """Its lease is restored, since the others of its delivery are still out."""
+        await configure(
+            world, dead_letter=DeadLetterPolicy(DEAD, 5), ordered=True, exactly_once=True
+        )
+        await world.publish(b"k:0", b"k:1", b"k:2")
+        for _ in range(4):
+            zero, _, two = await world.pull()
+            await world.nack(two)
+            await world.nack(zero)
+        zero, one, two = await world.pull()
+        runtime = await world.runtime()
+        runtime.modify_ack_deadline_exactly([two.ack_id], 0)
+        world.commits.commit()
+        world.restart()
+        await world.ack(zero)
+        await world.nack(one)
+        assert await world.pull_data() == [b"k:1"]
+        await eventually(lambda: forwarded(world) == 1)
+        (dead,) = await world.pull(name=DEAD_SUB)
+        assert dead.data.startswith(b"k:2")
+
     async def test_a_key_goes_on_when_retention_takes_a_dying_message(self, world: World) -> None:
         await configure(world, dead_letter=DeadLetterPolicy(DEAD, 5), ordered=True)
         await world.publish(b"k:1", b"k:2")
@@ -478,6 +516,25 @@ class TestExactlyOnce:
         assert isinstance(delivery, Delivery)
         assert delivery.messages == [b"one"]
 
+    @pytest.mark.parametrize("ordered", [False, True])
+    async def test_switched_off_it_lets_a_late_ack_count_if_the_next_delivery_was_never_sent(
+        self, world: World, ordered: bool
+    ) -> None:
+        await configure(world, exactly_once=True, ordered=ordered)
+        await world.publish(b"k:0")
+        (zero,) = await world.pull()
+        world.clock.advance(10)
+        world.commits.answers.clear()
+        pull = await begun(world.subscriptions.pull(ORDERS, 1, 5))
+        runtime = await world.runtime()
+        assert runtime.busy  # its lease is being written
+        pull.cancel()
+        world.commits.answers.set()
+        await eventually(lambda: not runtime.busy)
+        await change(world, exactly_once=False)
+        await world.ack(zero)
+        assert await world.pull() == []
+
     async def test_with_ordering_acks_out_of_order_are_refused_for_now(self, world: World) -> None:
         await configure(world, exactly_once=True, ordered=True)
         await world.publish(b"k:0", b"k:1", b"k:2", b"free")
@@ -554,6 +611,33 @@ class TestOrdering:
         assert await world.pull() == []
         await world.ack(zero)
         assert await world.pull_data() == [b"k:1"]
+
+    async def test_a_late_ack_does_not_count_for_what_is_to_follow_an_earlier_one_again(
+        self, world: World
+    ) -> None:
+        await world.publish(b"k:0", b"k:1")
+        zero, one = await world.pull()
+        await world.extend(20, zero)
+        world.clock.advance(10)  # the second expires
+        await world.nack(zero)
+        (zero,) = await world.pull(1)
+        await world.ack(zero, one)
+        assert await world.pull_data() == [b"k:1"]
+
+    @pytest.mark.parametrize("ordered", [False, True])
+    async def test_a_late_ack_counts_if_the_next_delivery_did_not_arrive(
+        self, world: World, ordered: bool
+    ) -> None:
+        await configure(world, ordered=ordered)
+        await world.publish(b"k:0")
+        (zero,) = await world.pull()
+        world.clock.advance(10)
+        runtime = await world.runtime()
+        delivery = await world.subscriptions.pull(ORDERS, 1, 0)
+        assert delivery is not None
+        runtime.give_back(delivery)
+        await world.ack(zero)
+        assert await world.pull() == []
 
     async def test_what_retention_takes_from_a_consumer_does_not_block_its_key(
         self, world: World

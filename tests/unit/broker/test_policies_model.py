@@ -267,7 +267,8 @@ class PoliciesMachine(RuleBasedStateMachine):
         self.confirmed: set[int] = set()  # of exactly-once acks, those that were confirmed
         self.held: dict[int, Held] = {}
         self.provisional: dict[int, Subscriber | None] = {}
-        self.late: dict[int, int] = {}  # seq -> the grant that expired, while an ack still counts
+        self.late: dict[int, int] = {}
+        """Seq -> the grant whose expiry was its last failure. Its ack counts unless it is held."""
         self.rests: dict[int, float] = {}
         self.failures: dict[int, int] = {}
         self.dying: set[int] = set()
@@ -465,7 +466,6 @@ class PoliciesMachine(RuleBasedStateMachine):
                     else:
                         self.note_failure(one.seq)
                 elif seconds and not self.exactly_once and self.is_late_in_waiting(one):
-                    del self.late[one.seq]
                     self.rests.pop(one.seq, None)
                     self.held[one.seq] = Held(one.grant, deadline, 0, None, 0)
         if not self.exactly_once:
@@ -893,9 +893,6 @@ class PoliciesMachine(RuleBasedStateMachine):
             self.held[seq] = Held(delivery.grant, deadline, len(message), subscriber, promised)
             self.delivered.add(seq)
             self.rests.pop(seq, None)
-            self.late.pop(seq, None)
-            if self.is_keyed(seq):
-                self.forget_late(seq)
             text = f"{delivery.ack_id_head.decode()}{seq:012x}"
             self.ack_ids.append(AckId(text, self.run, self.epoch, delivery.grant, seq))
         subscriber.deliveries.append(delivery)
@@ -993,6 +990,7 @@ class PoliciesMachine(RuleBasedStateMachine):
             return
         failures = self.failures[seq] = self.failures.get(seq, 0) + 1
         now = self.clock.monotonic()
+        self.late.pop(seq, None)
         if expired is not None:
             self.late[seq] = expired.grant
             now = expired.deadline
@@ -1012,16 +1010,13 @@ class PoliciesMachine(RuleBasedStateMachine):
         """Its lease ends, with those of all that came after it in its key."""
         self.held.pop(seq, None)
         if self.is_keyed(seq):
-            self.forget_late(seq)
             for one in self.of_key_of(seq):
+                if one != seq:
+                    self.late.pop(one, None)
                 if one >= seq:
                     self.held.pop(one, None)
                     self.provisional.pop(one, None)
                     self.rests.pop(one, None)
-
-    def forget_late(self, seq: int) -> None:
-        for one in self.of_key_of(seq):
-            self.late.pop(one, None)
 
     def note_unsent(self, seq: int) -> None:
         """The view failed."""
@@ -1044,8 +1039,6 @@ class PoliciesMachine(RuleBasedStateMachine):
         if epoch != self.epoch or seq not in self.dying:
             return
         self.dying.discard(seq)
-        if not self.is_keyed(seq):
-            self.late.pop(seq, None)
         key = self.of_key_of(seq)
         waits = [s for s in key if s < seq and s not in self.done | self.losable]
         waits = [s for s in waits if not self.is_absent(s)]
@@ -1200,7 +1193,7 @@ class PoliciesMachine(RuleBasedStateMachine):
 TestPolicies = PoliciesMachine.TestCase
 # The same examples each time: among thousands of others there are some in which the model and the
 # runtime differ about late acks, after delivery was switched to and fro, and a build is no place to
-# find the next one. --hypothesis-seed=N and derandomize=False look for more.
+# find the next one. --hypothesis-seed=N and derandomize=True look for more.
 TestPolicies.settings = settings(
     max_examples=300, stateful_step_count=40, deadline=None, derandomize=True
 )
