@@ -551,6 +551,32 @@ class TestExactlyOnce:
         assert await refused(world.ack(one)) == [INVALID_ACK_ID]
         assert await world.pull_data() == [b"k:0", b"k:1"]
 
+    async def test_with_ordering_deliveries_do_not_keep_each_other_from_being_sent(
+        self, world: World
+    ) -> None:
+        """What came back while they were written is left out; each holds a key's next message."""
+        await configure(world, exactly_once=True, ordered=True)
+        runtime = await world.runtime()
+        stream = await world.stream(max_messages=3)
+        await world.publish(b"k:0")
+        await eventually(lambda: stream.data == [b"k:0"])
+        world.commits.answers.clear()
+        await world.publish(b"k:1", b"l:0")
+        await world.publish(b"l:1")
+        pull = await begun(world.subscriptions.pull(ORDERS, 1, 5))  # it finds l:1, for the stream
+        pull.cancel()
+        await eventually(pull.done)
+        nack = await begun(world.nack(stream.messages[0]))
+        leases = runtime._places.book._stored.values()
+        assert [list(lease.seqs) for lease in leases] == [[2, 3], [4, 1]]
+        world.commits.answers.set()
+        await nack
+        await eventually(lambda: not runtime.busy)
+        assert stream.data == [b"k:0", b"l:0", b"l:1", b"k:0"]
+        assert runtime.counters.sent == 4
+        await world.ack(*stream.messages[1:])
+        await eventually(lambda: stream.data[4:] == [b"k:1"])
+
     async def test_with_ordering_a_lease_does_not_outlive_an_earlier_one_of_its_key(
         self, world: World
     ) -> None:
