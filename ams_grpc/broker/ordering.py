@@ -164,11 +164,6 @@ class Keys:
         key = self._key_of[seq]
         return bool(key.outstanding) and key.outstanding[0] == seq
 
-    def holder_of(self, seq: int) -> Consumer | None:
-        """Who has what is outstanding of a message's key."""
-        key = self._key_of.get(seq)
-        return None if key is None else key.holder
-
     def take_back(self, seq: int) -> list[int]:
         """Outstanding ``seq``, and all that went out after it, are to go out again: which.
 

@@ -16,6 +16,7 @@ something is to be written: the cursor, failures (dead-letter policy), leases (e
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
@@ -144,19 +145,30 @@ class Places:
             self.leases.grant(grant, NOBODY, deadline, seqs, [0] * len(seqs))
 
     def release(self, grant: int, seqs: Sequence[int]) -> list[int]:
-        """End those leases that are of this grant: which."""
+        """End those leases that are of this grant, since their messages are done: which."""
         released = self.leases.release(grant, seqs)
         if self.book and released:
             self.book.release(grant, len(released))
             self._save()
         return released
 
+    def reclaim(self, grant: int, seqs: Sequence[int]) -> list[int]:
+        """End those leases that are of this grant: which. Their messages come again."""
+        reclaimed = self.leases.release(grant, seqs)
+        if self.book and reclaimed:
+            self.book.reclaim(grant, reclaimed)
+            self._save()
+        return reclaimed
+
     def end_leases(self, seqs: Iterable[int]) -> None:
-        """End the leases of these, whatever their grant."""
+        """End the leases of these, whatever their grant. They come again."""
+        by_grant: dict[int, list[int]] = defaultdict(list)
         for seq in seqs:
             grant = self.leases.grant_of(seq)
             if grant is not None:
-                self.release(grant, (seq,))
+                by_grant[grant].append(seq)
+        for grant, held in by_grant.items():
+            self.reclaim(grant, held)
 
     def take_back(self, seqs: Iterable[int]) -> None:
         """Leases of these ended, but by no failure: they go out again."""
@@ -168,13 +180,9 @@ class Places:
 
     def _take_back_key(self, keys: Keys, seq: int) -> bool:
         """It, and what went out of its key after it, is held back. False if there is no such."""
-        is_restored = keys.holder_of(seq) is NOBODY
         taken = keys.take_back(seq)
         self.end_leases(taken)
         keys.discard([gone for gone in taken if gone < self.cursor.floor])  # by retention
-        if is_restored:
-            # It may be that such a message was not at a consumer any more when the process died.
-            self.dying.update((one, None) for one in taken if one in keys and self.is_due(one))
         return seq in keys and bool(taken)
 
     def expire(self, now: float, unsent: AbstractSet[int]) -> int:
@@ -184,12 +192,13 @@ class Places:
         """
         number = 0
         expired = self.leases.expire(now)
+        if self.book and expired:
+            for grant, seqs in expired:
+                self.book.reclaim(grant, seqs)
+            self._save()
         if self.keys is not None and len(expired) > 1:  # of each key, the first is to fail
             expired = [(g, [seq]) for seq, g in sorted((s, g) for g, seqs in expired for s in seqs)]
         for grant, seqs in expired:
-            if self.book:
-                self.book.release(grant, len(seqs))
-                self._save()
             if grant in unsent:
                 self.take_back(seqs)
             else:
@@ -366,7 +375,7 @@ class Places:
         self, grant: int, seqs: Sequence[int], reason: str = "", *, by_worker: bool = False
     ) -> int:
         """Some of a delivery are handed back: how many. A worker's rest, whatever the policies."""
-        released = self.release(grant, seqs)
+        released = self.reclaim(grant, seqs)
         self.fail(released, NACKED, reason, by_worker=by_worker)
         return len(released)
 

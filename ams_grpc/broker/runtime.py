@@ -577,7 +577,7 @@ class SubscriptionRuntime:
                 self.add(consumer)  # it still waits
 
     def _take_back(self, delivery: Delivery) -> None:
-        self._places.take_back(self._places.release(delivery.grant, delivery.seqs))
+        self._places.take_back(self._places.reclaim(delivery.grant, delivery.seqs))
         self._uncount(delivery)
 
     def _uncount(self, delivery: Delivery) -> None:

@@ -285,6 +285,8 @@ class PoliciesMachine(RuleBasedStateMachine):
         self.pending: list[tuple[asyncio.Future[None], Callable[[], None]]] = []
         self.written_failures: dict[int, int] = {}
         self.writing_failures: dict[int, int] = {}
+        self.written_leases: set[tuple[int, int]] = set()  # seq and grant of each
+        self.writing_leases: set[tuple[int, int]] = set()
         self.snapshot: tuple[CursorState, set[int]] = (CursorState(1, 0, {}), set())
         self.ack_ids: list[AckId] = []
         self.subscribers: list[Subscriber] = []
@@ -620,11 +622,13 @@ class PoliciesMachine(RuleBasedStateMachine):
         self.confirmed = confirmed
         if self.max_attempts is not None:
             self.failures = {seq: n for seq, n in stored_failures.items() if seq not in done}
-            self.dying = {seq for seq, n in self.failures.items() if n >= self.max_attempts}
         self.keyless = {seq for seq in range(1, len(self.messages)) if self.is_gone(seq)}
         if self.exactly_once:
             self.restore_leases()
             self.check_promises(promised)
+        if self.max_attempts is not None:
+            due = {seq for seq, n in self.failures.items() if n >= self.max_attempts}
+            self.dying = due - self.held.keys()
         self.start()
 
     def restore_leases(self) -> None:
@@ -635,6 +639,7 @@ class PoliciesMachine(RuleBasedStateMachine):
         for seq, grant in latest.items():
             left_s = (stored[grant].deadline_us - now_us) / SECOND_US
             if left_s > 0 and seq not in self.done:
+                assert (seq, grant) in self.written_leases, "what came back is leased again"
                 self.held[seq] = Held(grant, now + left_s, 0, None, now + left_s)
         for key in ("a", "b"):
             is_over = False
@@ -1073,9 +1078,12 @@ class PoliciesMachine(RuleBasedStateMachine):
     def note_writing(self) -> None:
         self.note_expiries()
         self.writing_failures = dict(self.failures)
+        leases = self.runtime._places.leases._held  # including those of what is not sent yet
+        self.writing_leases = {(seq, lease.grant) for seq, (lease, _) in leases.items()}
 
     def note_written(self) -> None:
         self.written_failures = self.writing_failures
+        self.written_leases = self.writing_leases
 
     def note_expired(self) -> None:
         for batch in self.stored.batches[TOPIC]:
