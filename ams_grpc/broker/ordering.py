@@ -17,7 +17,7 @@ read again (``gleaning``) when the rest of the line has gone out.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
 from typing import Final
 
@@ -243,10 +243,10 @@ class Keys:
         """What it keeps beside leases: messages, and where lines are cut."""
         return self.held_back + self.provisional + len(self._cut)
 
-    def cut_long_lines(self, needed: Container[int]) -> bool:
+    def cut_long_lines(self, is_needed: Callable[[int], bool]) -> bool:
         """Forget at least half of what the lines hold back that hold back more than one.
 
-        Nothing ``needed`` is forgotten, nor what stands before it. False if nothing was.
+        Nothing that is needed is forgotten, nor what stands before it. False if nothing was.
         """
         if not self._long:
             return False
@@ -254,7 +254,7 @@ class Keys:
         total = sum(len(key.held_back) for key in self._long)
         share = max(1, total // (2 * len(self._long)))
         for key in list(self._long):
-            while len(key.held_back) > share and key.held_back[-1] not in needed:
+            while len(key.held_back) > share and not is_needed(key.held_back[-1]):
                 key.cut_at = key.held_back.pop()
                 del self._key_of[key.cut_at]
                 self.held_back -= 1

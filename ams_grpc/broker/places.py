@@ -107,7 +107,11 @@ class Places:
 
     def make_room(self) -> bool:
         """Keep less in memory of what can be read again. False if there is nothing to forget."""
-        return self.keys is not None and self.keys.cut_long_lines(self.dying)
+        return self.keys is not None and self.keys.cut_long_lines(self._must_be_known)
+
+    def _must_be_known(self, seq: int) -> bool:
+        """Whether it is dying, or was: if it is read again, nobody knows that it was spared."""
+        return seq in self.dying or self.is_due(seq)
 
     def use(self, subscription: Subscription) -> None:
         """Its configuration has changed: other things are to be stored from now on."""

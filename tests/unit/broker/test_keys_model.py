@@ -120,7 +120,7 @@ class KeysMachine(RuleBasedStateMachine):
         """Half of what long lines hold back is left behind, unless it is needed."""
         long = [line for line in self.lines.values() if len(line.held_back) > 1]
         before = sum(len(line.held_back) for line in long)
-        self.keys.cut_long_lines(needed)
+        self.keys.cut_long_lines(needed.__contains__)
         kept = 0
         for line in long:
             forgotten = [seq for seq in line.held_back if seq not in self.keys]

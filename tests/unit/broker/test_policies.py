@@ -268,6 +268,24 @@ class TestDeadLetters:
         world.clock.advance(1)
         assert await world.pull() == []
 
+    async def test_what_its_topic_has_not_taken_is_delivered_next_even_if_memory_was_short(
+        self, world: World
+    ) -> None:
+        """It would be read again as one that is to be forwarded."""
+        await configure(world, dead_letter=DeadLetterPolicy(DEAD, 5), ordered=True)
+        await world.topics.delete(DEAD)
+        await world.publish(b"k:0", b"k:1", b"k:2")
+        for _ in range(5):
+            zero, one, _ = await world.pull()
+            await world.nack(one)
+            await world.nack(zero)
+        runtime = await world.runtime()
+        await eventually(lambda: not runtime._places.dying)
+        await world.topics.create(DEAD, TopicConfig())
+        assert runtime._places.make_room()
+        world.clock.advance(1)
+        assert await world.pull_data() == [b"k:0", b"k:1"]
+
     async def test_what_was_nacked_last_before_a_crash_is_forwarded_and_not_delivered_with_its_key(
         self, world: World
     ) -> None:

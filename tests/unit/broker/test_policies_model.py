@@ -8,7 +8,7 @@ what was written.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -937,9 +937,17 @@ class PoliciesMachine(RuleBasedStateMachine):
         """Is all that the limit allows in use, of which nothing can be left behind?"""
         places = self.runtime._places
         keys = 0 if places.keys is None else len(places.keys._cut) + places.provisional
-        heads = 0 if places.keys is None else len(places.keys)
-        needed = len(places.leases) + len(places.waiting) + len(places.dying) + keys + heads
+        lines = 0
+        if places.keys is not None:
+            lines = sum(self.needed_of_line(key.held_back) for key in places.keys._keys.values())
+        needed = len(places.leases) + len(places.waiting) + len(places.dying) + keys + lines
         return needed >= self.max_outstanding
+
+    def needed_of_line(self, line: Iterable[int]) -> int:
+        """The first, and all up to the last that has had all its attempts."""
+        most = self.max_attempts or float("inf")
+        due = [at for at, seq in enumerate(line) if self.failures.get(seq, 0) >= most]
+        return 1 + max(due, default=0)
 
     def is_left_behind(self, seq: int) -> bool:
         """Its line is cut, somewhere before it."""
