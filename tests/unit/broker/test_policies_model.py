@@ -133,6 +133,10 @@ class Writer:
         self._group_flushes: list[asyncio.Future[None]] = []
         self.prompt = True
 
+    @property
+    def is_writing(self) -> bool:
+        return self._group is not None
+
     def append(self, *_arguments: Any, **_options: Any) -> Any:
         raise AssertionError("the runtime does not publish")
 
@@ -177,14 +181,14 @@ class Writer:
 
     def commit(self) -> None:
         """All that was handed in is written."""
-        if self._group is not None:
+        if self.is_writing:
             self.finish(written=True)
         self.begin()
         self.finish(written=True)
 
     def settle(self, settled: Settled) -> None:
         """Alone in its group, so that nothing else is written along with it."""
-        if self._group is not None:
+        if self.is_writing:
             self.finish(written=True)
         if self._machine.stored.cursors[ID].epoch < settled.epoch:
             self.commit()
@@ -259,7 +263,6 @@ class PoliciesMachine(RuleBasedStateMachine):
         self.stored.batches[TOPIC] = []
         self.reader = MemoryLog(self.stored)
         self.run = 0
-        self.toggled = False
 
         # The model. Seqs begin with 1.
         self.messages: list[bytes] = [b""]
@@ -554,7 +557,10 @@ class PoliciesMachine(RuleBasedStateMachine):
         self.do(lambda: self.runtime.seek(start, replay_from))
 
     def toggle_exactly_once(self) -> None:
-        self.toggled = True
+        if self.exactly_once:  # as the catalog does, in a transaction of its own
+            if self.writer.is_writing:
+                self.do(lambda: self.writer.finish(written=True))
+            self.stored.leases.pop(ID, None)
         config = replace(self.subscription.config, exactly_once=not self.exactly_once)
         self.subscription = replace(self.subscription, config=config)
         for seq, held in self.held.items():
@@ -846,8 +852,7 @@ class PoliciesMachine(RuleBasedStateMachine):
         assert not runtime._places.dying
         assert runtime._places.keys is None or len(runtime._places.keys) == 0
         assert runtime.floor == len(self.messages)
-        if not self.toggled:
-            assert not self.stored.leases.get(ID)
+        assert not self.stored.leases.get(ID)
         if self.max_attempts is not None:
             assert not self.stored.failures.get(ID)
         assert not self.clock.alarms
