@@ -112,14 +112,13 @@ class Keys:
             and (key.holder is None or (key.holder is consumer and self._may_grow(key, consumer)))
         )
 
-    def hold_back(self, name: str, seq: int) -> bool:
-        """A message that was just read waits: whether its turn has come already."""
+    def hold_back(self, name: str, seq: int) -> None:
+        """A message that was just read waits."""
         key = self._key(name)
         self._key_of[seq] = key
         key.held_back.append(seq)
         self.held_back += 1
         self._review(key)
-        return len(key.held_back) == 1 and not key.outstanding
 
     def deliver(self, name: str, seq: int, consumer: Consumer) -> None:
         """A message goes out to ``consumer``: the next of its key."""

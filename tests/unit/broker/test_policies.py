@@ -757,6 +757,24 @@ class TestOrdering:
         empty.clock.advance(0.1)
         assert stream.data == [b"k:0", b"k:1", b"k:2"]
 
+    async def test_what_cannot_be_delivered_is_tried_again_while_one_before_it_is_out(
+        self, empty: World
+    ) -> None:
+        """Who holds the key was to get it."""
+        await empty.create(subscription=SubscriptionConfig(ordered=True))
+        runtime = await empty.runtime()
+        failing = FailingView(runtime._reading.view, {2})
+        runtime._reading.view = failing
+        stream = await empty.stream()
+        await empty.publish(b"k:0")
+        await empty.publish(b"k:1")
+        await eventually(lambda: not runtime.busy)
+        assert stream.data == [b"k:0"]
+        assert [runtime._places.attempts.failures(seq) for seq in (1, 2)] == [0, 1]
+        failing.seqs.clear()
+        empty.clock.advance(0.1)
+        assert stream.data == [b"k:0", b"k:1"]
+
 
 class FailingView:
     """``views.View`` of which some messages cannot be delivered."""
