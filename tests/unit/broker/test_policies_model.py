@@ -1212,9 +1212,4 @@ class PoliciesMachine(RuleBasedStateMachine):
 
 
 TestPolicies = PoliciesMachine.TestCase
-# The same examples each time: among thousands of others there are some in which the model and the
-# runtime differ about late acks, after delivery was switched to and fro, and a build is no place to
-# find the next one. --hypothesis-seed=N and derandomize=True look for more.
-TestPolicies.settings = settings(
-    max_examples=300, stateful_step_count=40, deadline=None, derandomize=True
-)
+TestPolicies.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
