@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import compress
 from typing import Final, TypeAlias
 
 from ams_grpc.broker.errors import BrokerError
@@ -25,6 +26,15 @@ class Delivery:
     messages: Sequence[bytes]
     attempts: Sequence[int] = ()
     """The delivery attempt of each, with a dead-letter policy; else empty."""
+
+    def only(self, chosen: Sequence[bool]) -> Delivery:
+        """Those of its messages that are ``chosen``."""
+        return replace(
+            self,
+            seqs=list(compress(self.seqs, chosen)),
+            messages=list(compress(self.messages, chosen)),
+            attempts=list(compress(self.attempts, chosen)),
+        )
 
 
 Line: TypeAlias = "OrderedDict[Consumer, None]"

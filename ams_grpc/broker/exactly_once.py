@@ -73,13 +73,23 @@ class LeaseBook:
             self._changed.add(grant)
 
     def release(self, grant: int, count: int) -> None:
-        """So many messages of a delivery are not leased any more."""
+        """So many messages of a delivery are done."""
         left = self._held.get(grant, 0) - count
         if left > 0:
             self._held[grant] = left
         elif grant in self._stored:
             del self._stored[grant]
             self._held.pop(grant, None)
+            self._changed.add(grant)
+
+    def reclaim(self, grant: int, seqs: Iterable[int]) -> None:
+        """These messages of a delivery come again: after a restart, too, they are not leased."""
+        gone = set(seqs)
+        self.release(grant, len(gone))
+        stored = self._stored.get(grant)
+        if stored is not None:
+            left = [seq for seq in stored.seqs if seq not in gone]
+            self._stored[grant] = StoredLease(stored.deadline_us, left)
             self._changed.add(grant)
 
     def clear(self) -> None:

@@ -90,7 +90,7 @@ class Gleaner:
                 break
             window = self._reading.find(seq)
             if window is None:
-                await self._load(seq, end)
+                seq = await self._load(seq, end)
             else:
                 end = min(window.end_seq, end, seq + _SLICE)
                 if self._hold_back(keys, window, range(seq, end), portion):
@@ -104,11 +104,13 @@ class Gleaner:
             keys.advance(key, seq, is_all=seq >= self._read_to())
         keys.followed = {}
 
-    async def _load(self, seq: int, end: int) -> None:
+    async def _load(self, seq: int, end: int) -> int:
+        """Returns from where on there is something, if only a consumer has what was before it."""
         first = await self._reading.load(seq)
         first = end if first is None else first
         if first > seq:
             self._places.lose(seq, first)
+        return max(seq, first)
 
     def _hold_back(self, keys: Keys, window: Window, seqs: range, portion: int) -> bool:
         """Take what was left behind of the keys that are followed, until they have enough.

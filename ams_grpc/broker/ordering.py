@@ -17,7 +17,7 @@ read again (``gleaning``) when the rest of the line has gone out.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
 from typing import Final
 
@@ -53,7 +53,7 @@ class Key:
         self.blocked_until = 0.0
         """It rests until this moment, since the first one held back failed. 0 when it does not."""
         self.expired: tuple[int, int] | None = None
-        """Seq and grant of the delivery that missed its deadline, if nothing happened since."""
+        """The message that failed last, and the grant that missed its deadline (or ``NACKED``)."""
         self.cut_at = WHOLE
         """All before it is done or in this line; what was read from here on was left behind."""
 
@@ -112,14 +112,13 @@ class Keys:
             and (key.holder is None or (key.holder is consumer and self._may_grow(key, consumer)))
         )
 
-    def hold_back(self, name: str, seq: int) -> bool:
-        """A message that was just read waits: whether its turn has come already."""
+    def hold_back(self, name: str, seq: int) -> None:
+        """A message that was just read waits."""
         key = self._key(name)
         self._key_of[seq] = key
         key.held_back.append(seq)
         self.held_back += 1
         self._review(key)
-        return len(key.held_back) == 1 and not key.outstanding
 
     def deliver(self, name: str, seq: int, consumer: Consumer) -> None:
         """A message goes out to ``consumer``: the next of its key."""
@@ -130,7 +129,6 @@ class Keys:
             self.held_back -= 1
         key.outstanding.append(seq)
         key.holder = consumer
-        key.expired = None
         self._review(key)
 
     def next_for(self, consumer: Consumer) -> Key | None:
@@ -182,7 +180,8 @@ class Keys:
                 key.acked.remove(later)
                 self.provisional -= 1
         self.held_back += len(taken)
-        key.expired = None
+        if key.expired is not None and key.expired[0] != seq:
+            key.expired = None
         key.blocked_until = 0.0
         self._review(key)
         taken.reverse()
@@ -243,10 +242,10 @@ class Keys:
         """What it keeps beside leases: messages, and where lines are cut."""
         return self.held_back + self.provisional + len(self._cut)
 
-    def cut_long_lines(self, needed: Container[int]) -> bool:
+    def cut_long_lines(self, is_needed: Callable[[int], bool]) -> bool:
         """Forget at least half of what the lines hold back that hold back more than one.
 
-        Nothing ``needed`` is forgotten, nor what stands before it. False if nothing was.
+        Nothing that is needed is forgotten, nor what stands before it. False if nothing was.
         """
         if not self._long:
             return False
@@ -254,7 +253,7 @@ class Keys:
         total = sum(len(key.held_back) for key in self._long)
         share = max(1, total // (2 * len(self._long)))
         for key in list(self._long):
-            while len(key.held_back) > share and key.held_back[-1] not in needed:
+            while len(key.held_back) > share and not is_needed(key.held_back[-1]):
                 key.cut_at = key.held_back.pop()
                 del self._key_of[key.cut_at]
                 self.held_back -= 1

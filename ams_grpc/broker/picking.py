@@ -187,7 +187,7 @@ class Picker:
             elif message is None and seq not in failures:
                 missing.append(seq)
             elif message is None or seq in failures or places.is_due(seq):
-                self._pick_failed(picked, seq, message, failures)
+                self._pick_failed(picked, seq, message, failures, consumer)
             elif keys is not None and (key := self._read_key(message)):
                 if keys.admits(key, consumer):
                     keys.deliver(key, seq, consumer)
@@ -203,7 +203,12 @@ class Picker:
         return seq
 
     def _pick_failed(
-        self, picked: Picked, seq: int, message: bytes | None, failures: Mapping[int, str]
+        self,
+        picked: Picked,
+        seq: int,
+        message: bytes | None,
+        failures: Mapping[int, str],
+        consumer: Consumer,
     ) -> None:
         """It cannot be delivered, or not any more; what comes after it in its key has to wait."""
         places, keys = self._places, self._places.keys
@@ -212,7 +217,8 @@ class Picker:
             if keys.cut(key) is not None:
                 self._left_behind += 1
                 return
-            is_next = keys.hold_back(key, seq)
+            is_next = keys.admits(key, consumer)
+            keys.hold_back(key, seq)
         if seq not in failures:
             places.dying[seq] = None
         elif is_next:

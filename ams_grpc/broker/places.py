@@ -16,6 +16,7 @@ something is to be written: the cursor, failures (dead-letter policy), leases (e
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
@@ -32,8 +33,8 @@ from ams_grpc.broker.leases import Leases
 from ams_grpc.broker.ordering import Keys
 from ams_grpc.broker.policies import SECOND_US
 from ams_grpc.broker.ports import CursorChanges, CursorState, Deliveries, DeliveryChanges
-from ams_grpc.broker.retry import Attempts, backoff_s, own_backoff_s
-from ams_grpc.broker.waiting import NACKED, Waiting
+from ams_grpc.broker.retry import NACKED, Attempts, backoff_s, own_backoff_s
+from ams_grpc.broker.waiting import Waiting
 from ams_grpc.broker.windows import PullWindow
 
 SPARED_REST_S: Final = 1.0
@@ -106,7 +107,11 @@ class Places:
 
     def make_room(self) -> bool:
         """Keep less in memory of what can be read again. False if there is nothing to forget."""
-        return self.keys is not None and self.keys.cut_long_lines(self.dying)
+        return self.keys is not None and self.keys.cut_long_lines(self._must_be_known)
+
+    def _must_be_known(self, seq: int) -> bool:
+        """Whether it is dying, or was: if it is read again, nobody knows that it was spared."""
+        return seq in self.dying or self.is_due(seq)
 
     def use(self, subscription: Subscription) -> None:
         """Its configuration has changed: other things are to be stored from now on."""
@@ -135,7 +140,7 @@ class Places:
     def lease_again(self, delivered: Delivered, seconds: float) -> None:
         """Those that missed their deadline, and were not delivered since, are leased once more."""
         grant = delivered.grant
-        seqs = [seq for seq in set(delivered.seqs) if self.waiting.grant_of(seq) == grant]
+        seqs = [seq for seq in set(delivered.seqs) if self._waits_since(seq, grant)]
         if seqs:
             for seq in seqs:
                 self.waiting.discard(seq)
@@ -144,19 +149,30 @@ class Places:
             self.leases.grant(grant, NOBODY, deadline, seqs, [0] * len(seqs))
 
     def release(self, grant: int, seqs: Sequence[int]) -> list[int]:
-        """End those leases that are of this grant: which."""
+        """End those leases that are of this grant, since their messages are done: which."""
         released = self.leases.release(grant, seqs)
         if self.book and released:
             self.book.release(grant, len(released))
             self._save()
         return released
 
+    def reclaim(self, grant: int, seqs: Sequence[int]) -> list[int]:
+        """End those leases that are of this grant: which. Their messages come again."""
+        reclaimed = self.leases.release(grant, seqs)
+        if self.book and reclaimed:
+            self.book.reclaim(grant, reclaimed)
+            self._save()
+        return reclaimed
+
     def end_leases(self, seqs: Iterable[int]) -> None:
-        """End the leases of these, whatever their grant."""
+        """End the leases of these, whatever their grant. They come again."""
+        by_grant: dict[int, list[int]] = defaultdict(list)
         for seq in seqs:
             grant = self.leases.grant_of(seq)
             if grant is not None:
-                self.release(grant, (seq,))
+                by_grant[grant].append(seq)
+        for grant, held in by_grant.items():
+            self.reclaim(grant, held)
 
     def take_back(self, seqs: Iterable[int]) -> None:
         """Leases of these ended, but by no failure: they go out again."""
@@ -164,7 +180,7 @@ class Places:
             if self.keys is not None and seq in self.keys:
                 self._take_back_key(self.keys, seq)
             elif seq >= self.cursor.floor:
-                self.waiting.add(seq, NACKED)
+                self.waiting.add(seq)
 
     def _take_back_key(self, keys: Keys, seq: int) -> bool:
         """It, and what went out of its key after it, is held back. False if there is no such."""
@@ -180,12 +196,13 @@ class Places:
         """
         number = 0
         expired = self.leases.expire(now)
+        if self.book and expired:
+            for grant, seqs in expired:
+                self.book.reclaim(grant, seqs)
+            self._save()
         if self.keys is not None and len(expired) > 1:  # of each key, the first is to fail
             expired = [(g, [seq]) for seq, g in sorted((s, g) for g, seqs in expired for s in seqs)]
         for grant, seqs in expired:
-            if self.book:
-                self.book.release(grant, len(seqs))
-                self._save()
             if grant in unsent:
                 self.take_back(seqs)
             else:
@@ -245,7 +262,7 @@ class Places:
         if self.is_due(seq):
             self.dying[seq] = None
         elif keys is None:
-            self.waiting.add(seq, NACKED)
+            self.waiting.add(seq)
 
     # --- settling ----------------------------------------------------------------------------
 
@@ -259,7 +276,7 @@ class Places:
         if len(settled) == len(seqs):
             return settled
         for seq in set(seqs).difference(settled):
-            if self.waiting.grant_of(seq) == grant:
+            if self._waits_since(seq, grant):
                 self.waiting.discard(seq)
                 settled.append(seq)
             elif (
@@ -270,6 +287,10 @@ class Places:
                 self.keys.discard([seq])
                 settled.append(seq)
         return settled
+
+    def _waits_since(self, seq: int, grant: int) -> bool:
+        """Whether it waits, without an ordering key, since that delivery missed its deadline."""
+        return seq in self.waiting and self.attempts.expired(seq) == grant
 
     def final(self, settled: Iterable[int]) -> Iterable[int]:
         """Which acks are final, now that these came."""
@@ -358,7 +379,7 @@ class Places:
         self, grant: int, seqs: Sequence[int], reason: str = "", *, by_worker: bool = False
     ) -> int:
         """Some of a delivery are handed back: how many. A worker's rest, whatever the policies."""
-        released = self.release(grant, seqs)
+        released = self.reclaim(grant, seqs)
         self.fail(released, NACKED, reason, by_worker=by_worker)
         return len(released)
 
@@ -374,15 +395,15 @@ class Places:
                 keys.note_expiry(seq, grant)
             elif seq < self.cursor.floor:
                 continue
-            number = self.attempts.fail(seq, reason)
-            self._retry(seq, grant, number, own_backoff_s(number) if by_worker else 0.0)
+            number = self.attempts.fail(seq, reason, grant)
+            self._retry(seq, number, own_backoff_s(number) if by_worker else 0.0)
         self._count_failures()
 
     def fail_unsent(self, failures: Iterable[tuple[int, str]]) -> None:
         """Messages, each with its reason, could not even be sent: a transform failed."""
         for seq, reason in failures:
             number = self.attempts.fail(seq, reason)
-            self._retry(seq, NACKED, number, least_rest_s=own_backoff_s(number))
+            self._retry(seq, number, own_backoff_s(number))
         self._count_failures()
 
     def is_due(self, seq: int) -> bool:
@@ -404,22 +425,22 @@ class Places:
         rest_s = max(backoff_s(self.subscription.config.retry, failures), SPARED_REST_S)
         key = None if self.keys is None else self.keys.of(seq)
         if key is None or key.held_back[0] == seq:  # else its turn comes later
-            self._put_back(seq, NACKED, rest_s)
+            self._put_back(seq, rest_s)
 
-    def _retry(self, seq: int, grant: int, failures: int, least_rest_s: float = 0.0) -> None:
+    def _retry(self, seq: int, failures: int, least_rest_s: float) -> None:
         """After its failure number ``failures``: it waits, rests first, or dies."""
         if self.is_due(seq):
             self.dying[seq] = None
         else:
             rest_s = max(backoff_s(self.subscription.config.retry, failures), least_rest_s)
-            self._put_back(seq, grant, rest_s)
+            self._put_back(seq, rest_s)
 
-    def _put_back(self, seq: int, grant: int, rest_s: float) -> None:
+    def _put_back(self, seq: int, rest_s: float) -> None:
         until = self._clock.monotonic() + rest_s if rest_s else 0.0
         if self.keys is not None and (key := self.keys.of(seq)) is not None:
             self.keys.rest(key, until)
         else:
-            self.waiting.add(seq, grant, until)
+            self.waiting.add(seq, until)
 
     def _count_failures(self) -> None:
         if self.attempts.changed and self.subscription.config.dead_letter is not None:

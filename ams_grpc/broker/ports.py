@@ -85,7 +85,7 @@ class CursorState:
 class StoredLease:
     """A delivery as it is stored: the messages ``seqs``, none of which is sent before the deadline.
 
-    Some of them may be settled since.
+    Some of them may be done since.
     """
 
     deadline_us: int

@@ -12,6 +12,9 @@ from typing import Final
 
 from ams_grpc.broker.policies import SECOND_US, RetryPolicy
 
+NACKED: Final = 0
+"""In place of a grant that expired: no grant has this number."""
+
 _LEAST_DOUBLED_US: Final = SECOND_US
 _LONGEST_SHIFT: Final = 32
 _FIRST_OWN_S: Final = 0.1
@@ -46,6 +49,7 @@ class Attempts:
     def __init__(self, stored: Mapping[int, int]) -> None:
         self._failures = dict(stored)
         self._reasons: dict[int, str] = {}
+        self._expired: dict[int, int] = {}  # seq -> the grant that expired, if none failed since
         self._changed: set[int] = set()
         self._stored = set(stored)  # or about to be
 
@@ -65,14 +69,22 @@ class Attempts:
         """Why the last one failed, where the service knows; else empty."""
         return self._reasons.get(seq, "")
 
-    def fail(self, seq: int, reason: str = "") -> int:
-        """One more failed: how many it are now."""
+    def expired(self, seq: int) -> int | None:
+        """The delivery that missed its deadline, if that was its last failure."""
+        return self._expired.get(seq)
+
+    def fail(self, seq: int, reason: str = "", expired: int = NACKED) -> int:
+        """One more failed, perhaps since that grant ``expired``: how many it are now."""
         failures = self._failures[seq] = self._failures.get(seq, 0) + 1
         self._changed.add(seq)
         if reason:
             self._reasons[seq] = reason
         else:
             self._reasons.pop(seq, None)
+        if expired != NACKED:
+            self._expired[seq] = expired
+        else:
+            self._expired.pop(seq, None)
         return failures
 
     def of_deliveries(self, seqs: Iterable[int]) -> Sequence[int]:
@@ -88,6 +100,7 @@ class Attempts:
             if self._failures.pop(seq, None) is not None:
                 self._changed.add(seq)
                 self._reasons.pop(seq, None)
+                self._expired.pop(seq, None)
 
     def forget_below(self, end: int) -> None:
         """All below ``end`` is done."""

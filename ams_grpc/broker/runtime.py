@@ -558,12 +558,17 @@ class SubscriptionRuntime:
             return
         consumer, delivery = self._unsent.pop(grant)
         leases = self._places.leases
-        is_valid = all(leases.grant_of(seq) == grant for seq in delivery.seqs)
-        if is_written and is_valid and not consumer.left:
-            consumer.send(delivery)
-        else:
+        leased = [leases.grant_of(seq) == grant for seq in delivery.seqs]
+        if not is_written or consumer.left or not any(leased):
             self._withdraw([(consumer, delivery)])
             self.dispatch()
+        elif all(leased):
+            consumer.send(delivery)
+        else:
+            # Without what came back meanwhile. To withdraw the rest, too, would take back what
+            # follows it in other deliveries; two of them could keep each other from being sent.
+            self._uncount(delivery.only([not one for one in leased]))
+            consumer.send(delivery.only(leased))
 
     def _withdraw(self, unsent: Sequence[tuple[Consumer, Delivery]]) -> None:
         """These are not sent after all: their messages are to be delivered anew, in order."""
@@ -574,7 +579,10 @@ class SubscriptionRuntime:
                 self.add(consumer)  # it still waits
 
     def _take_back(self, delivery: Delivery) -> None:
-        self._places.take_back(self._places.release(delivery.grant, delivery.seqs))
+        self._places.take_back(self._places.reclaim(delivery.grant, delivery.seqs))
+        self._uncount(delivery)
+
+    def _uncount(self, delivery: Delivery) -> None:
         self.counters.sent -= len(delivery.seqs)
         self.counters.sent_bytes -= sum(map(len, delivery.messages))
 

@@ -5,70 +5,60 @@ Some rest first: until their backoff is over. Moments are seconds of the monoton
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from heapq import heapify, heappop, heappush
 from typing import Final
-
-NACKED: Final = 0
-"""In place of a grant that expired: no grant has this number."""
 
 _STALE_ENTRIES: Final = 1000  # so many entries in a heap that mean nothing any more do no harm
 
 
 class Waiting:
-    """Which messages wait, after which delivery, and from when on they may go out."""
+    """Which messages wait, and from when on they may go out."""
 
     def __init__(self) -> None:
-        self._grant_of: dict[int, int] = {}  # seq -> the grant that expired, or NACKED
+        self._seqs: set[int] = set()
         self._rests_until: dict[int, float] = {}
         self._ready: list[int] = []  # heap of seqs, some that do not wait any more
         self._resting: list[tuple[float, int]] = []  # heap, as stale as that
 
     def __len__(self) -> int:
-        return len(self._grant_of)
+        return len(self._seqs)
 
     def __contains__(self, seq: int) -> bool:
-        return seq in self._grant_of
+        return seq in self._seqs
 
     @property
     def ready(self) -> int:
         """How many may go out now."""
-        return len(self._grant_of) - len(self._rests_until)
+        return len(self._seqs) - len(self._rests_until)
 
-    def grant_of(self, seq: int) -> int | None:
-        """The delivery whose deadline it missed, ``NACKED``; None if it does not wait."""
-        return self._grant_of.get(seq)
-
-    def add(self, seq: int, grant: int, until: float = 0.0) -> None:
+    def add(self, seq: int, until: float = 0.0) -> None:
         """It waits; if ``until`` is given, it rests until that moment."""
-        self._grant_of[seq] = grant
+        self._seqs.add(seq)
         if until:
             self._rests_until[seq] = until
             heappush(self._resting, (until, seq))
         else:
             self._rests_until.pop(seq, None)
             heappush(self._ready, seq)
-        if len(self._ready) + len(self._resting) > 2 * len(self._grant_of) + _STALE_ENTRIES:
+        if len(self._ready) + len(self._resting) > 2 * len(self._seqs) + _STALE_ENTRIES:
             self._rebuild()
 
-    def discard(self, seq: int) -> bool:
-        """It waits no more. False if it did not."""
+    def discard(self, seq: int) -> None:
+        """It waits no more, if it did."""
         self._rests_until.pop(seq, None)
-        return self._grant_of.pop(seq, None) is not None
+        self._seqs.discard(seq)
 
-    def discard_between(self, first: int, end: int) -> list[int]:
-        """Those from ``first`` up to ``end`` wait no more: which they were."""
-        gone = [seq for seq in self._grant_of if first <= seq < end]
-        for seq in gone:
+    def discard_between(self, first: int, end: int) -> None:
+        """Those from ``first`` up to ``end`` wait no more."""
+        for seq in [seq for seq in self._seqs if first <= seq < end]:
             self.discard(seq)
-        return gone
 
     def first_ready(self) -> int | None:
         """The lowest seq that may go out now."""
         ready = self._ready
         while ready:
             seq = ready[0]
-            if seq in self._grant_of and seq not in self._rests_until:
+            if seq in self._seqs and seq not in self._rests_until:
                 return seq
             heappop(ready)
         return None
@@ -89,17 +79,13 @@ class Waiting:
         return resting[0][0] if resting else None
 
     def clear(self) -> None:
-        self._grant_of.clear()
+        self._seqs.clear()
         self._rests_until.clear()
         self._ready.clear()
         self._resting.clear()
 
-    def seqs(self) -> Iterable[int]:
-        """All that wait."""
-        return self._grant_of.keys()
-
     def _rebuild(self) -> None:
-        self._ready = [seq for seq in self._grant_of if seq not in self._rests_until]
+        self._ready = [seq for seq in self._seqs if seq not in self._rests_until]
         self._resting = [(until, seq) for seq, until in self._rests_until.items()]
         heapify(self._ready)
         heapify(self._resting)

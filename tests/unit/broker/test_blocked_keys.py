@@ -12,7 +12,7 @@ from ams_grpc.broker.catalog import SubscriptionConfig
 from ams_grpc.broker.policies import SECOND_US, RetryPolicy
 from ams_grpc.broker.runtime import SubscriptionRuntime
 from tests.unit.broker.fakes import ManualClock, Stored
-from tests.unit.broker.world import Stream, World
+from tests.unit.broker.world import Stream, World, eventually
 
 MAX_OUTSTANDING = 100
 BACKLOG = 3_000
@@ -65,6 +65,24 @@ async def consume(world: World, *streams: Stream) -> list[bytes]:
 
 def of_key(key: str, messages: Iterable[bytes]) -> list[bytes]:
     return [message for message in messages if message.startswith(key.encode() + b":")]
+
+
+async def test_what_was_deleted_while_a_consumer_has_it_is_passed_by(world: World) -> None:
+    """It is not done until it comes back, and it cannot be read."""
+    world.cache_bytes = 1
+    world.restart()
+    for message in (b"k:0", b"k:1", b"k:2", b"free"):
+        await world.publish(message)
+    (zero,) = await world.pull(1)
+    assert await world.pull_data() == [b"free"]
+    runtime = await at_rest(world)
+    assert runtime._places.make_room()
+    del world.stored.batches[runtime.subscription.topic_id][-1]
+    await world.ack(zero)
+    (one,) = await world.pull()
+    await eventually(lambda: not runtime.gleaning)
+    await world.ack(one)
+    assert await world.pull_data() == [b"k:2"]
 
 
 async def test_others_go_on_while_a_message_is_not_acknowledged(world: World) -> None:

@@ -254,6 +254,62 @@ class TestDeadLetters:
         assert forwarded(world) == 1
         assert await world.pull_data() == [b"k:2"]
 
+    async def test_a_late_ack_counts_once_its_topic_has_not_taken_the_message(
+        self, world: World
+    ) -> None:
+        await world.topics.delete(DEAD)
+        await world.publish(b"one")
+        await failed(world, 4)
+        (one,) = await world.pull()
+        world.clock.advance(10)
+        runtime = await world.runtime()
+        await eventually(lambda: not runtime._places.dying)
+        await world.ack(one)
+        world.clock.advance(1)
+        assert await world.pull() == []
+
+    async def test_what_its_topic_has_not_taken_is_delivered_next_even_if_memory_was_short(
+        self, world: World
+    ) -> None:
+        """It would be read again as one that is to be forwarded."""
+        await configure(world, dead_letter=DeadLetterPolicy(DEAD, 5), ordered=True)
+        await world.topics.delete(DEAD)
+        await world.publish(b"k:0", b"k:1", b"k:2")
+        for _ in range(5):
+            zero, one, _ = await world.pull()
+            await world.nack(one)
+            await world.nack(zero)
+        runtime = await world.runtime()
+        await eventually(lambda: not runtime._places.dying)
+        await world.topics.create(DEAD, TopicConfig())
+        assert runtime._places.make_room()
+        world.clock.advance(1)
+        assert await world.pull_data() == [b"k:0", b"k:1"]
+
+    async def test_what_was_nacked_last_before_a_crash_is_forwarded_and_not_delivered_with_its_key(
+        self, world: World
+    ) -> None:
+        """The others of its delivery are still out, and their leases go on."""
+        await configure(
+            world, dead_letter=DeadLetterPolicy(DEAD, 5), ordered=True, exactly_once=True
+        )
+        await world.publish(b"k:0", b"k:1", b"k:2")
+        for _ in range(4):
+            zero, _, two = await world.pull()
+            await world.nack(two)
+            await world.nack(zero)
+        zero, one, two = await world.pull()
+        runtime = await world.runtime()
+        runtime.modify_ack_deadline_exactly([two.ack_id], 0)
+        world.commits.commit()
+        world.restart()
+        await world.ack(zero)
+        await world.nack(one)
+        assert await world.pull_data() == [b"k:1"]
+        await eventually(lambda: forwarded(world) == 1)
+        (dead,) = await world.pull(name=DEAD_SUB)
+        assert dead.data.startswith(b"k:2")
+
     async def test_a_key_goes_on_when_retention_takes_a_dying_message(self, world: World) -> None:
         await configure(world, dead_letter=DeadLetterPolicy(DEAD, 5), ordered=True)
         await world.publish(b"k:1", b"k:2")
@@ -340,6 +396,19 @@ class TestExactlyOnce:
         world.clock.advance(60)
         assert await world.pull_data() == [b"two"]
         assert await refused(world.ack(two)) == [INVALID_ACK_ID]
+
+    async def test_what_was_handed_back_before_a_restart_is_not_leased_after_it(
+        self, world: World
+    ) -> None:
+        await change(world, dead_letter=DeadLetterPolicy(TOPIC, 5))
+        await world.publish(b"one", b"two")
+        one, two = await world.pull()
+        await world.nack(one)
+        world.restart()
+        assert await world.pull_data() == [b"one"]
+        runtime = await world.runtime()
+        assert runtime._places.attempts.failures(one.seq) == 1
+        await world.ack(two)
 
     async def test_only_the_latest_id_of_a_valid_lease_counts(self, world: World) -> None:
         await world.publish(b"one")
@@ -478,6 +547,25 @@ class TestExactlyOnce:
         assert isinstance(delivery, Delivery)
         assert delivery.messages == [b"one"]
 
+    @pytest.mark.parametrize("ordered", [False, True])
+    async def test_switched_off_it_lets_a_late_ack_count_if_the_next_delivery_was_never_sent(
+        self, world: World, ordered: bool
+    ) -> None:
+        await configure(world, exactly_once=True, ordered=ordered)
+        await world.publish(b"k:0")
+        (zero,) = await world.pull()
+        world.clock.advance(10)
+        world.commits.answers.clear()
+        pull = await begun(world.pull())
+        runtime = await world.runtime()
+        assert runtime.busy  # its lease is being written
+        pull.cancel()
+        world.commits.answers.set()
+        await eventually(lambda: not runtime.busy)
+        await change(world, exactly_once=False)
+        await world.ack(zero)
+        assert await world.pull() == []
+
     async def test_with_ordering_acks_out_of_order_are_refused_for_now(self, world: World) -> None:
         await configure(world, exactly_once=True, ordered=True)
         await world.publish(b"k:0", b"k:1", b"k:2", b"free")
@@ -493,6 +581,32 @@ class TestExactlyOnce:
         await world.nack(zero)
         assert await refused(world.ack(one)) == [INVALID_ACK_ID]
         assert await world.pull_data() == [b"k:0", b"k:1"]
+
+    async def test_with_ordering_deliveries_do_not_keep_each_other_from_being_sent(
+        self, world: World
+    ) -> None:
+        """What came back while they were written is left out; each holds a key's next message."""
+        await configure(world, exactly_once=True, ordered=True)
+        runtime = await world.runtime()
+        stream = await world.stream(max_messages=3)
+        await world.publish(b"k:0")
+        await eventually(lambda: stream.data == [b"k:0"])
+        world.commits.answers.clear()
+        await world.publish(b"k:1", b"l:0")
+        await world.publish(b"l:1")
+        pull = await begun(world.pull())  # it finds l:1, for the stream
+        pull.cancel()
+        await eventually(pull.done)
+        nack = await begun(world.nack(stream.messages[0]))
+        leases = runtime._places.book._stored.values()
+        assert [list(lease.seqs) for lease in leases] == [[3], [4, 1]]
+        world.commits.answers.set()
+        await nack
+        await eventually(lambda: not runtime.busy)
+        assert stream.data == [b"k:0", b"l:0", b"l:1", b"k:0"]
+        assert runtime.counters.sent == 4
+        await world.ack(*stream.messages[1:])
+        await eventually(lambda: stream.data[4:] == [b"k:1"])
 
     async def test_with_ordering_a_lease_does_not_outlive_an_earlier_one_of_its_key(
         self, world: World
@@ -555,6 +669,33 @@ class TestOrdering:
         await world.ack(zero)
         assert await world.pull_data() == [b"k:1"]
 
+    async def test_a_late_ack_does_not_count_for_what_is_to_follow_an_earlier_one_again(
+        self, world: World
+    ) -> None:
+        await world.publish(b"k:0", b"k:1")
+        zero, one = await world.pull()
+        await world.extend(20, zero)
+        world.clock.advance(10)  # the second expires
+        await world.nack(zero)
+        (zero,) = await world.pull(1)
+        await world.ack(zero, one)
+        assert await world.pull_data() == [b"k:1"]
+
+    @pytest.mark.parametrize("ordered", [False, True])
+    async def test_a_late_ack_counts_if_the_next_delivery_did_not_arrive(
+        self, world: World, ordered: bool
+    ) -> None:
+        await configure(world, ordered=ordered)
+        await world.publish(b"k:0")
+        (zero,) = await world.pull()
+        world.clock.advance(10)
+        runtime = await world.runtime()
+        (again,) = await world.pull()
+        (lease, _) = runtime._places.leases._held[again.seq]
+        runtime.give_back(Delivery(lease.grant, b"", [again.seq], [again.data]))
+        await world.ack(zero)
+        assert await world.pull() == []
+
     async def test_what_retention_takes_from_a_consumer_does_not_block_its_key(
         self, world: World
     ) -> None:
@@ -614,6 +755,24 @@ class TestOrdering:
         failing.seqs.clear()
         empty.clock.advance(0.1)
         assert stream.data == [b"k:0", b"k:1", b"k:2"]
+
+    async def test_what_cannot_be_delivered_is_tried_again_while_one_before_it_is_out(
+        self, empty: World
+    ) -> None:
+        """Who holds the key was to get it."""
+        await empty.create(subscription=SubscriptionConfig(ordered=True))
+        runtime = await empty.runtime()
+        failing = FailingView(runtime._reading.view, {2})
+        runtime._reading.view = failing
+        stream = await empty.stream()
+        await empty.publish(b"k:0")
+        await empty.publish(b"k:1")
+        await eventually(lambda: not runtime.busy)
+        assert stream.data == [b"k:0"]
+        assert [runtime._places.attempts.failures(seq) for seq in (1, 2)] == [0, 1]
+        failing.seqs.clear()
+        empty.clock.advance(0.1)
+        assert stream.data == [b"k:0", b"k:1"]
 
 
 class FailingView:

@@ -8,7 +8,7 @@ what was written.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -133,6 +133,10 @@ class Writer:
         self._group_flushes: list[asyncio.Future[None]] = []
         self.prompt = True
 
+    @property
+    def is_writing(self) -> bool:
+        return self._group is not None
+
     def append(self, *_arguments: Any, **_options: Any) -> Any:
         raise AssertionError("the runtime does not publish")
 
@@ -177,14 +181,14 @@ class Writer:
 
     def commit(self) -> None:
         """All that was handed in is written."""
-        if self._group is not None:
+        if self.is_writing:
             self.finish(written=True)
         self.begin()
         self.finish(written=True)
 
     def settle(self, settled: Settled) -> None:
         """Alone in its group, so that nothing else is written along with it."""
-        if self._group is not None:
+        if self.is_writing:
             self.finish(written=True)
         if self._machine.stored.cursors[ID].epoch < settled.epoch:
             self.commit()
@@ -259,7 +263,6 @@ class PoliciesMachine(RuleBasedStateMachine):
         self.stored.batches[TOPIC] = []
         self.reader = MemoryLog(self.stored)
         self.run = 0
-        self.toggled = False
 
         # The model. Seqs begin with 1.
         self.messages: list[bytes] = [b""]
@@ -267,7 +270,8 @@ class PoliciesMachine(RuleBasedStateMachine):
         self.confirmed: set[int] = set()  # of exactly-once acks, those that were confirmed
         self.held: dict[int, Held] = {}
         self.provisional: dict[int, Subscriber | None] = {}
-        self.late: dict[int, int] = {}  # seq -> the grant that expired, while an ack still counts
+        self.late: dict[int, int] = {}
+        """Seq -> the grant whose expiry was its last failure. Its ack counts unless it is held."""
         self.rests: dict[int, float] = {}
         self.failures: dict[int, int] = {}
         self.dying: set[int] = set()
@@ -284,6 +288,8 @@ class PoliciesMachine(RuleBasedStateMachine):
         self.pending: list[tuple[asyncio.Future[None], Callable[[], None]]] = []
         self.written_failures: dict[int, int] = {}
         self.writing_failures: dict[int, int] = {}
+        self.written_leases: set[tuple[int, int]] = set()  # seq and grant of each
+        self.writing_leases: set[tuple[int, int]] = set()
         self.snapshot: tuple[CursorState, set[int]] = (CursorState(1, 0, {}), set())
         self.ack_ids: list[AckId] = []
         self.subscribers: list[Subscriber] = []
@@ -465,7 +471,6 @@ class PoliciesMachine(RuleBasedStateMachine):
                     else:
                         self.note_failure(one.seq)
                 elif seconds and not self.exactly_once and self.is_late_in_waiting(one):
-                    del self.late[one.seq]
                     self.rests.pop(one.seq, None)
                     self.held[one.seq] = Held(one.grant, deadline, 0, None, 0)
         if not self.exactly_once:
@@ -552,7 +557,10 @@ class PoliciesMachine(RuleBasedStateMachine):
         self.do(lambda: self.runtime.seek(start, replay_from))
 
     def toggle_exactly_once(self) -> None:
-        self.toggled = True
+        if self.exactly_once:  # as the catalog does, in a transaction of its own
+            if self.writer.is_writing:
+                self.do(lambda: self.writer.finish(written=True))
+            self.stored.leases.pop(ID, None)
         config = replace(self.subscription.config, exactly_once=not self.exactly_once)
         self.subscription = replace(self.subscription, config=config)
         for seq, held in self.held.items():
@@ -620,11 +628,13 @@ class PoliciesMachine(RuleBasedStateMachine):
         self.confirmed = confirmed
         if self.max_attempts is not None:
             self.failures = {seq: n for seq, n in stored_failures.items() if seq not in done}
-            self.dying = {seq for seq, n in self.failures.items() if n >= self.max_attempts}
         self.keyless = {seq for seq in range(1, len(self.messages)) if self.is_gone(seq)}
         if self.exactly_once:
             self.restore_leases()
             self.check_promises(promised)
+        if self.max_attempts is not None:
+            due = {seq for seq, n in self.failures.items() if n >= self.max_attempts}
+            self.dying = due - self.held.keys()
         self.start()
 
     def restore_leases(self) -> None:
@@ -635,6 +645,7 @@ class PoliciesMachine(RuleBasedStateMachine):
         for seq, grant in latest.items():
             left_s = (stored[grant].deadline_us - now_us) / SECOND_US
             if left_s > 0 and seq not in self.done:
+                assert (seq, grant) in self.written_leases, "what came back is leased again"
                 self.held[seq] = Held(grant, now + left_s, 0, None, now + left_s)
         for key in ("a", "b"):
             is_over = False
@@ -841,8 +852,7 @@ class PoliciesMachine(RuleBasedStateMachine):
         assert not runtime._places.dying
         assert runtime._places.keys is None or len(runtime._places.keys) == 0
         assert runtime.floor == len(self.messages)
-        if not self.toggled:
-            assert not self.stored.leases.get(ID)
+        assert not self.stored.leases.get(ID)
         if self.max_attempts is not None:
             assert not self.stored.failures.get(ID)
         assert not self.clock.alarms
@@ -893,9 +903,6 @@ class PoliciesMachine(RuleBasedStateMachine):
             self.held[seq] = Held(delivery.grant, deadline, len(message), subscriber, promised)
             self.delivered.add(seq)
             self.rests.pop(seq, None)
-            self.late.pop(seq, None)
-            if self.is_keyed(seq):
-                self.forget_late(seq)
             text = f"{delivery.ack_id_head.decode()}{seq:012x}"
             self.ack_ids.append(AckId(text, self.run, self.epoch, delivery.grant, seq))
         subscriber.deliveries.append(delivery)
@@ -935,9 +942,17 @@ class PoliciesMachine(RuleBasedStateMachine):
         """Is all that the limit allows in use, of which nothing can be left behind?"""
         places = self.runtime._places
         keys = 0 if places.keys is None else len(places.keys._cut) + places.provisional
-        heads = 0 if places.keys is None else len(places.keys)
-        needed = len(places.leases) + len(places.waiting) + len(places.dying) + keys + heads
+        lines = 0
+        if places.keys is not None:
+            lines = sum(self.needed_of_line(key.held_back) for key in places.keys._keys.values())
+        needed = len(places.leases) + len(places.waiting) + len(places.dying) + keys + lines
         return needed >= self.max_outstanding
+
+    def needed_of_line(self, line: Iterable[int]) -> int:
+        """The first, and all up to the last that has had all its attempts."""
+        most = self.max_attempts or float("inf")
+        due = [at for at, seq in enumerate(line) if self.failures.get(seq, 0) >= most]
+        return 1 + max(due, default=0)
 
     def is_left_behind(self, seq: int) -> bool:
         """Its line is cut, somewhere before it."""
@@ -993,6 +1008,7 @@ class PoliciesMachine(RuleBasedStateMachine):
             return
         failures = self.failures[seq] = self.failures.get(seq, 0) + 1
         now = self.clock.monotonic()
+        self.late.pop(seq, None)
         if expired is not None:
             self.late[seq] = expired.grant
             now = expired.deadline
@@ -1012,16 +1028,13 @@ class PoliciesMachine(RuleBasedStateMachine):
         """Its lease ends, with those of all that came after it in its key."""
         self.held.pop(seq, None)
         if self.is_keyed(seq):
-            self.forget_late(seq)
             for one in self.of_key_of(seq):
+                if one != seq:
+                    self.late.pop(one, None)
                 if one >= seq:
                     self.held.pop(one, None)
                     self.provisional.pop(one, None)
                     self.rests.pop(one, None)
-
-    def forget_late(self, seq: int) -> None:
-        for one in self.of_key_of(seq):
-            self.late.pop(one, None)
 
     def note_unsent(self, seq: int) -> None:
         """The view failed."""
@@ -1044,8 +1057,6 @@ class PoliciesMachine(RuleBasedStateMachine):
         if epoch != self.epoch or seq not in self.dying:
             return
         self.dying.discard(seq)
-        if not self.is_keyed(seq):
-            self.late.pop(seq, None)
         key = self.of_key_of(seq)
         waits = [s for s in key if s < seq and s not in self.done | self.losable]
         waits = [s for s in waits if not self.is_absent(s)]
@@ -1080,9 +1091,12 @@ class PoliciesMachine(RuleBasedStateMachine):
     def note_writing(self) -> None:
         self.note_expiries()
         self.writing_failures = dict(self.failures)
+        leases = self.runtime._places.leases._held  # including those of what is not sent yet
+        self.writing_leases = {(seq, lease.grant) for seq, (lease, _) in leases.items()}
 
     def note_written(self) -> None:
         self.written_failures = self.writing_failures
+        self.written_leases = self.writing_leases
 
     def note_expired(self) -> None:
         for batch in self.stored.batches[TOPIC]:
@@ -1198,9 +1212,4 @@ class PoliciesMachine(RuleBasedStateMachine):
 
 
 TestPolicies = PoliciesMachine.TestCase
-# The same examples each time: among thousands of others there are some in which the model and the
-# runtime differ about late acks, after delivery was switched to and fro, and a build is no place to
-# find the next one. --hypothesis-seed=N and derandomize=False look for more.
-TestPolicies.settings = settings(
-    max_examples=300, stateful_step_count=40, deadline=None, derandomize=True
-)
+TestPolicies.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)

@@ -85,6 +85,8 @@ class Held(NamedTuple):
     deadline: float
     size: int
     by: Subscriber | None
+    late: int | None
+    """The grant that expired before: it counts again if this delivery does not arrive."""
 
 
 many = st.lists(st.integers(0, 1 << 16), min_size=1, max_size=5)
@@ -258,7 +260,7 @@ class SubscriptionMachine(RuleBasedStateMachine):
                 self.held[one.seq] = self.held[one.seq]._replace(deadline=deadline)
             elif one.epoch == self.epoch and self.waiting.get(one.seq, None) == one.grant:
                 del self.waiting[one.seq]
-                self.held[one.seq] = Held(one.grant, deadline, 0, None)
+                self.held[one.seq] = Held(one.grant, deadline, 0, None, one.grant)
         self.do(lambda: self.runtime.modify_ack_deadline([one.text for one in ids], seconds))
 
     @precondition(lambda self: any(one.deliveries for one in self.subscribers))
@@ -268,7 +270,7 @@ class SubscriptionMachine(RuleBasedStateMachine):
         delivery = deliveries[which % len(deliveries)]
         for seq in delivery.seqs:
             if seq in self.held and self.held[seq].grant == delivery.grant:
-                self.put_back(seq, None)
+                self.put_back(seq, self.held[seq].late)
         self.do(lambda: self.runtime.give_back(delivery))
 
     # --- time
@@ -518,13 +520,12 @@ class SubscriptionMachine(RuleBasedStateMachine):
             assert seq not in self.acked
             assert seq not in self.held
             assert not self.is_past_retention(seq)
-            if seq in self.delivered:
-                del self.waiting[seq]
-            else:
+            late = self.waiting.pop(seq) if seq in self.delivered else None
+            if seq not in self.delivered:
                 self.check_fresh(seq)
             self.check_credit(subscriber)
             deadline = now + subscriber.ack_deadline_s
-            self.held[seq] = Held(delivery.grant, deadline, len(message), subscriber)
+            self.held[seq] = Held(delivery.grant, deadline, len(message), subscriber, late)
             self.delivered.add(seq)
             text = f"{delivery.ack_id_head.decode()}{seq:012x}"
             self.ack_ids.append(AckId(text, self.run, self.epoch, delivery.grant, seq))
