@@ -231,7 +231,9 @@ class FileLock:
 def _connect_postgres(url: URL) -> Database:
     missing = {key: value for key, value in _POSTGRES_DEFAULTS.items() if key not in url.query}
     url = url.set(drivername="postgresql+psycopg").update_query_dict(missing)
-    writer = create_engine(url, poolclass=NullPool, hide_parameters=True)
+    # What was locked has to be seen as others have left it.
+    isolation = "READ COMMITTED"
+    writer = create_engine(url, poolclass=NullPool, isolation_level=isolation, hide_parameters=True)
     readers = create_engine(
         url,
         poolclass=QueuePool,

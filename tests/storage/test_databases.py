@@ -157,6 +157,18 @@ def test_a_commit_on_postgresql_survives_it_whatever_the_default(
             assert connection.execute(text("SHOW synchronous_commit")).scalar() == used
 
 
+def test_what_is_locked_on_postgresql_is_seen_as_others_left_it(postgres_url: str) -> None:
+    """Whatever the default: locks would otherwise show what was there before others had them."""
+    with opened(postgres_url) as database:
+        with database.writer.begin() as connection:
+            name = make_url(postgres_url).database
+            default = "default_transaction_isolation = 'repeatable read'"
+            connection.execute(text(f"ALTER DATABASE {name} SET {default}"))
+        with database.writer.connect() as connection:
+            used = connection.execute(text("SHOW transaction_isolation")).scalar()
+            assert used == "read committed"
+
+
 def test_readers_cannot_write_to_sqlite(sqlite_url: str) -> None:
     migrate(sqlite_url)
     with (
