@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import logging
 from collections.abc import Iterable
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -17,6 +16,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from http_bridge import errors
 from http_bridge.access import check_access
+from http_bridge.answering import Refusals, answered
 from http_bridge.arrival import (
     TooLargeError,
     as_metadata,
@@ -35,7 +35,6 @@ from http_bridge.routes import Match, Route, Router, routes_of
 from http_bridge.serving import Handler
 from http_bridge.transcode import BadJson, dump, reply_json, request_of
 
-_log = logging.getLogger(__name__)
 _FORWARDED_HEADERS: Final = ("authorization", "x-api-key", "x-goog-user-project")
 _CONTENT_TYPE: Final = "application/json; charset=UTF-8"
 _COMPRESSED_FROM: Final = 1024
@@ -72,7 +71,7 @@ class GoogleRest:
         self._cors = Cors(cors_origins, methods=(*METHODS, "PATCH"))
         self._router = Router([*_policy_routes(services := list(services)), *routes_of(services)])
         self._documentation = Documentation(lambda: document(self._router.routes, GOOGLE))
-        self.handler: Handler = self._cors.around(self._handle)
+        self.handler: Handler = self._cors.around(answered(self._handle, _refusals(limits)))
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         if self._is_foreign(request):
@@ -83,21 +82,7 @@ class GoogleRest:
         match = self._router.find(method.upper(), request.rel_url.raw_path)
         if match is None:
             return self._documentation.answer(request) or _json(*errors.no_route())
-        try:
-            return await self._serve(match, request)
-        except BadJson as fault:
-            return _json(*errors.of_request(fault))
-        except RpcFailure as failure:
-            return _json(*errors.of_call(failure))
-        except TooLargeError:
-            return _json(*errors.too_large(self._limits.max_bytes))
-        except TimeoutError:
-            return _json(*errors.too_slow())
-        except ConnectionError:  # nobody is there any more
-            raise
-        except Exception:  # noqa: BLE001  # it is logged, and Google has an answer for it
-            _log.exception("A request to Google's REST API failed")
-            return _json(*errors.internal())
+        return await self._serve(match, request)
 
     async def _serve(self, match: Match, request: web.BaseRequest) -> web.Response:
         metadata = _metadata(request)
@@ -147,10 +132,23 @@ class GoogleRest:
         return await asyncio.to_thread(request_of, match, query, body)
 
     def _is_foreign(self, request: web.BaseRequest) -> bool:
-        origin = request.headers.get("Origin")
-        if origin is not None and urlsplit(origin).netloc != request.host:
-            return origin not in self._cors
-        return self._on_loopback and not is_loopback(urlsplit(f"//{request.host}").hostname or "")
+        origin, host = request.headers.get("Origin"), request.host
+        try:
+            if origin is not None and urlsplit(origin).netloc != host:
+                return origin not in self._cors
+            return self._on_loopback and not is_loopback(urlsplit(f"//{host}").hostname or "")
+        except ValueError:  # it is no URL
+            return True
+
+
+def _refusals(limits: Limits) -> Refusals:
+    return {
+        BadJson: lambda fault: _json(*errors.of_request(fault)),
+        RpcFailure: lambda failure: _json(*errors.of_call(failure)),
+        TooLargeError: lambda _: _json(*errors.too_large(limits.max_bytes)),
+        TimeoutError: lambda _: _json(*errors.too_slow()),
+        Exception: lambda _: _json(*errors.internal()),
+    }
 
 
 def is_loopback(host: str) -> bool:

@@ -109,9 +109,9 @@ async def bridge(caller: Any, timeout_s: float = 30) -> AsyncIterator[int]:
 
 
 @asynccontextmanager
-async def google_bridge(caller: Any) -> AsyncIterator[int]:
+async def google_bridge(caller: Any, *, on_loopback: bool = False) -> AsyncIterator[int]:
     """The port of one that speaks Google's dialect."""
-    rest = GoogleRest(caller, GOOGLE, on_loopback=False)
+    rest = GoogleRest(caller, GOOGLE, on_loopback=on_loopback)
     async with asyncio.timeout(30), serving.serving(rest.handler, HOST, 0) as port:
         yield port
 
@@ -284,6 +284,39 @@ async def test_a_body_that_breaks_off_is_nobody_s_fault(caplog: pytest.LogCaptur
         async with door(Recorder()) as port:
             got = await answer(port, chunked % b"Transfer-Encoding: chunked")
         assert got.split()[1] == b"400"
+    assert not caplog.records
+
+
+BROKEN_OFF: Final = (
+    publish(b"{", length=2),
+    publish(b"{", length=100_000),
+    b"POST /v1/projects/p/topics/t:publish HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n",
+)
+
+
+@pytest.mark.parametrize("request_", BROKEN_OFF, ids=["small", "large", "chunked"])
+async def test_a_client_that_hangs_up_is_nobody_s_fault(
+    request_: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    for door in (bridge, google_bridge):
+        async with door(Recorder()) as port:
+            _, writer = await asyncio.open_connection(HOST, port)
+            writer.write(request_)
+            writer.close()
+            await writer.wait_closed()
+            await answer(port, b"GET /docs HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    "head", ["Host: x\r\nOrigin: http://[x", "Host: [x\r\nOrigin: http://y", "Host: [x"]
+)
+async def test_who_names_itself_by_no_url_is_foreign_to_google_s_api(
+    head: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with google_bridge(Recorder(), on_loopback=True) as port:
+        got = await answer(port, f"GET / HTTP/1.1\r\n{head}\r\n\r\n".encode())
+    assert got.split()[1] == b"403"
     assert not caplog.records
 
 
