@@ -19,6 +19,7 @@ from http_bridge.access import check_access
 from http_bridge.answering import Refusals, answered
 from http_bridge.arrival import (
     TooLargeError,
+    UnreadableError,
     as_metadata,
     body_of,
     has_small_body,
@@ -124,8 +125,8 @@ class GoogleRest:
         """Raises BadJson, TooLargeError, TimeoutError, ConnectionError."""
         try:
             body = await body_of(request, self._limits)
-        except web.RequestPayloadError:
-            raise BadJson("The body of the request broke off.") from None
+        except UnreadableError as fault:
+            raise BadJson(str(fault)) from None
         query = list(request.query.items())
         if len(body) <= LARGE_BODY_BYTES:
             return request_of(match, query, body)

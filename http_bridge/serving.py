@@ -52,7 +52,10 @@ async def handling(handler: Handler) -> AsyncIterator[web.Server]:
 
 
 def _server(handler: Handler) -> web.Server:
-    return web.Server(handler, access_log=None, logger=_log, keepalive_timeout=IDLE_S)
+    """Bodies come as they are sent: whether one is unpacked is for who knows its sender."""
+    return web.Server(
+        handler, access_log=None, logger=_log, keepalive_timeout=IDLE_S, auto_decompress=False
+    )
 
 
 @asynccontextmanager

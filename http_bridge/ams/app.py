@@ -21,6 +21,7 @@ from http_bridge.ams.writing import dump, reply_json
 from http_bridge.answering import Refusals, answered
 from http_bridge.arrival import (
     TooLargeError,
+    UnreadableError,
     as_metadata,
     body_of,
     has_small_body,
@@ -92,7 +93,7 @@ class AmsRest:
             return
         try:
             body = await body_of(request, self._limits)
-        except web.RequestPayloadError:
+        except UnreadableError:
             raise bad_body(match.route) from None
         if len(body) <= LARGE_BODY_BYTES:
             _read_body(message, match, body)

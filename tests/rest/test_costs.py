@@ -7,8 +7,10 @@ import gzip
 import json
 import logging
 import socket
+import zlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from types import SimpleNamespace
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -133,6 +135,12 @@ def publish(body: bytes, length: int | None = None) -> bytes:
     )
 
 
+def packed(body: bytes, encoding: str, path: str = "/v1/projects/p/topics/t:publish") -> bytes:
+    """The same, of a body that has been packed."""
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Encoding: {encoding}\r\n"
+    return b"%bContent-Length: %d\r\n\r\n%b" % (head.encode(), len(body), body)
+
+
 async def test_a_small_body_costs_one_call_and_a_large_one_two() -> None:
     caller = Recorder()
     async with bridge(caller) as port:
@@ -142,6 +150,81 @@ async def test_a_small_body_costs_one_call_and_a_large_one_two() -> None:
         large = b'{"messages": []%b}' % (b" " * limits.LARGE_BODY_BYTES)
         assert b"messageIds" in await answer(port, publish(large))
         assert caller.called == ["CheckAccess", "Publish"]
+
+
+def raw_deflate(body: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return packer.compress(body) + packer.flush()
+
+
+PACKERS: Final = {
+    "gzip": gzip.compress,
+    "X-GZIP": gzip.compress,
+    "deflate": zlib.compress,
+    "Deflate": raw_deflate,
+    "identity": bytes,
+}
+
+
+@pytest.mark.parametrize("encoding", PACKERS)
+async def test_a_packed_body_is_unpacked_once_its_caller_is_let_in(encoding: str) -> None:
+    caller = Recorder()
+    for door in (bridge, google_bridge):
+        async with door(caller) as port:
+            got = await answer(port, packed(PACKERS[encoding](b'{"messages": []}'), encoding))
+        assert got.split()[1] == b"200"
+        assert caller.called == ["CheckAccess", "Publish"]
+        caller.called.clear()
+
+
+UNREADABLE: Final = {
+    "no gzip": (b"abcd", "gzip"),
+    "no deflate": (b"abcd", "deflate"),
+    "broken off": (gzip.compress(b'{"messages": []}')[:-9], "gzip"),
+    "with more behind it": (gzip.compress(b"{}") + b"{}", "gzip"),
+    "unknown": (b"{}", "br"),
+    "packed twice": (gzip.compress(gzip.compress(b"{}")), "gzip, gzip"),
+}
+
+
+@pytest.mark.parametrize("case", UNREADABLE)
+async def test_what_cannot_be_unpacked_is_a_bad_body(
+    case: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    for door in (bridge, google_bridge):
+        for refusal, code in ((None, b"400"), (grpc.StatusCode.UNAUTHENTICATED, b"401")):
+            async with door(Recorder(refusal)) as port:
+                got = await answer(port, packed(*UNREADABLE[case]))
+            assert got.split()[1] == code
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("path", ["/v1/projects/p/topics/t:publish", "/docs"])
+async def test_nothing_is_unpacked_for_a_stranger_nor_more_than_the_limit_for_others(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most: list[int] = []
+    real = zlib.decompressobj
+
+    def recorded(*arguments: Any) -> Any:
+        unpacker = real(*arguments)
+
+        def decompress(data: bytes, max_length: int) -> bytes:
+            most.append(max_length)
+            return unpacker.decompress(data, max_length)
+
+        return SimpleNamespace(decompress=decompress)
+
+    monkeypatch.setattr(zlib, "decompressobj", recorded)
+    bomb = gzip.compress(bytes(64 << 20))
+    for door in (bridge, google_bridge):
+        async with door(Recorder(grpc.StatusCode.UNAUTHENTICATED)) as port:
+            await answer(port, packed(bomb, "gzip", path))
+        assert not most
+        async with door(Recorder()) as port:
+            got = await answer(port, packed(bomb, "gzip"))
+        assert got.split()[1] == b"413"
+        assert most.pop() == Limits().max_bytes + 1
 
 
 @pytest.mark.parametrize(
