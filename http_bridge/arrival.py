@@ -9,7 +9,7 @@ from typing import Final
 from aiohttp import HttpVersion11, hdrs, web
 
 from http_bridge.caller import Metadata
-from http_bridge.limits import LARGE_BODY_BYTES, Limits
+from http_bridge.limits import Limits
 
 PEER: Final = "x-peer"
 """Metadata that says which machine an HTTP request came from."""
@@ -52,14 +52,14 @@ def idempotency_keys(request: web.BaseRequest) -> Metadata:
     ]
 
 
-def has_small_body(request: web.BaseRequest) -> bool:
-    """Whether a body may be taken in before it is known who sends it."""
+def has_small_body(request: web.BaseRequest, most: int) -> bool:
+    """Whether a body may be taken in before it is known who sends it: it has ``most`` bytes."""
     if hdrs.CONTENT_ENCODING in request.headers:  # it grows when it is unpacked
         return False
     if request.content.is_eof():
-        return request.content.total_bytes <= LARGE_BODY_BYTES
+        return request.content.total_bytes <= most
     length = request.content_length
-    return length is not None and length <= LARGE_BODY_BYTES
+    return length is not None and length <= most
 
 
 async def body_of(request: web.BaseRequest, limits: Limits) -> bytes:

@@ -69,7 +69,7 @@ class AmsRest:
     async def _serve(self, match: AmsMatch, request: web.BaseRequest) -> web.Response:
         route, metadata = match.route, _metadata_of(request)
         message = named_by(match)
-        is_small = has_small_body(request)
+        is_small = has_small_body(request, LARGE_BODY_BYTES)
         if not is_small:
             await self._check(match, message, metadata)
         try:

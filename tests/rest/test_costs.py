@@ -15,6 +15,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import grpc
+import orjson
 import pytest
 
 from ams_grpc.pb.ams.v1 import accounts_pb2, pubsub_pb2
@@ -292,6 +293,39 @@ def test_a_body_of_very_many_parts_is_refused(
     town.ams.ok("PUT", town.path("/topics/orders"), json={})
     refused = town.ams.refused(method, town.path(path), json=body)
     assert refused == (413, "INVALID_ARGUMENT", "Message size is too large")
+
+
+@pytest.mark.parametrize(
+    "verb, body",
+    [
+        (
+            "topics/t:publish",
+            {"messages": [{"attributes": dict.fromkeys(map(str, range(PARTS)), "")}]},
+        ),
+        ("topics/t:publish", {"messages": [{}] * (PARTS + 1)}),
+        ("subscriptions/t:acknowledge", {"ackIds": [""] * (PARTS + 1)}),
+    ],
+    ids=["attributes", "messages", "texts"],
+)
+async def test_nor_is_one_parsed_for_google_s_api(
+    verb: str, body: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(orjson, "loads", None)
+    text = json.dumps(body).encode()
+    head = f"POST /v1/projects/p/{verb} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(text)}\r\n\r\n"
+    async with google_bridge(Recorder()) as port:
+        got = await answer(port, head.encode() + text)
+    assert got.split()[1] == b"400"
+    assert b"More than 100000 parts" in got
+
+
+async def test_google_s_api_asks_who_calls_before_it_converts_what_takes_long() -> None:
+    """As it does with many small messages."""
+    caller = Recorder(grpc.StatusCode.UNAUTHENTICATED)
+    async with google_bridge(caller) as port:
+        got = await answer(port, publish(b'{"messages": [' + b"{}," * 2000 + b"{}]}"))
+    assert got.split()[1] == b"401"
+    assert caller.called == ["CheckAccess"]
 
 
 @pytest.mark.parametrize(
