@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from http_bridge.serving import Handler
 
@@ -23,7 +23,7 @@ def answered(handler: Handler, refusals: Refusals) -> Handler:
 
     async def answering(request: web.BaseRequest) -> web.StreamResponse:
         try:
-            return await handler(request)
+            answer = await handler(request)
         except ConnectionError:
             return web.Response(status=_NOBODY_IS_THERE)
         except Exception as fault:  # noqa: BLE001  # it is logged, and every dialect has an answer for it
@@ -31,6 +31,10 @@ def answered(handler: Handler, refusals: Refusals) -> Handler:
             if refusal is None:
                 _log.exception("A request to a REST API failed")
                 refusal = refusals[Exception]
-            return refusal(fault)
+            answer = refusal(fault)
+        if not request.content.is_eof() and hdrs.EXPECT in request.headers:
+            # HTTP: its body may come yet, or not; what comes next cannot be told from it.
+            answer.force_close()
+        return answer
 
     return answering

@@ -111,7 +111,10 @@ def _unpacked(sent: bytes, encoding: str, most: int) -> bytes:
 
 
 async def _ask_for_body(request: web.BaseRequest) -> None:
-    """HTTP: some clients send a body only when they are told that it is wanted."""
+    """HTTP: some clients send a body only when they are told that it is wanted.
+
+    Other expectations than that are passed over, as HTTP allows: none is known, and nobody has any.
+    """
     expected = request.headers.get(hdrs.EXPECT, "").lower() == "100-continue"
     if expected and request.version == HttpVersion11:
         await request.writer.write(_CONTINUE)

@@ -258,6 +258,37 @@ async def test_a_body_that_waits_to_be_asked_for_is_asked_for_once_its_caller_is
         writer.close()
 
 
+async def test_a_connection_ends_on_which_a_body_was_announced_and_not_asked_for() -> None:
+    head = publish(b"", 100_000)[:-2]
+    expecting = head + b"Expect: 100-continue\r\n"
+    elsewhere = expecting.replace(b"/v1/", b"/v2/")
+    for door in (bridge, google_bridge):
+        async with door(Recorder(grpc.StatusCode.UNAUTHENTICATED)) as port:
+            for each, ends in ((expecting, True), (elsewhere, True), (head, False)):
+                got = await answer(port, each + b"\r\n")
+                assert (b"\r\nConnection: close\r\n" in got) is ends
+
+
+async def test_one_on_which_a_body_was_asked_for_goes_on() -> None:
+    head = publish(b"", 100_000)[:-2] + b"Expect: 100-continue\r\n\r\n"
+    async with bridge(Recorder()) as port:
+        reader, writer = await asyncio.open_connection(HOST, port)
+        for _ in range(2):
+            writer.write(head)
+            assert b" 100 " in await reader.readuntil(b"\r\n\r\n")
+            writer.write(b'{"messages": []}' + b" " * (100_000 - 16))
+            assert b" 200 " in await reader.readuntil(b"\r\n\r\n")
+            await reader.readuntil(b"}")
+        writer.close()
+
+
+async def test_other_expectations_are_passed_over() -> None:
+    request = publish(b"{}").replace(b"\r\n\r\n", b"\r\nExpect: a-miracle\r\n\r\n")
+    for door in (bridge, google_bridge):
+        async with door(Recorder()) as port:
+            assert (await answer(port, request)).split()[1] == b"200"
+
+
 @pytest.mark.parametrize("start", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: x\r\nX-A: b\r\n"])
 async def test_a_connection_without_a_whole_request_is_closed(
     start: bytes, monkeypatch: pytest.MonkeyPatch
