@@ -8,8 +8,8 @@ import json
 import logging
 import socket
 import zlib
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from types import SimpleNamespace
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import grpc
 import orjson
 import pytest
+from aiohttp import web
 
 from ams_grpc.pb.ams.v1 import accounts_pb2, pubsub_pb2
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as google_pubsub_pb2
@@ -119,6 +120,12 @@ async def google_bridge(caller: Any, *, on_loopback: bool = False) -> AsyncItera
         yield port
 
 
+DOORS: Final[tuple[Callable[[Any], AbstractAsyncContextManager[int]], ...]] = (
+    bridge,
+    google_bridge,
+)
+
+
 async def answer(port: int, request: bytes) -> bytes:
     """All that comes until the other side hangs up, or until the answer is whole."""
     reader, writer = await asyncio.open_connection(HOST, port)
@@ -158,7 +165,7 @@ def raw_deflate(body: bytes) -> bytes:
     return packer.compress(body) + packer.flush()
 
 
-PACKERS: Final = {
+PACKERS: Final[dict[str, Callable[[bytes], bytes]]] = {
     "gzip": gzip.compress,
     "X-GZIP": gzip.compress,
     "deflate": zlib.compress,
@@ -170,7 +177,7 @@ PACKERS: Final = {
 @pytest.mark.parametrize("encoding", PACKERS)
 async def test_a_packed_body_is_unpacked_once_its_caller_is_let_in(encoding: str) -> None:
     caller = Recorder()
-    for door in (bridge, google_bridge):
+    for door in DOORS:
         async with door(caller) as port:
             got = await answer(port, packed(PACKERS[encoding](b'{"messages": []}'), encoding))
         assert got.split()[1] == b"200"
@@ -192,7 +199,7 @@ UNREADABLE: Final = {
 async def test_what_cannot_be_unpacked_is_a_bad_body(
     case: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for door in (bridge, google_bridge):
+    for door in DOORS:
         for refusal, code in ((None, b"400"), (grpc.StatusCode.UNAUTHENTICATED, b"401")):
             async with door(Recorder(refusal)) as port:
                 got = await answer(port, packed(*UNREADABLE[case]))
@@ -218,7 +225,7 @@ async def test_nothing_is_unpacked_for_a_stranger_nor_more_than_the_limit_for_ot
 
     monkeypatch.setattr(zlib, "decompressobj", recorded)
     bomb = gzip.compress(bytes(64 << 20))
-    for door in (bridge, google_bridge):
+    for door in DOORS:
         async with door(Recorder(grpc.StatusCode.UNAUTHENTICATED)) as port:
             await answer(port, packed(bomb, "gzip", path))
         assert not most
@@ -262,7 +269,7 @@ async def test_a_connection_ends_on_which_a_body_was_announced_and_not_asked_for
     head = publish(b"", 100_000)[:-2]
     expecting = head + b"Expect: 100-continue\r\n"
     elsewhere = expecting.replace(b"/v1/", b"/v2/")
-    for door in (bridge, google_bridge):
+    for door in DOORS:
         async with door(Recorder(grpc.StatusCode.UNAUTHENTICATED)) as port:
             for each, ends in ((expecting, True), (elsewhere, True), (head, False)):
                 got = await answer(port, each + b"\r\n")
@@ -284,7 +291,7 @@ async def test_one_on_which_a_body_was_asked_for_goes_on() -> None:
 
 async def test_other_expectations_are_passed_over() -> None:
     request = publish(b"{}").replace(b"\r\n\r\n", b"\r\nExpect: a-miracle\r\n\r\n")
-    for door in (bridge, google_bridge):
+    for door in DOORS:
         async with door(Recorder()) as port:
             assert (await answer(port, request)).split()[1] == b"200"
 
@@ -299,6 +306,28 @@ async def test_a_connection_without_a_whole_request_is_closed(
         writer.write(start)
         assert await reader.read() == b""
         writer.close()
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the system cannot tell")
+async def test_a_connection_is_closed_whose_client_takes_no_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(serving, "IDLE_S", 0.1)
+    ended = asyncio.Event()
+
+    async def much(request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            answer = web.StreamResponse()
+            await answer.prepare(request)
+            while True:
+                await answer.write(bytes(1 << 20))
+        finally:
+            ended.set()
+
+    async with asyncio.timeout(30), serving.serving(much, HOST, 0) as port:
+        with socket.create_connection((HOST, port)) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            await ended.wait()
 
 
 # --- after it -------------------------------------------------------------------------------------
@@ -428,7 +457,7 @@ async def test_a_fault_of_ours_is_google_s_error_over_there(
 
 async def test_a_body_that_breaks_off_is_nobody_s_fault(caplog: pytest.LogCaptureFixture) -> None:
     chunked = b"POST /v1/projects/p/topics/t:publish HTTP/1.1\r\nHost: x\r\n%b\r\n\r\nzz\r\n"
-    for door in (bridge, google_bridge):
+    for door in DOORS:
         async with door(Recorder()) as port:
             got = await answer(port, chunked % b"Transfer-Encoding: chunked")
         assert got.split()[1] == b"400"
@@ -446,7 +475,7 @@ BROKEN_OFF: Final = (
 async def test_a_client_that_hangs_up_is_nobody_s_fault(
     request_: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for door in (bridge, google_bridge):
+    for door in DOORS:
         async with door(Recorder()) as port:
             _, writer = await asyncio.open_connection(HOST, port)
             writer.write(request_)
