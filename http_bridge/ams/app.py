@@ -62,8 +62,6 @@ class AmsRest:
         match = self._router.find(request.method, path)
         if match is None:
             return self._documentation.answer(request) or _no_route(unquote(path), query)
-        if match.bad_variable is not None:
-            return _refused(errors.bad_name(match.bad_variable))
         return await self._serve(match, request)
 
     async def _serve(self, match: AmsMatch, request: web.BaseRequest) -> web.Response:

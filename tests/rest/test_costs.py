@@ -497,12 +497,16 @@ async def test_who_names_itself_by_no_url_is_foreign_to_google_s_api(
     assert not caplog.records
 
 
-@pytest.mark.parametrize("target", ["/v1/projects/p/topics/a%0ab", "/v1/projects/p/topics/%0d"])
-async def test_a_line_break_is_a_bad_name(target: str) -> None:
-    async with bridge(Recorder()) as port:
-        got = await answer(port, f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-    assert got.split()[1] == b"400"
-    assert b"Invalid topic name" in got
+@pytest.mark.parametrize("name", ["a%0ab", "%0d", "%ED%A0%80", "a:b", "a" * 256])
+@pytest.mark.parametrize(
+    "body, encoding",
+    [(b"{}", "identity"), (b"{", "identity"), (b"{" * 99_999, "identity"), (b"{", "gzip")],
+    ids=["good", "bad", "large", "packed"],
+)
+def test_a_bad_name_comes_before_all_else(ams: Ams, name: str, body: bytes, encoding: str) -> None:
+    path, headers = f"/projects/p/topics/{name}:publish", {"Content-Encoding": encoding}
+    refused = ams.refused("POST", path, None, body=body, headers=headers)
+    assert refused == (400, "INVALID_ARGUMENT", "Invalid topic name")
 
 
 @pytest.mark.parametrize(
