@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import zlib
 from typing import Final
 
 from aiohttp import HttpVersion11, hdrs, web
 
 from http_bridge.caller import Metadata
-from http_bridge.limits import LARGE_BODY_BYTES, Limits
+from http_bridge.limits import Limits
 
 PEER: Final = "x-peer"
 """Metadata that says which machine an HTTP request came from."""
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
+_RAW_DEFLATE: Final = -zlib.MAX_WBITS
+_FORMATS: Final = {
+    "gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS
+}  # fmt: skip
+"""What bodies may be packed by, as zlib knows it."""
+
+
 class TooLargeError(Exception):
     """A body of more bytes than the limit."""
+
+
+class UnreadableError(Exception):
+    """A body that broke off, or cannot be unpacked."""
 
 
 def peer_of(request: web.BaseRequest) -> tuple[str, str]:
@@ -40,18 +52,29 @@ def idempotency_keys(request: web.BaseRequest) -> Metadata:
     ]
 
 
-def has_small_body(request: web.BaseRequest) -> bool:
-    """Whether a body may be taken in before it is known who sends it."""
-    if request.content.is_eof():
-        return request.content.total_bytes <= LARGE_BODY_BYTES
+def has_small_body(request: web.BaseRequest, most: int) -> bool:
+    """Whether a body may be taken in before it is known who sends it: it has ``most`` bytes."""
     if hdrs.CONTENT_ENCODING in request.headers:  # it grows when it is unpacked
         return False
+    if request.content.is_eof():
+        return request.content.total_bytes <= most
     length = request.content_length
-    return length is not None and length <= LARGE_BODY_BYTES
+    return length is not None and length <= most
 
 
 async def body_of(request: web.BaseRequest, limits: Limits) -> bytes:
-    """The body. Raises TooLargeError, TimeoutError, web.RequestPayloadError, ConnectionError."""
+    """The body, unpacked. Raises TooLargeError, UnreadableError, TimeoutError, ConnectionError."""
+    try:
+        sent = await _sent(request, limits)
+    except web.RequestPayloadError:
+        raise UnreadableError("The body of the request broke off.") from None
+    if not sent or hdrs.CONTENT_ENCODING not in request.headers:
+        return sent
+    encoding = request.headers[hdrs.CONTENT_ENCODING]
+    return await asyncio.to_thread(_unpacked, sent, encoding.strip().lower(), limits.max_bytes)
+
+
+async def _sent(request: web.BaseRequest, limits: Limits) -> bytes:
     content = request.content
     if content.is_eof() and content.total_bytes <= limits.max_bytes:
         return content.read_nowait()  # as it is with small ones: there is nothing to wait for
@@ -67,8 +90,31 @@ async def body_of(request: web.BaseRequest, limits: Limits) -> bytes:
     return bytes(body)
 
 
+def _unpacked(sent: bytes, encoding: str, most: int) -> bytes:
+    """Not more than ``most`` bytes. Raises TooLargeError, UnreadableError."""
+    if encoding == "identity":
+        return sent
+    if encoding not in _FORMATS:
+        raise UnreadableError("The body of the request has a Content-Encoding that is not known.")
+    # Some clients leave out the header of deflate, whose first four bits are 8.
+    is_raw = encoding == "deflate" and sent[0] & 0x0F != zlib.DEFLATED
+    unpacker = zlib.decompressobj(_RAW_DEFLATE if is_raw else _FORMATS[encoding])
+    try:
+        body = unpacker.decompress(sent, most + 1)
+    except zlib.error:
+        body = b""
+    if len(body) > most:
+        raise TooLargeError
+    if not unpacker.eof or unpacker.unused_data:
+        raise UnreadableError("The body of the request cannot be unpacked.")
+    return body
+
+
 async def _ask_for_body(request: web.BaseRequest) -> None:
-    """HTTP: some clients send a body only when they are told that it is wanted."""
+    """HTTP: some clients send a body only when they are told that it is wanted.
+
+    Other expectations than that are passed over, as HTTP allows: none is known, and nobody has any.
+    """
     expected = request.headers.get(hdrs.EXPECT, "").lower() == "100-continue"
     if expected and request.version == HttpVersion11:
         await request.writer.write(_CONTINUE)

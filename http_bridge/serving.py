@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from ssl import SSLContext
@@ -17,9 +19,11 @@ does for each request costs as much as half of the rest."""
 
 IDLE_S: Final = 75.0
 """How long a connection may be without a whole request: the headers of one count only at their end.
+Nor may its client take nothing of an answer any longer.
 
 A little more than what proxies have usually, so that they are the ones who hang up.
 """
+_BACKLOG: Final = 128
 
 
 class _NoFaultOfOurs(logging.Filter):
@@ -38,9 +42,28 @@ async def serving(
     handler: Handler, host: str, port: int, tls: SSLContext | None = None
 ) -> AsyncIterator[int]:
     """Serve while the context lasts; gives the port. Raises OSError."""
-    async with _running(_server(handler)) as runner:
-        await web.TCPSite(runner, host, port, ssl_context=tls).start()
-        yield int(runner.addresses[0][1])
+    server = _server(handler)
+    async with _running(server):
+        loop = asyncio.get_running_loop()
+        listener = await loop.create_server(
+            server, host, port, ssl=tls, backlog=_BACKLOG, start_serving=False
+        )
+        try:
+            for each in listener.sockets:
+                _limit_patience(each)
+            await listener.start_serving()
+            yield int(listener.sockets[0].getsockname()[1])
+        finally:
+            listener.close()
+
+
+def _limit_patience(listener: socket.socket) -> None:
+    """End connections whose clients take nothing: the system knows best what they take.
+
+    Those that are accepted have the option from their listener. Without it (it is Linux's) they stay.
+    """
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(IDLE_S * 1000))
 
 
 @asynccontextmanager
@@ -52,14 +75,17 @@ async def handling(handler: Handler) -> AsyncIterator[web.Server]:
 
 
 def _server(handler: Handler) -> web.Server:
-    return web.Server(handler, access_log=None, logger=_log, keepalive_timeout=IDLE_S)
+    """Bodies come as they are sent: whether one is unpacked is for who knows its sender."""
+    return web.Server(
+        handler, access_log=None, logger=_log, keepalive_timeout=IDLE_S, auto_decompress=False
+    )
 
 
 @asynccontextmanager
-async def _running(server: web.Server) -> AsyncIterator[web.ServerRunner]:
+async def _running(server: web.Server) -> AsyncIterator[None]:
     runner = web.ServerRunner(server, shutdown_timeout=1.0)
     await runner.setup()
     try:
-        yield runner
+        yield
     finally:
         await runner.cleanup()

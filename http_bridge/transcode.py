@@ -16,6 +16,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
+from http_bridge.limits import MOST_SEPARATORS, has_too_many_parts
 from http_bridge.routes import Match
 
 _SYSTEM_PARAMETERS: Final = frozenset(
@@ -79,34 +80,17 @@ def dump(values: Mapping[str, Any], *, pretty: bool = True) -> bytes:
     return orjson.dumps(values, option=options)
 
 
-_MOST_PARTS: Final = 20_000
-"""Objects and list entries in a body. A message of protobuf costs many times the two bytes of ``{}``."""
-
-
-def _check_parts(given: Any) -> None:
-    parts, left = 0, [given]
-    while left:
-        value = left.pop()
-        if isinstance(value, dict):
-            parts += 1
-            left += value.values()
-        elif isinstance(value, list):
-            parts += len(value)
-            left += value
-        if parts > _MOST_PARTS:
-            raise BadJson(f"Invalid JSON payload received. More than {_MOST_PARTS} parts.")
-
-
 def _read(body: bytes) -> dict[str, Any]:
     if not body.strip():
         return {}
+    if has_too_many_parts(body):
+        raise BadJson(f"Invalid JSON payload received. More than {MOST_SEPARATORS} parts.")
     try:
         given = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise BadJson(f"Invalid JSON payload received. {error}") from None
     if not isinstance(given, dict):
         raise BadJson("Invalid JSON payload received. Root element must be a message.")
-    _check_parts(given)
     return given
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 from urllib.parse import quote, unquote
@@ -19,8 +18,10 @@ from http_bridge.ams.openapi import AMS
 from http_bridge.ams.reading import BadRequest, bad_body, named_by, read_body, read_query
 from http_bridge.ams.routes import AmsMatch, AmsRouter, cleaned
 from http_bridge.ams.writing import dump, reply_json
+from http_bridge.answering import Refusals, answered
 from http_bridge.arrival import (
     TooLargeError,
+    UnreadableError,
     as_metadata,
     body_of,
     has_small_body,
@@ -35,7 +36,6 @@ from http_bridge.openapi import document
 from http_bridge.routes import routes_of
 from http_bridge.serving import Handler
 
-_log = logging.getLogger(__name__)
 _USUAL_LIMITS: Final = Limits()
 
 
@@ -55,35 +55,19 @@ class AmsRest:
         self._limits = limits
         self._router = AmsRouter(own)
         self._documentation = Documentation(lambda: document(routes_of(own), AMS))
-        self.handler: Handler = Cors(cors_origins).around(self._handle)
+        self.handler: Handler = Cors(cors_origins).around(answered(self._handle, _REFUSALS))
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        try:
-            path, query = _target_of(request)
-            match = self._router.find(request.method, path)
-            if match is None:
-                return self._documentation.answer(request) or _no_route(unquote(path), query)
-            if match.bad_variable is not None:
-                return _refused(errors.bad_name(match.bad_variable))
-            return await self._serve(match, request)
-        except RpcFailure as failure:
-            return _refused(errors.of_call(failure))
-        except BadRequest as fault:
-            return _refused(errors.bad_request(fault.message))
-        except TooLargeError:
-            return _refused(errors.TOO_LARGE)
-        except TimeoutError:
-            return _refused(errors.TOO_SLOW)
-        except ConnectionError:  # nobody is there any more
-            raise
-        except Exception:  # noqa: BLE001  # it is logged, and AMS has an answer for it
-            _log.exception("A request to AMS's REST API failed")
-            return _refused(errors.INTERNAL)
+        path, query = _target_of(request)
+        match = self._router.find(request.method, path)
+        if match is None:
+            return self._documentation.answer(request) or _no_route(unquote(path), query)
+        return await self._serve(match, request)
 
     async def _serve(self, match: AmsMatch, request: web.BaseRequest) -> web.Response:
         route, metadata = match.route, _metadata_of(request)
         message = named_by(match)
-        is_small = has_small_body(request)
+        is_small = has_small_body(request, LARGE_BODY_BYTES)
         if not is_small:
             await self._check(match, message, metadata)
         try:
@@ -107,7 +91,7 @@ class AmsRest:
             return
         try:
             body = await body_of(request, self._limits)
-        except web.RequestPayloadError:
+        except UnreadableError:
             raise bad_body(match.route) from None
         if len(body) <= LARGE_BODY_BYTES:
             _read_body(message, match, body)
@@ -176,6 +160,15 @@ def _answer(match: AmsMatch, reply: Message) -> web.Response:
 
 def _refused(refusal: Refusal) -> web.Response:
     return _json(dump(refusal.body), refusal.http)
+
+
+_REFUSALS: Final[Refusals] = {
+    RpcFailure: lambda failure: _refused(errors.of_call(failure)),
+    BadRequest: lambda fault: _refused(errors.bad_request(fault.message)),
+    TooLargeError: lambda _: _refused(errors.TOO_LARGE),
+    TimeoutError: lambda _: _refused(errors.TOO_SLOW),
+    Exception: lambda _: _refused(errors.INTERNAL),
+}
 
 
 def _json(body: bytes, status: int = 200) -> web.Response:

@@ -68,11 +68,6 @@ def of_call(failure: RpcFailure) -> Refusal:
     return Refusal(*_INTERNAL, "Backend Error")
 
 
-def bad_name(variable: str) -> Refusal:
-    """For a part of the path that is no name."""
-    return Refusal(400, "INVALID_ARGUMENT", f"Invalid {variable} name")
-
-
 def bad_request(message: str) -> Refusal:
     """For a body or query that cannot be read."""
     status = "BAD_REQUEST" if message == "Invalid Request Body" else "INVALID_ARGUMENT"

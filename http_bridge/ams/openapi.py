@@ -8,10 +8,10 @@ from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 
 from ams_grpc.pb.ams.v1 import options_pb2
 from http_bridge.ams.options import field_options, route_options
-from http_bridge.ams.routes import NAME
 from http_bridge.openapi import Dialect, Schema
 from http_bridge.routes import Route
 
+_NAME: Final = "^[a-zA-Z0-9_-]{1,255}$"
 _REQUIRED: Final = options_pb2.BODY_REQUIRED
 _DOCUMENT: Final[Schema] = {"type": "object", "description": "A document of the caller's own."}
 _PULL: Final[Schema] = {
@@ -84,7 +84,7 @@ AMS: Final = Dialect(
     },
     special={"google.protobuf.Timestamp": _TIME},
     is_document=lambda field: field_options(field).json,
-    path_parameter={"type": "string", "pattern": f"^{NAME.pattern}$", "minLength": 1},
+    path_parameter={"type": "string", "pattern": _NAME},
     token_needed=lambda method: route_options(method).token or not route_options(method).open,
     summary=_summary,
     body=_body,

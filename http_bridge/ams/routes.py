@@ -1,7 +1,8 @@
 """Which request is which method of ams.v1.
 
 AMS: routes are tried in order, and the first whose method and path match wins. A variable of the path
-is anything but ``/``; that it is no name is found out later. The path counts percent-decoded.
+is anything but ``/``: that it is no name is for the method's guard to say. The path counts
+percent-decoded.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from google.protobuf.message_factory import GetMessageClass
 from http_bridge.ams.options import route_options
 from http_bridge.routes import Route, routes_of
 
-NAME: Final = re.compile(r"[a-zA-Z0-9_-]+")
 _PATHS: Final = 4096
 _SHORT: Final = 256
 """Longer paths are not remembered: anybody can make them up."""
@@ -45,14 +45,10 @@ class AmsRoute:
 
 
 class AmsMatch(NamedTuple):
-    """A route, and what its path's variables are.
-
-    ``bad_variable``: the first of them, by the alphabet, that is no name.
-    """
+    """A route, and what its path's variables are."""
 
     route: AmsRoute
     variables: Mapping[str, str]
-    bad_variable: str | None
 
 
 class AmsRouter:
@@ -78,8 +74,7 @@ class AmsRouter:
             if route.http_method == http_method:
                 found = route.pattern.fullmatch(path)
                 if found is not None:
-                    variables = found.groupdict()
-                    return AmsMatch(route, variables, _bad_variable(variables))
+                    return AmsMatch(route, found.groupdict())
         return None
 
 
@@ -87,13 +82,6 @@ def cleaned(path: str) -> str:
     """A percent-decoded path without ``//``, ``/./`` and ``/../``, which AMS redirects to."""
     clean = posixpath.normpath(path).replace("//", "/", 1)
     return f"{clean}/" if path.endswith("/") and clean != "/" else clean
-
-
-def _bad_variable(variables: Mapping[str, str]) -> str | None:
-    for variable in sorted(variables):
-        if NAME.fullmatch(variables[variable]) is None:
-            return variable.removesuffix("_id")
-    return None
 
 
 def _ams_route(route: Route) -> AmsRoute:

@@ -7,13 +7,17 @@ import gzip
 import json
 import logging
 import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from types import SimpleNamespace
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import grpc
+import orjson
 import pytest
+from aiohttp import web
 
 from ams_grpc.pb.ams.v1 import accounts_pb2, pubsub_pb2
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as google_pubsub_pb2
@@ -109,11 +113,17 @@ async def bridge(caller: Any, timeout_s: float = 30) -> AsyncIterator[int]:
 
 
 @asynccontextmanager
-async def google_bridge(caller: Any) -> AsyncIterator[int]:
+async def google_bridge(caller: Any, *, on_loopback: bool = False) -> AsyncIterator[int]:
     """The port of one that speaks Google's dialect."""
-    rest = GoogleRest(caller, GOOGLE, on_loopback=False)
+    rest = GoogleRest(caller, GOOGLE, on_loopback=on_loopback)
     async with asyncio.timeout(30), serving.serving(rest.handler, HOST, 0) as port:
         yield port
+
+
+DOORS: Final[tuple[Callable[[Any], AbstractAsyncContextManager[int]], ...]] = (
+    bridge,
+    google_bridge,
+)
 
 
 async def answer(port: int, request: bytes) -> bytes:
@@ -133,6 +143,12 @@ def publish(body: bytes, length: int | None = None) -> bytes:
     )
 
 
+def packed(body: bytes, encoding: str, path: str = "/v1/projects/p/topics/t:publish") -> bytes:
+    """The same, of a body that has been packed."""
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Encoding: {encoding}\r\n"
+    return b"%bContent-Length: %d\r\n\r\n%b" % (head.encode(), len(body), body)
+
+
 async def test_a_small_body_costs_one_call_and_a_large_one_two() -> None:
     caller = Recorder()
     async with bridge(caller) as port:
@@ -142,6 +158,81 @@ async def test_a_small_body_costs_one_call_and_a_large_one_two() -> None:
         large = b'{"messages": []%b}' % (b" " * limits.LARGE_BODY_BYTES)
         assert b"messageIds" in await answer(port, publish(large))
         assert caller.called == ["CheckAccess", "Publish"]
+
+
+def raw_deflate(body: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return packer.compress(body) + packer.flush()
+
+
+PACKERS: Final[dict[str, Callable[[bytes], bytes]]] = {
+    "gzip": gzip.compress,
+    "X-GZIP": gzip.compress,
+    "deflate": zlib.compress,
+    "Deflate": raw_deflate,
+    "identity": bytes,
+}
+
+
+@pytest.mark.parametrize("encoding", PACKERS)
+async def test_a_packed_body_is_unpacked_once_its_caller_is_let_in(encoding: str) -> None:
+    caller = Recorder()
+    for door in DOORS:
+        async with door(caller) as port:
+            got = await answer(port, packed(PACKERS[encoding](b'{"messages": []}'), encoding))
+        assert got.split()[1] == b"200"
+        assert caller.called == ["CheckAccess", "Publish"]
+        caller.called.clear()
+
+
+UNREADABLE: Final = {
+    "no gzip": (b"abcd", "gzip"),
+    "no deflate": (b"abcd", "deflate"),
+    "broken off": (gzip.compress(b'{"messages": []}')[:-9], "gzip"),
+    "with more behind it": (gzip.compress(b"{}") + b"{}", "gzip"),
+    "unknown": (b"{}", "br"),
+    "packed twice": (gzip.compress(gzip.compress(b"{}")), "gzip, gzip"),
+}
+
+
+@pytest.mark.parametrize("case", UNREADABLE)
+async def test_what_cannot_be_unpacked_is_a_bad_body(
+    case: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    for door in DOORS:
+        for refusal, code in ((None, b"400"), (grpc.StatusCode.UNAUTHENTICATED, b"401")):
+            async with door(Recorder(refusal)) as port:
+                got = await answer(port, packed(*UNREADABLE[case]))
+            assert got.split()[1] == code
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("path", ["/v1/projects/p/topics/t:publish", "/docs"])
+async def test_nothing_is_unpacked_for_a_stranger_nor_more_than_the_limit_for_others(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most: list[int] = []
+    real = zlib.decompressobj
+
+    def recorded(*arguments: Any) -> Any:
+        unpacker = real(*arguments)
+
+        def decompress(data: bytes, max_length: int) -> bytes:
+            most.append(max_length)
+            return unpacker.decompress(data, max_length)
+
+        return SimpleNamespace(decompress=decompress)
+
+    monkeypatch.setattr(zlib, "decompressobj", recorded)
+    bomb = gzip.compress(bytes(64 << 20))
+    for door in DOORS:
+        async with door(Recorder(grpc.StatusCode.UNAUTHENTICATED)) as port:
+            await answer(port, packed(bomb, "gzip", path))
+        assert not most
+        async with door(Recorder()) as port:
+            got = await answer(port, packed(bomb, "gzip"))
+        assert got.split()[1] == b"413"
+        assert most.pop() == Limits().max_bytes + 1
 
 
 @pytest.mark.parametrize(
@@ -174,6 +265,37 @@ async def test_a_body_that_waits_to_be_asked_for_is_asked_for_once_its_caller_is
         writer.close()
 
 
+async def test_a_connection_ends_on_which_a_body_was_announced_and_not_asked_for() -> None:
+    head = publish(b"", 100_000)[:-2]
+    expecting = head + b"Expect: 100-continue\r\n"
+    elsewhere = expecting.replace(b"/v1/", b"/v2/")
+    for door in DOORS:
+        async with door(Recorder(grpc.StatusCode.UNAUTHENTICATED)) as port:
+            for each, ends in ((expecting, True), (elsewhere, True), (head, False)):
+                got = await answer(port, each + b"\r\n")
+                assert (b"\r\nConnection: close\r\n" in got) is ends
+
+
+async def test_one_on_which_a_body_was_asked_for_goes_on() -> None:
+    head = publish(b"", 100_000)[:-2] + b"Expect: 100-continue\r\n\r\n"
+    async with bridge(Recorder()) as port:
+        reader, writer = await asyncio.open_connection(HOST, port)
+        for _ in range(2):
+            writer.write(head)
+            assert b" 100 " in await reader.readuntil(b"\r\n\r\n")
+            writer.write(b'{"messages": []}' + b" " * (100_000 - 16))
+            assert b" 200 " in await reader.readuntil(b"\r\n\r\n")
+            await reader.readuntil(b"}")
+        writer.close()
+
+
+async def test_other_expectations_are_passed_over() -> None:
+    request = publish(b"{}").replace(b"\r\n\r\n", b"\r\nExpect: a-miracle\r\n\r\n")
+    for door in DOORS:
+        async with door(Recorder()) as port:
+            assert (await answer(port, request)).split()[1] == b"200"
+
+
 @pytest.mark.parametrize("start", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: x\r\nX-A: b\r\n"])
 async def test_a_connection_without_a_whole_request_is_closed(
     start: bytes, monkeypatch: pytest.MonkeyPatch
@@ -184,6 +306,28 @@ async def test_a_connection_without_a_whole_request_is_closed(
         writer.write(start)
         assert await reader.read() == b""
         writer.close()
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the system cannot tell")
+async def test_a_connection_is_closed_whose_client_takes_no_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(serving, "IDLE_S", 0.1)
+    ended = asyncio.Event()
+
+    async def much(request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            answer = web.StreamResponse()
+            await answer.prepare(request)
+            while True:
+                await answer.write(bytes(1 << 20))
+        finally:
+            ended.set()
+
+    async with asyncio.timeout(30), serving.serving(much, HOST, 0) as port:
+        with socket.create_connection((HOST, port)) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            await ended.wait()
 
 
 # --- after it -------------------------------------------------------------------------------------
@@ -209,6 +353,39 @@ def test_a_body_of_very_many_parts_is_refused(
     town.ams.ok("PUT", town.path("/topics/orders"), json={})
     refused = town.ams.refused(method, town.path(path), json=body)
     assert refused == (413, "INVALID_ARGUMENT", "Message size is too large")
+
+
+@pytest.mark.parametrize(
+    "verb, body",
+    [
+        (
+            "topics/t:publish",
+            {"messages": [{"attributes": dict.fromkeys(map(str, range(PARTS)), "")}]},
+        ),
+        ("topics/t:publish", {"messages": [{}] * (PARTS + 1)}),
+        ("subscriptions/t:acknowledge", {"ackIds": [""] * (PARTS + 1)}),
+    ],
+    ids=["attributes", "messages", "texts"],
+)
+async def test_nor_is_one_parsed_for_google_s_api(
+    verb: str, body: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(orjson, "loads", None)
+    text = json.dumps(body).encode()
+    head = f"POST /v1/projects/p/{verb} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(text)}\r\n\r\n"
+    async with google_bridge(Recorder()) as port:
+        got = await answer(port, head.encode() + text)
+    assert got.split()[1] == b"400"
+    assert b"More than 100000 parts" in got
+
+
+async def test_google_s_api_asks_who_calls_before_it_converts_what_takes_long() -> None:
+    """As it does with many small messages."""
+    caller = Recorder(grpc.StatusCode.UNAUTHENTICATED)
+    async with google_bridge(caller) as port:
+        got = await answer(port, publish(b'{"messages": [' + b"{}," * 2000 + b"{}]}"))
+    assert got.split()[1] == b"401"
+    assert caller.called == ["CheckAccess"]
 
 
 @pytest.mark.parametrize(
@@ -280,19 +457,56 @@ async def test_a_fault_of_ours_is_google_s_error_over_there(
 
 async def test_a_body_that_breaks_off_is_nobody_s_fault(caplog: pytest.LogCaptureFixture) -> None:
     chunked = b"POST /v1/projects/p/topics/t:publish HTTP/1.1\r\nHost: x\r\n%b\r\n\r\nzz\r\n"
-    for door in (bridge, google_bridge):
+    for door in DOORS:
         async with door(Recorder()) as port:
             got = await answer(port, chunked % b"Transfer-Encoding: chunked")
         assert got.split()[1] == b"400"
     assert not caplog.records
 
 
-@pytest.mark.parametrize("target", ["/v1/projects/p/topics/a%0ab", "/v1/projects/p/topics/%0d"])
-async def test_a_line_break_is_a_bad_name(target: str) -> None:
-    async with bridge(Recorder()) as port:
-        got = await answer(port, f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-    assert got.split()[1] == b"400"
-    assert b"Invalid topic name" in got
+BROKEN_OFF: Final = (
+    publish(b"{", length=2),
+    publish(b"{", length=100_000),
+    b"POST /v1/projects/p/topics/t:publish HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n",
+)
+
+
+@pytest.mark.parametrize("request_", BROKEN_OFF, ids=["small", "large", "chunked"])
+async def test_a_client_that_hangs_up_is_nobody_s_fault(
+    request_: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    for door in DOORS:
+        async with door(Recorder()) as port:
+            _, writer = await asyncio.open_connection(HOST, port)
+            writer.write(request_)
+            writer.close()
+            await writer.wait_closed()
+            await answer(port, b"GET /docs HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    "head", ["Host: x\r\nOrigin: http://[x", "Host: [x\r\nOrigin: http://y", "Host: [x"]
+)
+async def test_who_names_itself_by_no_url_is_foreign_to_google_s_api(
+    head: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with google_bridge(Recorder(), on_loopback=True) as port:
+        got = await answer(port, f"GET / HTTP/1.1\r\n{head}\r\n\r\n".encode())
+    assert got.split()[1] == b"403"
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("name", ["a%0ab", "%0d", "%ED%A0%80", "a:b", "a" * 256])
+@pytest.mark.parametrize(
+    "body, encoding",
+    [(b"{}", "identity"), (b"{", "identity"), (b"{" * 99_999, "identity"), (b"{", "gzip")],
+    ids=["good", "bad", "large", "packed"],
+)
+def test_a_bad_name_comes_before_all_else(ams: Ams, name: str, body: bytes, encoding: str) -> None:
+    path, headers = f"/projects/p/topics/{name}:publish", {"Content-Encoding": encoding}
+    refused = ams.refused("POST", path, None, body=body, headers=headers)
+    assert refused == (400, "INVALID_ARGUMENT", "Invalid topic name")
 
 
 @pytest.mark.parametrize(
