@@ -25,6 +25,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from ams_grpc.broker.errors import UNABLE, BrokerError, InvalidArgument, ShuttingDown
 from ams_grpc.services.status import Metadata, status_of
+from ams_grpc.services.wire import check_parts
 
 Context: TypeAlias = grpc.aio.ServicerContext[bytes, bytes]
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -123,7 +124,8 @@ def raw(reader: Reader) -> Callable[[Method], Method]:
 
 
 def parse(message_class: type[Message], serialized: bytes) -> Any:
-    """Parse a request. Raises InvalidArgument."""
+    """Parse a request. Raises InvalidArgument, also for too much in it (``wire.MAX_PARTS``)."""
+    check_parts(message_class, serialized)
     try:
         return message_class.FromString(serialized)
     except DecodeError:
