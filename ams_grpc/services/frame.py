@@ -41,12 +41,19 @@ _log = logging.getLogger(__name__)
 class Guard(Protocol):
     """Lets calls in. Handed to the frame when callers are to be known."""
 
-    async def identify(self, context: Context) -> Any:
-        """Who calls. Raises Unauthenticated, TooManyAttempts."""
+    async def identify(self, context: Context, serialized: bytes) -> Any:
+        """What is known of a caller before the request is parsed, for ``admit``.
+
+        Raises Unauthenticated, TooManyAttempts: at the latest here if the request is large, so that
+        strangers get nothing parsed that costs anything.
+        """
         ...
 
     async def admit(self, caller: Any, method: MethodDescriptor, request: Any) -> Settle | None:
-        """Raises PermissionDenied and InvalidArgument; what is returned is called in the end."""
+        """Raises what ``identify`` does, unless that did, and PermissionDenied, InvalidArgument.
+
+        What is returned is called in the end.
+        """
         ...
 
     def stream(self, method: MethodDescriptor, context: Context) -> Context:
@@ -243,7 +250,7 @@ def _asking(
     guard: Guard,
 ) -> Unary:
     async def call(serialized: bytes, context: Context) -> bytes:
-        caller = await guard.identify(context)  # first: strangers get nothing parsed
+        caller = await guard.identify(context, serialized)
         request = reader(serialized)
         settle = await guard.admit(caller, method, request)
         if settle is None:
@@ -257,7 +264,7 @@ def _guarded(
     method: MethodDescriptor, call: Callable[[Context], Awaitable[None]], guard: Guard
 ) -> Callable[[Context], Awaitable[None]]:
     async def guarded(context: Context) -> None:
-        await guard.identify(context)
+        await guard.identify(context, b"")
         await call(guard.stream(method, context))
 
     return guarded

@@ -32,7 +32,7 @@ class TokenGuard:
         self._authenticator = authenticator
         self._authorizer = authorizer
 
-    async def identify(self, context: Context) -> Principal:
+    async def identify(self, context: Context, _serialized: bytes = b"") -> Principal:
         """Who calls. Raises Unauthenticated, TooManyAttempts."""
         token = token_of(context)
         if not token:

@@ -11,9 +11,9 @@ from google.protobuf.message_factory import GetMessageClass
 
 from ams_grpc.auth.authentication import REMEMBERED_S
 from ams_grpc.auth.tokens import new_token
-from ams_grpc.broker.errors import BrokerError, TooManyAttempts
+from ams_grpc.broker.errors import BrokerError, TooManyAttempts, Unauthenticated
 from ams_grpc.pb.ams.v1 import accounts_pb2, metrics_pb2, pubsub_pb2, schemas_pb2
-from ams_grpc.services.ams.guard import AmsGuard
+from ams_grpc.services.ams.guard import LARGE_REQUEST_BYTES, AmsGuard, Claim
 from ams_grpc.services.frame import Context
 from tests.unit.auth.test_authorization import World
 from tests.unit.auth.test_guard import Call
@@ -35,18 +35,21 @@ class Gate:
         self.world = World()
         self.guard = AmsGuard(self.door.authenticator, self.world.authorizer)
 
+    async def identify(self, request: Any, token: str) -> Claim:
+        call = Call(("x-api-key", token))
+        return await self.guard.identify(cast("Context", call), request.SerializeToString())
+
     async def refusal(self, method: str, request: Any, token: str | None = None) -> str:
         """What is said to pat, or to the owner of another token; empty: let in."""
-        call = Call(("x-api-key", self.door.token if token is None else token))
-        claim = await self.guard.identify(cast("Context", call))
         try:
+            claim = await self.identify(request, self.door.token if token is None else token)
             await self.guard.admit(claim, METHODS[method], request)
         except BrokerError as error:
             return error.message
         return ""
 
 
-@pytest.mark.parametrize("name", ["", "a/b", "a b", "a\n", "a\0", "ä", "a" * 256, "a" * 200_000])
+@pytest.mark.parametrize("name", ["", "a/b", "a b", "a\n", "a\0", "ä", "a" * 256, "a" * 30_000])
 async def test_what_is_no_name_is_refused_before_anything_else(name: str) -> None:
     gate = Gate()
     for variable, method, request in (
@@ -136,6 +139,29 @@ async def test_metrics_ask_the_access_list_first(method: str) -> None:
     request_class: Any = GetMessageClass(METHODS[method].input_type)
     request = request_class(project="own", **{variable: "none"})
     assert await Gate().refusal(method, request) == "Access to this resource is forbidden"
+
+
+@pytest.mark.parametrize(
+    "token", ["", "x" * 5000, new_token()], ids=["none", "no token", "a stranger's"]
+)
+async def test_a_large_request_of_a_stranger_is_refused_before_it_is_parsed(token: str) -> None:
+    gate = Gate()
+    for method, project in (("Publish", "own"), ("Publish", "none"), ("GetVersion", "none")):
+        request = pubsub_pb2.PublishRequest(project=project, topic="orders")
+        request.messages.add(data="a" * LARGE_REQUEST_BYTES)
+        with pytest.raises(Unauthenticated, match=r"^Unauthorized$"):
+            await gate.identify(request, token)
+        assert await gate.refusal(method, request, token) == "Unauthorized"
+
+
+async def test_the_owner_of_a_large_request_is_looked_up_once() -> None:
+    gate = Gate("project_admin")
+    request = pubsub_pb2.PublishRequest(project="own", topic="orders")
+    request.messages.add(data="a" * LARGE_REQUEST_BYTES)
+    small = pubsub_pb2.PublishRequest(project="own", topic="orders")
+    for each in (small, request, request):  # as the bridge asks, and then calls
+        assert await gate.refusal("Publish", each) == ""
+    assert gate.door.accounts.asked == 1
 
 
 @pytest.mark.parametrize("method", ["GetStatus", "GetVersion"])
