@@ -43,8 +43,9 @@ class Authenticator:
         Raises Unauthenticated; TooManyAttempts when ``peer`` has failed too often, unless the token
         was good when it was last looked up.
         """
-        if not is_plausible(token):
-            raise self._failed(peer)  # which asks nobody anything
+        if not is_plausible(token):  # which need not be looked up, and takes no turn of others
+            self._attempts.check(peer, spares=False)
+            raise self._failed(peer)
         found = self._known.get(token)  # found by its hash, whose key nobody knows
         if found is None:
             self._attempts.check(peer)

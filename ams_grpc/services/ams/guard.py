@@ -106,10 +106,13 @@ class AmsGuard:
         route.check_names(request)
         if not caller.token:
             raise Unauthenticated("Unauthorized")
+        # Looked up first, so that those who guess are slowed down before they ask for projects.
+        principal = await self._owner(caller)
         project = route.project(request)
         if project is not None and not await self._authorizer.exists(project):
             raise no_project()
-        principal = await self._authenticator.identify(caller.token, caller.peer)
+        if principal is None:
+            raise Unauthenticated("Unauthorized")
         role_in = request.project if "project" in route.variables else None
         await self._authorizer.check_action(principal, route.name, role_in)
         resource = route.resource(request)

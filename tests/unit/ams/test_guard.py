@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -9,6 +10,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message_factory import GetMessageClass
 
+from ams_grpc.auth.attempts import BURST, PER_SECOND, SPARE_PER_SECOND
 from ams_grpc.auth.authentication import REMEMBERED_S
 from ams_grpc.auth.tokens import new_token
 from ams_grpc.broker.errors import BrokerError, TooManyAttempts, Unauthenticated
@@ -162,6 +164,35 @@ async def test_the_owner_of_a_large_request_is_looked_up_once() -> None:
     for each in (small, request, request):  # as the bridge asks, and then calls
         assert await gate.refusal("Publish", each) == ""
     assert gate.door.accounts.asked == 1
+
+
+@pytest.mark.parametrize(
+    "tokens", [lambda: "x" * 5000, new_token], ids=["no token", "a stranger's"]
+)
+async def test_who_guesses_cannot_ask_for_projects_without_end(tokens: Callable[[], str]) -> None:
+    gate = Gate()
+
+    def none(number: int) -> pubsub_pb2.TopicRequest:
+        return pubsub_pb2.TopicRequest(project=f"none{number}", topic="orders")
+
+    known, late = gate.door.token, gate.door.add("zoe")
+    for token in (known, tokens()):
+        assert await gate.refusal("GetTopic", none(0), token) == "project doesn't exist"
+    asked = gate.world.accounts.asked
+    for number in range(500):
+        await gate.refusal("GetTopic", none(number), tokens())
+    assert gate.world.accounts.asked - asked < BURST + SPARE_PER_SECOND
+    assert await gate.refusal("GetTopic", none(0), known) == "project doesn't exist"
+    gate.door.clock.s += BURST / PER_SECOND
+    for token in (late, tokens()):
+        assert await gate.refusal("GetTopic", none(0), token) == "project doesn't exist"
+
+
+async def test_missing_projects_are_no_failures_of_who_asks_for_them() -> None:
+    gate = Gate()
+    for number in range(2 * BURST):
+        request = pubsub_pb2.TopicRequest(project=f"none{number}", topic="orders")
+        assert await gate.refusal("GetTopic", request) == "project doesn't exist"
 
 
 @pytest.mark.parametrize("method", ["GetStatus", "GetVersion"])
