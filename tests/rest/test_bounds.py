@@ -68,8 +68,11 @@ def test_more_parts_are_refused_over_grpc(channel: grpc.Channel, town: Town) -> 
 
 
 def test_who_asks_beforehand_sends_no_more_than_names(channel: grpc.Channel, town: Town) -> None:
+    town.ams.ok("PUT", town.path("/topics/orders"), json={})
+    asked = pubsub_pb2.PublishRequest(project=town.project, topic="orders")
+    asked.messages.add(data="-" * LARGE_BODY_BYTES)
     request = access_pb2.CheckAccessRequest(
-        method="ams.v1.Topics.Publish", request=bytes(LARGE_BODY_BYTES + 1)
+        method="ams.v1.Topics.Publish", request=asked.SerializeToString()
     )
     code = refusal(channel, "Access/CheckAccess", request, town.tokens["alice"])
     assert code is grpc.StatusCode.INVALID_ARGUMENT
