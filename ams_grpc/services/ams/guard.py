@@ -41,7 +41,7 @@ LARGE_REQUEST_BYTES: Final = 64 * 1024
 and so keeps AMS's order."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, which takes longer for each call
 class Claim:
     """A token, perhaps none, and the call and the request that it came with."""
 
