@@ -41,12 +41,15 @@ class FailedAttempts:
         self._max_peers = max_peers
         self._peers: dict[str, tuple[float, float]] = {}  # level of the bucket, and when
 
-    def check(self, peer: str) -> None:
-        """Raises TooManyAttempts when the peer's bucket is full, and nothing is to spare."""
+    def check(self, peer: str, *, spares: bool = True) -> None:
+        """Raises TooManyAttempts when the peer's bucket is full, and nothing is to spare.
+
+        ``spares`` False: it does not get what is to spare.
+        """
         if peer not in self._peers or self._level(peer) <= self._burst - 1:
             return
         spent = self._drained(self._spent, self._spare_per_second) + 1
-        if spent > self._spare_per_second:
+        if not spares or spent > self._spare_per_second:
             raise TooManyAttempts("Too many failed authentications. Please try again later.")
         self._spent = spent, self._now()
 

@@ -39,8 +39,9 @@ class Authenticator:
         principal = self._callers.get(token)
         if principal is not None:
             return principal
-        if not is_plausible(token):
-            raise self._failed(peer)  # which asks nobody anything
+        if not is_plausible(token):  # which need not be looked up, and takes no turn of others
+            self._attempts.check(peer, spares=False)
+            raise self._failed(peer)
         digest = self._vault.digest(token)
         if digest not in self._good:
             self._attempts.check(peer)

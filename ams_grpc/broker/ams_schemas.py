@@ -90,8 +90,7 @@ class AmsSchemas:
 
     async def check_message(self, schema: Schema, data: bytes) -> None:
         """Raises InvalidArgument unless a message follows a schema, AmsRefusal if it is too large."""
-        if len(data) > MAX_MESSAGE_BYTES:
-            raise ams("TOO_LARGE", "Message size is too large")
+        check_message_size(len(data))
         definition = schema.newest.definition
         reason = await self._definitions.misfit(definition, schema.type.encoding, data)
         if reason is not None:
@@ -121,6 +120,12 @@ class AmsSchemas:
         except NotFound:
             return
         raise already_exists(name)
+
+
+def check_message_size(size: int) -> None:
+    """Raises AmsRefusal."""
+    if size > MAX_MESSAGE_BYTES:
+        raise ams("TOO_LARGE", "Message size is too large")
 
 
 def refusal(schema_type: SchemaType, place: int, reason: str) -> str:

@@ -25,6 +25,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from ams_grpc.broker.errors import UNABLE, BrokerError, InvalidArgument, ShuttingDown
 from ams_grpc.services.status import Metadata, status_of
+from ams_grpc.services.wire import check_parts
 
 Context: TypeAlias = grpc.aio.ServicerContext[bytes, bytes]
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -40,12 +41,19 @@ _log = logging.getLogger(__name__)
 class Guard(Protocol):
     """Lets calls in. Handed to the frame when callers are to be known."""
 
-    async def identify(self, context: Context) -> Any:
-        """Who calls. Raises Unauthenticated, TooManyAttempts."""
+    async def identify(self, context: Context, serialized: bytes) -> Any:
+        """What is known of a caller before the request is parsed, for ``admit``.
+
+        Raises Unauthenticated, TooManyAttempts: at the latest here if the request is large, so that
+        strangers get nothing parsed that costs anything.
+        """
         ...
 
     async def admit(self, caller: Any, method: MethodDescriptor, request: Any) -> Settle | None:
-        """Raises PermissionDenied and InvalidArgument; what is returned is called in the end."""
+        """Raises what ``identify`` does, unless that did, and PermissionDenied, InvalidArgument.
+
+        What is returned is called in the end.
+        """
         ...
 
     def stream(self, method: MethodDescriptor, context: Context) -> Context:
@@ -123,7 +131,8 @@ def raw(reader: Reader) -> Callable[[Method], Method]:
 
 
 def parse(message_class: type[Message], serialized: bytes) -> Any:
-    """Parse a request. Raises InvalidArgument."""
+    """Parse a request. Raises InvalidArgument, also for too much in it (``wire.MAX_PARTS``)."""
+    check_parts(message_class, serialized)
     try:
         return message_class.FromString(serialized)
     except DecodeError:
@@ -241,7 +250,7 @@ def _asking(
     guard: Guard,
 ) -> Unary:
     async def call(serialized: bytes, context: Context) -> bytes:
-        caller = await guard.identify(context)  # first: strangers get nothing parsed
+        caller = await guard.identify(context, serialized)
         request = reader(serialized)
         settle = await guard.admit(caller, method, request)
         if settle is None:
@@ -255,7 +264,7 @@ def _guarded(
     method: MethodDescriptor, call: Callable[[Context], Awaitable[None]], guard: Guard
 ) -> Callable[[Context], Awaitable[None]]:
     async def guarded(context: Context) -> None:
-        await guard.identify(context)
+        await guard.identify(context, b"")
         await call(guard.stream(method, context))
 
     return guarded

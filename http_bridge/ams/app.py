@@ -67,22 +67,22 @@ class AmsRest:
     async def _serve(self, match: AmsMatch, request: web.BaseRequest) -> web.Response:
         route, metadata = match.route, _metadata_of(request)
         message = named_by(match)
-        is_small = has_small_body(request, LARGE_BODY_BYTES)
-        if not is_small:
+        asked = not has_small_body(request, LARGE_BODY_BYTES)
+        if asked:
             await self._check(match, message, metadata)
         try:
             await self._read(message, match, request)
         except (BadRequest, TimeoutError, TooLargeError):
-            if is_small:
+            if not asked:
                 await self._check(match, message, metadata)
             raise
-        serialized = await self._caller(
-            route.path,
-            message.SerializeToString(),
-            metadata=metadata,
-            timeout_s=self._limits.timeout_s,
+        serialized = message.SerializeToString()
+        if not asked and len(serialized) > LARGE_BODY_BYTES:  # some texts grow when they are read
+            await self._check(match, named_by(match), metadata)
+        reply = await self._caller(
+            route.path, serialized, metadata=metadata, timeout_s=self._limits.timeout_s
         )
-        return _answer(match, route.reply_class.FromString(serialized))
+        return _answer(match, route.reply_class.FromString(reply))
 
     async def _read(self, message: Message, match: AmsMatch, request: web.BaseRequest) -> None:
         """Raises BadRequest, TimeoutError, TooLargeError, ConnectionError."""

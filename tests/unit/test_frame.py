@@ -64,7 +64,7 @@ class Doorman:
         self.shown: list[tuple[str, Any]] = []
         self.settled: list[bool] = []
 
-    async def identify(self, _context: Context) -> str:
+    async def identify(self, _context: Context, _serialized: bytes) -> str:
         if self.error_of_identify is not None:
             raise self.error_of_identify
         return "pat"

@@ -19,6 +19,7 @@ from ams_grpc.broker.names import SchemaName, TopicName
 from ams_grpc.broker.policies import Encoding, SchemaSettings
 from ams_grpc.broker.ports import Admitted
 from ams_grpc.broker.schemas import Definition, SchemaType
+from ams_grpc.pb.ams.v1 import pubsub_pb2 as ams
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
 from ams_grpc.schemas.errors import MessageError
 from ams_grpc.services import definitions
@@ -223,7 +224,7 @@ async def test_a_topic_without_schema_takes_everything_as_it_is() -> None:
 # --- schemas as AMS has them ---------------------------------------------------------------------
 
 NUMBER: Final = Definition(SchemaType.JSON, '{"type":"number"}')
-TEXT_MARK: Final = stored_body("*", {})[-3:]
+TEXT_MARK: Final = stored_body(ams.Message(data="*"))[-3:]
 
 
 def messages(*data: bytes, **attributes: str) -> list[bytes]:

@@ -13,6 +13,7 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message_factory import GetMessageClass
 
 from ams_grpc.broker.errors import InvalidArgument
+from ams_grpc.services.ams.guard import LARGE_REQUEST_BYTES
 from ams_grpc.services.frame import Context, Served, parse
 
 
@@ -33,8 +34,10 @@ class Access:
         found = self._methods.get(request.method)
         if found is None:
             raise InvalidArgument(f"There is no method {request.method}.")
+        if len(request.request) > LARGE_REQUEST_BYTES:
+            raise InvalidArgument("A request that only names resources is not so large.")
         method, (_, servicer, guard) = found
-        caller = None if guard is None else await guard.identify(context)
+        caller = None if guard is None else await guard.identify(context, request.request)
         named = parse(GetMessageClass(method.input_type), request.request)
         if guard is not None:
             await guard.admit(caller, method, named)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import binascii
+import re
 from typing import Final
 
-_LETTERS: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
-_BREAKS: Final = b"\r\n"
+_GOOD: Final = re.compile(rb"[A-Za-z0-9+/\r\n]+")
+_BREAKS: Final = re.compile(rb"[\r\n]+")
 _PADDING: Final = ord("=")
 
 
@@ -18,6 +19,11 @@ class NotBase64Error(Exception):
             "is not in valid base64 enocding,"  # AMS writes it so
             f"illegal base64 data at input byte {place}"
         )
+
+
+def least_size(text: bytes) -> int:
+    """How many bytes a text encodes at least, if it is base64."""
+    return _without_breaks(text, len(text)) // 4 * 3 - 2
 
 
 def read_base64(text: bytes) -> bytes:
@@ -33,33 +39,34 @@ def _first_wrong_byte(text: bytes) -> int | None:
 
     Line breaks count for nothing, but for the position.
     """
-    in_quantum = 0
-    for at, byte in enumerate(text):
-        if byte in _LETTERS:
-            in_quantum = (in_quantum + 1) % 4
-        elif byte in _BREAKS:
-            continue
-        elif byte != _PADDING or in_quantum < 2:
-            return at
-        else:
-            return _wrong_after_padding(text, at + 1, in_quantum)
-    return len(text) - in_quantum if in_quantum else None
+    at = _behind(_GOOD, text, 0)
+    in_quantum = _without_breaks(text, at) % 4
+    if at == len(text):
+        return at - in_quantum if in_quantum else None
+    if text[at] != _PADDING or in_quantum < 2:
+        return at
+    return _wrong_after_padding(text, at + 1, in_quantum)
 
 
 def _wrong_after_padding(text: bytes, at: int, in_quantum: int) -> int | None:
     """The same, behind the first ``=``."""
     if in_quantum == 2:  # another one is due
-        at = _behind_breaks(text, at)
+        at = _behind(_BREAKS, text, at)
         if at == len(text):
             return at
         if text[at] != _PADDING:
             return at - 1
         at += 1
-    at = _behind_breaks(text, at)
+    at = _behind(_BREAKS, text, at)
     return at if at < len(text) else None
 
 
-def _behind_breaks(text: bytes, at: int) -> int:
-    while at < len(text) and text[at] in _BREAKS:
-        at += 1
-    return at
+def _behind(pattern: re.Pattern[bytes], text: bytes, at: int) -> int:
+    """Where what is found at a place ends; the place itself if nothing is."""
+    found = pattern.match(text, at)
+    return at if found is None else found.end()
+
+
+def _without_breaks(text: bytes, end: int) -> int:
+    """How many bytes there are before ``end`` that count."""
+    return end - text.count(b"\r", 0, end) - text.count(b"\n", 0, end)

@@ -8,30 +8,38 @@ message: a field that PubsubMessage does not have, so nobody else looks at it.
 from __future__ import annotations
 
 from binascii import a2b_base64, b2a_base64
-from collections.abc import Mapping
 from typing import Any, Final
 
 from google.protobuf.unknown_fields import UnknownFieldSet
 
+from ams_grpc.pb.ams.v1 import pubsub_pb2 as ams
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2
-from ams_grpc.services.messages import data_of, varint
+from ams_grpc.services.messages import data_of
+from ams_grpc.services.wire import varint
 
 _MARK_FIELD: Final = 2000
 _MARK: Final = b"\x80\x7d\x01"  # a varint, 1, in that field
+_OTHERS: Final = ("message_id", "data", "publish_time")
 
 
-def stored_body(data: str, attributes: Mapping[str, str]) -> bytes:
-    """A serialized PubsubMessage for a message of AMS."""
-    decoded = decoded_base64(data)
-    if decoded is None:
-        return _message(data.encode(), attributes) + _MARK
-    return _message(decoded, attributes)
+def stored_body(message: ams.Message) -> bytes:
+    """A serialized PubsubMessage for a message of AMS, which has only its attributes afterwards."""
+    text = message.data
+    decoded = decoded_base64(text)
+    mark = b"" if decoded is not None else _MARK
+    data = text.encode() if decoded is None else decoded
+    head = b"\x0a%b%b" % (varint(len(data)), data) if data else b""
+    return head + _attributes(message) + mark
 
 
-def _message(data: bytes, attributes: Mapping[str, str]) -> bytes:
-    if data and not attributes:  # as most are: no need to build it
-        return b"\x0a%b%b" % (varint(len(data)), data)
-    return pubsub_pb2.PubsubMessage(data=data, attributes=attributes).SerializeToString()
+def _attributes(message: ams.Message) -> bytes:
+    """They are the same field in both, and to build a map of them costs more than all the rest."""
+    if not message.attributes:
+        return b""
+    for field in _OTHERS:
+        message.ClearField(field)
+    message.DiscardUnknownFields()
+    return message.SerializeToString()
 
 
 def decoded_base64(text: str) -> bytes | None:

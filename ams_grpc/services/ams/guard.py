@@ -35,12 +35,18 @@ _REMEMBERED_S: Final = 1.0
 rests on is itself remembered for some seconds."""
 
 
-@dataclass(frozen=True, slots=True)
+LARGE_REQUEST_BYTES: Final = 64 * 1024
+"""More is not parsed for a token that is nobody's. The bridge asks ``Access`` before it sends so much,
+and so keeps AMS's order."""
+
+
+@dataclass(slots=True)  # not frozen, which takes longer for each call
 class Claim:
-    """A token, perhaps none, and the call that it came with."""
+    """A token, perhaps none, and the call and the request that it came with."""
 
     token: str = field(repr=False)
     context: Context
+    serialized: bytes = field(repr=False)
 
     @property
     def peer(self) -> str:
@@ -62,9 +68,15 @@ class AmsGuard:
         self._access_lists = access_lists
         self._admitted: Memory[tuple[str, ...], Principal] = authorizer.memory(_REMEMBERED_S)
 
-    async def identify(self, context: Context) -> Claim:
-        """What the caller claims; ``admit`` looks into it."""
-        return Claim(token_of(context), context)
+    async def identify(self, context: Context, serialized: bytes) -> Claim:
+        """What the caller claims. ``admit`` looks into it, since AMS's first refusals need the request.
+
+        Raises Unauthenticated, TooManyAttempts if the request is large.
+        """
+        claim = Claim(token_of(context), context, serialized)
+        if len(serialized) > LARGE_REQUEST_BYTES and await self._owner(claim) is None:
+            raise Unauthenticated("Unauthorized")
+        return claim
 
     async def admit(self, caller: Claim, method: MethodDescriptor, request: Any) -> Settle | None:
         """Raises InvalidArgument, Unauthenticated, NotFound, PermissionDenied, TooManyAttempts."""
@@ -83,7 +95,7 @@ class AmsGuard:
             principal = await self._look_into(caller, route, request)
             self._admitted.keep(key, principal, generation)
         if route.name != _PUBLISH:
-            check_texts(request)
+            check_texts(request, caller.serialized)
         set_caller(principal)
         if not route.changes:
             return None
@@ -94,10 +106,13 @@ class AmsGuard:
         route.check_names(request)
         if not caller.token:
             raise Unauthenticated("Unauthorized")
+        # Looked up first, so that those who guess are slowed down before they ask for projects.
+        principal = await self._owner(caller)
         project = route.project(request)
         if project is not None and not await self._authorizer.exists(project):
             raise no_project()
-        principal = await self._authenticator.identify(caller.token, caller.peer)
+        if principal is None:
+            raise Unauthenticated("Unauthorized")
         role_in = request.project if "project" in route.variables else None
         await self._authorizer.check_action(principal, route.name, role_in)
         resource = route.resource(request)
@@ -105,6 +120,15 @@ class AmsGuard:
             with ams_words("Topic" if resource.kind == "topics" else "Subscription"):
                 await self._authorizer.check_list(principal, route.name, resource)
         return principal
+
+    async def _owner(self, caller: Claim) -> Principal | None:
+        """Whose the token is; None: nobody's, or there is none. Raises TooManyAttempts."""
+        if not caller.token:
+            return None
+        try:
+            return await self._authenticator.identify(caller.token, caller.peer)
+        except Unauthenticated:
+            return None
 
     def stream(self, method: MethodDescriptor, context: Context) -> Context:
         """AMS has no streams."""

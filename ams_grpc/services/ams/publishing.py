@@ -36,7 +36,7 @@ class TopicMessages:
 
         Raises NotFound, AmsRefusal; InvalidArgument for its idempotency key.
         """
-        bodies = [stored_body(each.data, each.attributes) for each in request.messages]
+        bodies = list(map(stored_body, request.messages))
         if not bodies:
             await self.check_Publish(request, context)
             return b""

@@ -16,7 +16,7 @@ from typing import Final, TypeAlias
 from ams_grpc.pb.ams.v1 import pubsub_pb2 as ams
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
 from ams_grpc.services.ams.data import shown_data
-from ams_grpc.services.messages import read_varint, varint
+from ams_grpc.services.wire import read_varint, varint
 
 _DATA: Final = 0x0A
 _ATTRIBUTE: Final = 0x12

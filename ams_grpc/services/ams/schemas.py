@@ -9,14 +9,14 @@ import orjson
 from google.protobuf.empty_pb2 import Empty
 
 from ams_grpc.auth.checks import check_name
-from ams_grpc.broker.ams_schemas import AmsSchemas, Change
+from ams_grpc.broker.ams_schemas import AmsSchemas, Change, check_message_size
 from ams_grpc.broker.errors import InvalidArgument, NotFound, ams
 from ams_grpc.broker.names import SchemaName, TopicName
 from ams_grpc.broker.policies import SchemaSettings
 from ams_grpc.broker.schemas import MAX_DEFINITION_BYTES, Definition, Schema, SchemaType
 from ams_grpc.broker.topics import Topics
 from ams_grpc.pb.ams.v1 import schemas_pb2 as pb
-from ams_grpc.services.ams.base64 import NotBase64Error, read_base64
+from ams_grpc.services.ams.base64 import NotBase64Error, least_size, read_base64
 from ams_grpc.services.ams.names import ams_words
 from ams_grpc.services.frame import Context
 
@@ -226,8 +226,10 @@ def _data_in(body: bytes) -> bytes:
         raise ams("BAD_REQUEST", "Invalid Request Body")
     if "data" not in message:
         raise InvalidArgument("Invalid Schema Payload Arguments")
+    text = (message["data"] or "").encode()
+    check_message_size(least_size(text))
     try:
-        return read_base64((message["data"] or "").encode())
+        return read_base64(text)
     except NotBase64Error as error:
         raise InvalidArgument(f"Message 0 {error}") from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -9,11 +10,12 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message_factory import GetMessageClass
 
+from ams_grpc.auth.attempts import BURST, PER_SECOND, SPARE_PER_SECOND
 from ams_grpc.auth.authentication import REMEMBERED_S
 from ams_grpc.auth.tokens import new_token
-from ams_grpc.broker.errors import BrokerError, TooManyAttempts
+from ams_grpc.broker.errors import BrokerError, TooManyAttempts, Unauthenticated
 from ams_grpc.pb.ams.v1 import accounts_pb2, metrics_pb2, pubsub_pb2, schemas_pb2
-from ams_grpc.services.ams.guard import AmsGuard
+from ams_grpc.services.ams.guard import LARGE_REQUEST_BYTES, AmsGuard, Claim
 from ams_grpc.services.frame import Context
 from tests.unit.auth.test_authorization import World
 from tests.unit.auth.test_guard import Call
@@ -35,18 +37,21 @@ class Gate:
         self.world = World()
         self.guard = AmsGuard(self.door.authenticator, self.world.authorizer)
 
+    async def identify(self, request: Any, token: str) -> Claim:
+        call = Call(("x-api-key", token))
+        return await self.guard.identify(cast("Context", call), request.SerializeToString())
+
     async def refusal(self, method: str, request: Any, token: str | None = None) -> str:
         """What is said to pat, or to the owner of another token; empty: let in."""
-        call = Call(("x-api-key", self.door.token if token is None else token))
-        claim = await self.guard.identify(cast("Context", call))
         try:
+            claim = await self.identify(request, self.door.token if token is None else token)
             await self.guard.admit(claim, METHODS[method], request)
         except BrokerError as error:
             return error.message
         return ""
 
 
-@pytest.mark.parametrize("name", ["", "a/b", "a b", "a\n", "a\0", "ä", "a" * 256, "a" * 200_000])
+@pytest.mark.parametrize("name", ["", "a/b", "a b", "a\n", "a\0", "ä", "a" * 256, "a" * 30_000])
 async def test_what_is_no_name_is_refused_before_anything_else(name: str) -> None:
     gate = Gate()
     for variable, method, request in (
@@ -136,6 +141,58 @@ async def test_metrics_ask_the_access_list_first(method: str) -> None:
     request_class: Any = GetMessageClass(METHODS[method].input_type)
     request = request_class(project="own", **{variable: "none"})
     assert await Gate().refusal(method, request) == "Access to this resource is forbidden"
+
+
+@pytest.mark.parametrize(
+    "token", ["", "x" * 5000, new_token()], ids=["none", "no token", "a stranger's"]
+)
+async def test_a_large_request_of_a_stranger_is_refused_before_it_is_parsed(token: str) -> None:
+    gate = Gate()
+    for method, project in (("Publish", "own"), ("Publish", "none"), ("GetVersion", "none")):
+        request = pubsub_pb2.PublishRequest(project=project, topic="orders")
+        request.messages.add(data="a" * LARGE_REQUEST_BYTES)
+        with pytest.raises(Unauthenticated, match=r"^Unauthorized$"):
+            await gate.identify(request, token)
+        assert await gate.refusal(method, request, token) == "Unauthorized"
+
+
+async def test_the_owner_of_a_large_request_is_looked_up_once() -> None:
+    gate = Gate("project_admin")
+    request = pubsub_pb2.PublishRequest(project="own", topic="orders")
+    request.messages.add(data="a" * LARGE_REQUEST_BYTES)
+    small = pubsub_pb2.PublishRequest(project="own", topic="orders")
+    for each in (small, request, request):  # as the bridge asks, and then calls
+        assert await gate.refusal("Publish", each) == ""
+    assert gate.door.accounts.asked == 1
+
+
+@pytest.mark.parametrize(
+    "tokens", [lambda: "x" * 5000, new_token], ids=["no token", "a stranger's"]
+)
+async def test_who_guesses_cannot_ask_for_projects_without_end(tokens: Callable[[], str]) -> None:
+    gate = Gate()
+
+    def none(number: int) -> pubsub_pb2.TopicRequest:
+        return pubsub_pb2.TopicRequest(project=f"none{number}", topic="orders")
+
+    known, late = gate.door.token, gate.door.add("zoe")
+    for token in (known, tokens()):
+        assert await gate.refusal("GetTopic", none(0), token) == "project doesn't exist"
+    asked = gate.world.accounts.asked
+    for number in range(500):
+        await gate.refusal("GetTopic", none(number), tokens())
+    assert gate.world.accounts.asked - asked < BURST + SPARE_PER_SECOND
+    assert await gate.refusal("GetTopic", none(0), known) == "project doesn't exist"
+    gate.door.clock.s += BURST / PER_SECOND
+    for token in (late, tokens()):
+        assert await gate.refusal("GetTopic", none(0), token) == "project doesn't exist"
+
+
+async def test_missing_projects_are_no_failures_of_who_asks_for_them() -> None:
+    gate = Gate()
+    for number in range(2 * BURST):
+        request = pubsub_pb2.TopicRequest(project=f"none{number}", topic="orders")
+        assert await gate.refusal("GetTopic", request) == "project doesn't exist"
 
 
 @pytest.mark.parametrize("method", ["GetStatus", "GetVersion"])

@@ -58,7 +58,8 @@ def test_a_message_is_shown_as_it_is(
 def test_what_came_over_ams_comes_back_as_it_came(
     seq: int, data: str, attributes: dict[str, str]
 ) -> None:
-    message, size = shown(stored(stored_body(data, attributes), seq), str(seq).encode())
+    body = stored_body(ams.Message(data=data, attributes=attributes))
+    message, size = shown(stored(body, seq), str(seq).encode())
 
     shown_message = ams.Message.FromString(message)
     assert (shown_message.data, dict(shown_message.attributes)) == (data, attributes)

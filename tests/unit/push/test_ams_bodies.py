@@ -10,6 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from ams_grpc.broker.ams_push import AmsEndpoint, AmsMattermost, AmsPush
 from ams_grpc.broker.names import SubscriptionName
+from ams_grpc.pb.ams.v1 import pubsub_pb2 as ams
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
 from ams_grpc.push.ams.bodies import http_body, mattermost_body, mattermost_error
 from ams_grpc.services.ams.data import shown_data, stored_body
@@ -25,7 +26,8 @@ def stored(data: str, number: int = 7, nanos: int = 120_345_678, **attributes: s
     annotations = pb.PubsubMessage(
         message_id=str(number), publish_time=Timestamp(seconds=1_709_633_472, nanos=nanos)
     )
-    return stored_body(data, attributes) + annotations.SerializeToString()
+    body = stored_body(ams.Message(data=data, attributes=attributes))
+    return body + annotations.SerializeToString()
 
 
 def pushed(push: AmsPush, *messages: bytes) -> Any:
