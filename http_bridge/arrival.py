@@ -14,8 +14,6 @@ from http_bridge.limits import Limits
 PEER: Final = "x-peer"
 """Metadata that says which machine an HTTP request came from."""
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-
-
 _RAW_DEFLATE: Final = -zlib.MAX_WBITS
 _FORMATS: Final = {
     "gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS
@@ -53,7 +51,7 @@ def idempotency_keys(request: web.BaseRequest) -> Metadata:
 
 
 def has_small_body(request: web.BaseRequest, most: int) -> bool:
-    """Whether a body may be taken in before it is known who sends it: it has ``most`` bytes."""
+    """Whether a body may be taken in before it is known who sends it: it has ``most`` bytes at most."""
     if hdrs.CONTENT_ENCODING in request.headers:  # it grows when it is unpacked
         return False
     if request.content.is_eof():

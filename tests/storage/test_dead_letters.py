@@ -7,17 +7,16 @@ from contextlib import suppress
 
 import pytest
 
-from ams_grpc.broker.broker import Broker, BrokerSettings
+from ams_grpc.broker.broker import Broker
 from ams_grpc.broker.catalog import SubscriptionConfig, TopicConfig
 from ams_grpc.broker.clock import SystemClock
 from ams_grpc.broker.errors import StorageUnavailable
 from ams_grpc.broker.names import SubscriptionName, TopicName
 from ams_grpc.broker.policies import DeadLetterPolicy
-from ams_grpc.broker.profiles import STRICT
-from ams_grpc.services.messages import annotated, decode, ordering_key, payload_of
+from ams_grpc.services.messages import payload_of
 from ams_grpc.storage import Storage, open_storage
 from tests.storage.test_cursors import set_bits
-from tests.storage.world import Trouble, eventually
+from tests.storage.world import Trouble, broker_on, eventually
 
 ORDERS, DEAD = TopicName("shop", "orders"), TopicName("shop", "dead")
 BILLING = SubscriptionName("shop", "billing")
@@ -33,19 +32,7 @@ async def storage(trouble: list[Trouble], address: str) -> AsyncIterator[Storage
 
 @pytest.fixture
 async def broker(storage: Storage) -> AsyncIterator[Broker]:
-    broker = Broker(
-        catalog=storage.catalog,
-        reader=storage.log,
-        commits=storage.commits,
-        upkeep=storage.upkeep,
-        consumption=storage.consumption,
-        decode=decode,
-        read_key=ordering_key,
-        annotate=annotated,
-        clock=SystemClock(),
-        secret=storage.server_secret,
-        settings=BrokerSettings(STRICT),
-    )
+    broker = broker_on(storage)
     storage.commits.on_appended = broker.appended
     storage.commits.on_uncertain = broker.uncertain
     async with broker:

@@ -15,12 +15,9 @@ from sqlalchemy import Connection, text
 
 from ams_grpc.auth.records import Project
 from ams_grpc.broker.ams_schemas import AmsSchemas
-from ams_grpc.broker.broker import Broker, BrokerSettings
 from ams_grpc.broker.catalog import SubscriptionConfig, TopicConfig
-from ams_grpc.broker.clock import SystemClock
 from ams_grpc.broker.errors import NotFound, ProjectGone
 from ams_grpc.broker.names import SchemaName, SnapshotName, SubscriptionName, TopicName
-from ams_grpc.broker.profiles import STRICT
 from ams_grpc.broker.schemas import Definition, SchemaType
 from ams_grpc.pb.ams.v1 import pubsub_pb2, schemas_pb2
 from ams_grpc.services.ams.push import PushDesk
@@ -28,9 +25,8 @@ from ams_grpc.services.ams.schemas import SchemaRoom, TopicSchemas
 from ams_grpc.services.ams.subscriptions import SubscriptionResources
 from ams_grpc.services.ams.topics import TopicResources
 from ams_grpc.services.definitions import CompiledDefinitions
-from ams_grpc.services.messages import annotated, decode, ordering_key
 from ams_grpc.storage import Storage, houses, open_storage
-from tests.storage.world import DAY_US, PATIENCE_S, ManualClock, busy_writer, eventually
+from tests.storage.world import DAY_US, PATIENCE_S, ManualClock, broker_on, busy_writer, eventually
 
 Make: TypeAlias = Callable[[Storage, bool], Awaitable[object]]
 """Makes something in the project `shop`, which has to be registered, or need not be."""
@@ -213,20 +209,7 @@ async def test_the_end_of_a_project_waits_for_what_is_made_and_takes_it_along(
 @pytest.fixture
 async def rooms(storage: Storage) -> AsyncIterator[Sequence[Any]]:
     """What serves AMS, behind its guard: that has looked for the project a moment ago."""
-    async with Broker(
-        catalog=storage.catalog,
-        schemas=storage.schemas,
-        reader=storage.log,
-        commits=storage.commits,
-        upkeep=storage.upkeep,
-        consumption=storage.consumption,
-        decode=decode,
-        read_key=ordering_key,
-        annotate=annotated,
-        clock=SystemClock(),
-        secret=storage.server_secret,
-        settings=BrokerSettings(STRICT),
-    ) as broker:
+    async with broker_on(storage) as broker:
         with closing(CompiledDefinitions()) as definitions:
             schemas = AmsSchemas(storage.schemas, definitions)
             find = TopicSchemas(broker.topics, schemas).find

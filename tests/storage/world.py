@@ -13,9 +13,13 @@ from typing import Any, Final
 import psycopg
 from sqlalchemy import Connection, event
 
+from ams_grpc.broker.broker import Broker, BrokerSettings
 from ams_grpc.broker.catalog import Subscription, SubscriptionConfig, Topic, TopicConfig
+from ams_grpc.broker.clock import SystemClock
 from ams_grpc.broker.cursor import Cursor
 from ams_grpc.broker.names import SnapshotName, SubscriptionName, TopicName
+from ams_grpc.broker.profiles import STRICT
+from ams_grpc.services.messages import annotated, decode, ordering_key
 from ams_grpc.storage import Storage
 from ams_grpc.storage.commit import GroupCommit
 from ams_grpc.storage.engine import Database, connect
@@ -157,3 +161,21 @@ async def snapshot(
         SnapshotName("shop", name), of, state, expire_us, {}
     )
     return made.name
+
+
+def broker_on(storage: Storage) -> Broker:
+    """A broker on a storage, as the server has it, without transforms and checks of messages."""
+    return Broker(
+        catalog=storage.catalog,
+        schemas=storage.schemas,
+        reader=storage.log,
+        commits=storage.commits,
+        upkeep=storage.upkeep,
+        consumption=storage.consumption,
+        decode=decode,
+        read_key=ordering_key,
+        annotate=annotated,
+        clock=SystemClock(),
+        secret=storage.server_secret,
+        settings=BrokerSettings(STRICT),
+    )
