@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import grpc
+from google.protobuf.message import Message
 
 from ams_grpc.config import Config
-from ams_grpc.services.frame import Calls, Context, Served, local_calls
+from ams_grpc.services.frame import Calls, Context, LocalUnary, Served, local_calls
 from ams_grpc.services.status import status_of
 from http_bridge.ams.app import AmsRest
 from http_bridge.app import GoogleRest, is_loopback
 from http_bridge.arrival import PEER
-from http_bridge.caller import RpcFailure
+from http_bridge.caller import Method, RpcFailure
 from http_bridge.limits import Limits
 from http_bridge.serving import Handler
 
@@ -51,22 +52,23 @@ class Deadlines:
         self._due = math.inf
         self._timer: asyncio.TimerHandle | None = None
 
-    async def within(self, deadline: float, call: Awaitable[bytes]) -> bytes:
-        """The result of a call. Raises TimeoutError when the loop's clock has passed ``deadline``."""
+    def begin(self, deadline: float) -> asyncio.Task[Any]:
+        """Cancel the task that runs now, which is returned, at a moment of the loop's clock."""
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("there is no task to end")
         self._running[task] = deadline
         if deadline < self._due:
             self._look_at(deadline)
-        try:
-            return await call
-        except asyncio.CancelledError:
-            if task not in self._running and task.uncancel() == 0:
-                raise TimeoutError from None
-            raise
-        finally:
-            self._running.pop(task, None)
+        return task
+
+    def have_ended(self, task: asyncio.Task[Any]) -> bool:
+        """Whether it is for its deadline, and for nothing else, that a task was cancelled."""
+        return task not in self._running and task.uncancel() == 0
+
+    def end(self, task: asyncio.Task[Any]) -> None:
+        """What the task had to do is done."""
+        self._running.pop(task, None)
 
     def _look(self) -> None:
         loop = asyncio.get_running_loop()
@@ -86,36 +88,41 @@ class Deadlines:
 class LocalCaller:
     """Implements ``http_bridge.caller.Caller``."""
 
-    def __init__(self, methods: Mapping[str, Callable[[bytes, Context], Awaitable[bytes]]]) -> None:
+    def __init__(self, methods: Mapping[str, LocalUnary]) -> None:
         self._methods = methods
         self._deadlines = Deadlines()
 
     async def __call__(
         self,
-        method: str,
-        request: bytes,
+        method: Method,
+        request: Message,
         *,
         metadata: Sequence[tuple[str, str]],
         timeout_s: float,
-    ) -> bytes:
+    ) -> Any:
         """Raises RpcFailure."""
-        call = self._methods.get(method)
+        call = self._methods.get(method.path)
         if call is None:
-            raise RpcFailure(grpc.StatusCode.UNIMPLEMENTED, f"Method not found: {method}")
+            raise RpcFailure(grpc.StatusCode.UNIMPLEMENTED, f"Method not found: {method.path}")
         deadline = asyncio.get_running_loop().time() + timeout_s
         context = LocalContext(metadata, deadline)
+        task = self._deadlines.begin(deadline)
         try:
-            return await self._deadlines.within(deadline, call(request, cast("Context", context)))
-        except TimeoutError:
+            return await call(request, cast("Context", context))
+        except asyncio.CancelledError:
+            if not self._deadlines.have_ended(task):
+                raise
             raise RpcFailure(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline exceeded.") from None
         except Exception as error:
             code, text, details = status_of(error)
             raise RpcFailure(code, text, details[0][1] if details else b"") from error
+        finally:
+            self._deadlines.end(task)
 
 
 def local_caller(services: Iterable[Served], calls: Calls) -> LocalCaller:
     """Calls the unary methods of these services."""
-    methods: dict[str, Callable[[bytes, Context], Awaitable[bytes]]] = {}
+    methods: dict[str, LocalUnary] = {}
     for service, servicer, guard in services:
         methods |= local_calls(service, servicer, calls, guard)
     return LocalCaller(methods)

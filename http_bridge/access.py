@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import NamedTuple
 
 from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 
 from ams_grpc.pb.ams.v1 import access_pb2
 from http_bridge.caller import Caller, Metadata
 
-_CHECK: Final = "/ams.v1.Access/CheckAccess"
+
+class _CheckAccess(NamedTuple):
+    path: str = "/ams.v1.Access/CheckAccess"
+    reply_class: type[Message] = Empty
 
 
 async def check_access(
@@ -28,4 +32,4 @@ async def check_access(
     asked = access_pb2.CheckAccessRequest(
         method=method.full_name, request=named.SerializeToString()
     )
-    await caller(_CHECK, asked.SerializeToString(), metadata=metadata, timeout_s=timeout_s)
+    await caller(_CheckAccess(), asked, metadata=metadata, timeout_s=timeout_s)

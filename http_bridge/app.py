@@ -11,8 +11,6 @@ from urllib.parse import urlsplit
 import grpc
 from aiohttp import web
 from google.protobuf.descriptor import ServiceDescriptor
-from google.protobuf.message import Message
-from google.protobuf.message_factory import GetMessageClass
 
 from http_bridge import errors
 from http_bridge.access import check_access
@@ -21,8 +19,8 @@ from http_bridge.arrival import (
     TooLargeError,
     UnreadableError,
     as_metadata,
+    body_at_hand,
     body_of,
-    has_small_body,
     idempotency_keys,
     peer_of,
 )
@@ -39,7 +37,7 @@ from http_bridge.transcode import BadJson, dump, reply_json, request_of
 _FORWARDED_HEADERS: Final = ("authorization", "x-api-key", "x-goog-user-project")
 _CONTENT_TYPE: Final = "application/json; charset=UTF-8"
 _LARGE_BODY_BYTES: Final = 4 * 1024
-"""As ``limits.LARGE_BODY_BYTES``; a message of two bytes takes json_format eight microseconds."""
+"""As those of ``limits``; a message of two bytes takes json_format eight microseconds."""
 _COMPRESSED_FROM: Final = 1024
 _OVERRIDE: Final = "X-HTTP-Method-Override"
 _UNDECIDED: Final = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED}
@@ -89,16 +87,19 @@ class GoogleRest:
 
     async def _serve(self, match: Match, request: web.BaseRequest) -> web.Response:
         metadata = _metadata(request)
-        if self._asks_first and not has_small_body(request, _LARGE_BODY_BYTES):
-            await self._check(match, metadata)
-        message = await self._read(match, request)
-        serialized = await self._caller(
-            match.route.path,
-            message.SerializeToString(),
-            metadata=metadata,
-            timeout_s=self._limits.timeout_s,
+        body = body_at_hand(request, _LARGE_BODY_BYTES)
+        if body is None:
+            if self._asks_first:
+                await self._check(match, metadata)
+            body = await self._body_of(request)
+        query = list(request.query.items())
+        if len(body) <= _LARGE_BODY_BYTES:
+            message = request_of(match, query, body)
+        else:
+            message = await asyncio.to_thread(request_of, match, query, body)
+        reply = await self._caller(
+            match.route, message, metadata=metadata, timeout_s=self._limits.timeout_s
         )
-        reply = GetMessageClass(match.route.method.output_type).FromString(serialized)
         text = reply_json(
             reply,
             pretty=request.query.get("prettyPrint") != "false",
@@ -123,16 +124,12 @@ class GoogleRest:
             if failure.code not in _UNDECIDED:
                 raise
 
-    async def _read(self, match: Match, request: web.BaseRequest) -> Message:
+    async def _body_of(self, request: web.BaseRequest) -> bytes:
         """Raises BadJson, TooLargeError, TimeoutError, ConnectionError."""
         try:
-            body = await body_of(request, self._limits)
+            return await body_of(request, self._limits)
         except UnreadableError as fault:
             raise BadJson(str(fault)) from None
-        query = list(request.query.items())
-        if len(body) <= _LARGE_BODY_BYTES:
-            return request_of(match, query, body)
-        return await asyncio.to_thread(request_of, match, query, body)
 
     def _is_foreign(self, request: web.BaseRequest) -> bool:
         origin, host = request.headers.get("Origin"), request.host

@@ -50,14 +50,16 @@ def idempotency_keys(request: web.BaseRequest) -> Metadata:
     ]
 
 
-def has_small_body(request: web.BaseRequest, most: int) -> bool:
-    """Whether a body may be taken in before it is known who sends it: it has ``most`` bytes at most."""
-    if hdrs.CONTENT_ENCODING in request.headers:  # it grows when it is unpacked
-        return False
-    if request.content.is_eof():
-        return request.content.total_bytes <= most
-    length = request.content_length
-    return length is not None and length <= most
+def body_at_hand(request: web.BaseRequest, most: int) -> bytes | None:
+    """The body, if it has come together with the headers, not packed, and with ``most`` bytes at most.
+
+    Nothing else is taken in before it is known who sends it.
+    """
+    content = request.content
+    is_small = content.is_eof() and content.total_bytes <= most
+    if not is_small or hdrs.CONTENT_ENCODING in request.headers:  # it grows when it is unpacked
+        return None
+    return content.read_nowait()
 
 
 async def body_of(request: web.BaseRequest, limits: Limits) -> bytes:
@@ -74,8 +76,6 @@ async def body_of(request: web.BaseRequest, limits: Limits) -> bytes:
 
 async def _sent(request: web.BaseRequest, limits: Limits) -> bytes:
     content = request.content
-    if content.is_eof() and content.total_bytes <= limits.max_bytes:
-        return content.read_nowait()  # as it is with small ones: there is nothing to wait for
     if (request.content_length or 0) > limits.max_bytes:
         raise TooLargeError
     body = bytearray()

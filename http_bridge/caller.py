@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import grpc
+from google.protobuf.message import Message
 
 Metadata: TypeAlias = Sequence[tuple[str, str]]
 
@@ -23,15 +24,28 @@ class RpcFailure(Exception):
         self.details = details
 
 
+class Method(Protocol):
+    """What is called."""
+
+    @property
+    def path(self) -> str:
+        """As gRPC calls it: ``/package.Service/Method``."""
+        ...
+
+    @property
+    def reply_class(self) -> type[Message]: ...
+
+
 class Caller(Protocol):
     """Whoever can call unary methods."""
 
     async def __call__(
-        self, method: str, request: bytes, *, metadata: Metadata, timeout_s: float
-    ) -> bytes:
-        """Call ``method`` (``/package.Service/Method``); serialized in, serialized out.
+        self, method: Method, request: Message, *, metadata: Metadata, timeout_s: float
+    ) -> Any:
+        """Call a method; its request in, its reply out.
 
-        Raises RpcFailure, also when there is no answer within ``timeout_s`` seconds.
+        Whoever is called may do with the request what they want. Raises RpcFailure, also when there is
+        no answer within ``timeout_s`` seconds.
         """
         ...
 
@@ -41,17 +55,21 @@ class ChannelCaller:
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._channel = channel
-        self._methods: dict[str, grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = {}
+        self._methods: dict[str, grpc.aio.UnaryUnaryMultiCallable[Message, Message]] = {}
 
     async def __call__(
-        self, method: str, request: bytes, *, metadata: Metadata, timeout_s: float
-    ) -> bytes:
+        self, method: Method, request: Message, *, metadata: Metadata, timeout_s: float
+    ) -> Any:
         """See ``Caller``."""
-        call = self._methods.get(method)
+        call = self._methods.get(method.path)
         if call is None:
-            call = self._methods[method] = self._channel.unary_unary(method)
+            call = self._methods[method.path] = self._channel.unary_unary(
+                method.path,
+                request_serializer=type(request).SerializeToString,
+                response_deserializer=method.reply_class.FromString,
+            )
         try:
-            reply: bytes = await call(request, metadata=tuple(metadata), timeout=timeout_s)
+            return await call(request, metadata=tuple(metadata), timeout=timeout_s)
         except grpc.aio.AioRpcError as error:
             trailer = dict(error.trailing_metadata() or ())
             details = trailer.get("grpc-status-details-bin", b"")
@@ -60,4 +78,3 @@ class ChannelCaller:
                 error.details() or "",
                 details if isinstance(details, bytes) else b"",
             ) from None
-        return reply

@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+SMALL_BODY_BYTES: Final = 16 * 1024
+"""A larger body is taken in only when it is known that its sender may send it. Also where texts grow
+threefold, since they are no UTF-8, a request that is made of less has less than 64 KiB."""
+
 LARGE_BODY_BYTES: Final = 64 * 1024
 """A larger body is read in a thread: others have their turn meanwhile."""
 

@@ -15,6 +15,8 @@ from urllib.parse import unquote
 
 from google.api import annotations_pb2, http_pb2  # type: ignore[import-untyped]
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 
 _VERBS: Final = ("get", "put", "post", "delete", "patch")
 _VARIABLE: Final = re.compile(r"\{([a-z_.]+)(?:=([^}]*))?\}")
@@ -37,6 +39,11 @@ class Route:
     def path(self) -> str:
         """The method as gRPC calls it."""
         return f"/{self.method.containing_service.full_name}/{self.method.name}"
+
+    @property
+    def reply_class(self) -> type[Message]:
+        """The class of its replies."""
+        return GetMessageClass(self.method.output_type)
 
 
 class Match(NamedTuple):

@@ -47,7 +47,9 @@ class TopicConfig:
     @property
     def is_gated(self) -> bool:
         """True if messages are looked at, or changed, before they are stored."""
-        return self.schema_settings is not None or any(not t.disabled for t in self.transforms)
+        if self.schema_settings is not None:
+            return True
+        return bool(self.transforms) and any(not t.disabled for t in self.transforms)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from functools import partial
 
 from ams_grpc.broker.catalog import Topic, TopicConfig
 from ams_grpc.broker.errors import Aborted, InvalidArgument, NotFound, already_exists
@@ -141,39 +142,48 @@ class Topics:
         InvalidArgument (the topic's schema or transforms; ``once``), StorageUnavailable (nothing
         was acknowledged; safe to retry).
         """
-
-        async def attempt() -> Appended:
-            topic = await self.look_up(name)
-            admitted = Admitted(payload, count)
-            if topic.config.is_gated and self._gate is not None:
-                if once is not None and settled is None:
-                    # What was taken once may be refused by now.
-                    first = await self._catalog.published(topic, once)
-                    if first is not None:
-                        return first
-                try:
-                    admitted = await self._gate.admit(topic, payload, count)
-                except (InvalidArgument, NotFound):
-                    await self._raise_if_stale(topic)
-                    raise
-                if not admitted.count and once is None:
-                    if settled is not None:
-                        settled.then()
-                    return Appended(0, 0, admitted.places)
+        topic = self._known.get(name)
+        if topic is not None and not topic.config.is_gated:  # as it is nearly always
             try:
-                return await self._commits.append(
-                    topic,
-                    admitted.payload,
-                    admitted.count,
-                    settled,
-                    once=once,
-                    places=admitted.places,
-                )
+                return await self._commits.append(topic, payload, count, settled, once=once)
             except Aborted:  # changed or deleted since we looked
                 self._known.pop(name, None)
-                raise
-
+        attempt = partial(self._publish, name, payload, count, settled, once)
         return await until_unchanged(name, attempt)
+
+    async def _publish(
+        self,
+        name: TopicName,
+        payload: bytes,
+        count: int,
+        settled: Settled | None,
+        once: Once | None,
+    ) -> Appended:
+        """One attempt. Raises Aborted."""
+        topic = await self.look_up(name)
+        admitted = Admitted(payload, count)
+        if topic.config.is_gated and self._gate is not None:
+            if once is not None and settled is None:
+                # What was taken once may be refused by now.
+                first = await self._catalog.published(topic, once)
+                if first is not None:
+                    return first
+            try:
+                admitted = await self._gate.admit(topic, payload, count)
+            except (InvalidArgument, NotFound):
+                await self._raise_if_stale(topic)
+                raise
+            if not admitted.count and once is None:
+                if settled is not None:
+                    settled.then()
+                return Appended(0, 0, admitted.places)
+        try:
+            return await self._commits.append(
+                topic, admitted.payload, admitted.count, settled, once=once, places=admitted.places
+            )
+        except Aborted:  # changed or deleted since we looked
+            self._known.pop(name, None)
+            raise
 
     def project_gone(self, project: str) -> None:
         """A project was renamed or deleted: its topics are not known by these names any more."""

@@ -2,8 +2,9 @@
 
 Servicers are plain classes whose methods carry the names of the RPCs. A method takes a parsed
 request and returns a message; one marked ``raw`` takes what a reader of its own makes of the bytes,
-and returns bytes, where parsing or building by hand pays. A streaming method takes the call's
-context. None of them answers errors: they raise, and the frame translates (``status``).
+and returns bytes, where parsing or building by hand pays. What a method does is brought to its end
+even if its caller goes away, unless it is marked ``raw`` or ``brief``. A streaming method takes the
+call's context. None of them answers errors: they raise, and the frame translates (``status``).
 
 With a ``Guard``, each call is asked first who makes it, and then whether they may; it is the frame
 that asks, so no servicer can forget to.
@@ -29,10 +30,14 @@ from ams_grpc.services.wire import check_parts
 
 Context: TypeAlias = grpc.aio.ServicerContext[bytes, bytes]
 Method = TypeVar("Method", bound=Callable[..., Any])
+Reply = TypeVar("Reply")
 Unary: TypeAlias = Callable[[bytes, Context], Awaitable[bytes]]
+LocalUnary: TypeAlias = Callable[[Message, Context], Awaitable[Message]]
+"""A call from this process, where messages need not become bytes on the way."""
 
 Reader: TypeAlias = Callable[[bytes], Any]
 
+_BRIEF: Final = "_brief"
 _READER: Final = "_reader"
 _CANCELLED: Final = "CANCELLED"
 _log = logging.getLogger(__name__)
@@ -41,8 +46,8 @@ _log = logging.getLogger(__name__)
 class Guard(Protocol):
     """Lets calls in. Handed to the frame when callers are to be known."""
 
-    async def identify(self, context: Context, serialized: bytes) -> Any:
-        """What is known of a caller before the request is parsed, for ``admit``.
+    async def identify(self, context: Context, size: int) -> Any:
+        """What is known of a caller before a request of ``size`` bytes is parsed, for ``admit``.
 
         Raises Unauthenticated, TooManyAttempts: at the latest here if the request is large, so that
         strangers get nothing parsed that costs anything.
@@ -120,8 +125,17 @@ class Calls:
             task.exception()  # whoever is still there gets it; it counts as seen
 
 
+def brief(method: Method) -> Method:
+    """Mark a servicer's method: it may end in the middle, when its caller goes away."""
+    setattr(method, _BRIEF, True)
+    return method
+
+
 def raw(reader: Reader) -> Callable[[Method], Method]:
-    """Mark a servicer's method: it takes what ``reader`` makes of the bytes, and returns bytes."""
+    """Mark a servicer's method: it takes what ``reader`` makes of the bytes, and returns bytes.
+
+    It is ``brief``, too.
+    """
 
     def mark(method: Method) -> Method:
         setattr(method, _READER, reader)
@@ -169,26 +183,26 @@ def handlers(
 
 def local_calls(
     service: ServiceDescriptor, servicer: object, calls: Calls, guard: Guard | None = None
-) -> dict[str, Callable[[bytes, Context], Awaitable[bytes]]]:
+) -> dict[str, LocalUnary]:
     """A service's unary methods by path, for callers in this process: they raise what happens."""
-    methods: dict[str, Callable[[bytes, Context], Awaitable[bytes]]] = {}
+    methods: dict[str, LocalUnary] = {}
     for method in service.methods:
         implementation = getattr(servicer, method.name, None)
         if implementation is None or method.client_streaming or method.server_streaming:
             continue
         label = f"{service.full_name}/{method.name}"
-        call = _on_bytes(method, implementation, calls, guard)
-        methods[f"/{service.full_name}/{method.name}"] = _local(label, call, calls)
+        call = _on_messages(method, implementation, calls, guard)
+        methods[f"/{label}"] = _local(label, call, calls)
     return methods
 
 
-def _local(label: str, call: Unary, calls: Calls) -> Unary:
-    async def counted(serialized: bytes, context: Context) -> bytes:
+def _local(label: str, call: LocalUnary, calls: Calls) -> LocalUnary:
+    async def counted(request: Message, context: Context) -> Message:
         calls.begin()
         code = _CANCELLED
         try:
             calls.admit()
-            reply = await call(serialized, context)
+            reply = await call(request, context)
             code = "OK"
         except Exception as error:
             code = _status(label, error)[0].name
@@ -204,26 +218,61 @@ def _on_bytes(
     method: MethodDescriptor,
     implementation: Callable[..., Any],
     calls: Calls,
-    guard: Guard | None = None,
+    guard: Guard | None,
 ) -> Unary:
     reader: Reader | None = getattr(implementation, _READER, None)
-    answer: Callable[..., Awaitable[bytes]] = implementation
+    if reader is not None:
+        return _asking(method, guard, reader, implementation, len)
+    answer = _answering(implementation, calls)
+
+    async def serialized(*asked: Any) -> bytes:
+        return (await answer(*asked)).SerializeToString()
+
+    return _asking(
+        method, guard, partial(parse, GetMessageClass(method.input_type)), serialized, len
+    )
+
+
+def _on_messages(
+    method: MethodDescriptor,
+    implementation: Callable[..., Any],
+    calls: Calls,
+    guard: Guard | None,
+) -> LocalUnary:
+    reader: Reader | None = getattr(implementation, _READER, None)
     if reader is None:
-        reader = partial(parse, GetMessageClass(method.input_type))
-        answer = _to_the_end(implementation, calls)
-    return _open(reader, answer) if guard is None else _asking(reader, answer, method, guard)
+        return _asking(method, guard, _as_it_is, _answering(implementation, calls), _is_parsed)
+    reply_class = GetMessageClass(method.output_type)
+
+    async def parsed(*asked: Any) -> Message:
+        return reply_class.FromString(await implementation(*asked))
+
+    return _asking(
+        method, guard, lambda request: reader(request.SerializeToString()), parsed, _is_parsed
+    )
 
 
-def _to_the_end(
+def _answering(
     implementation: Callable[..., Any], calls: Calls
-) -> Callable[..., Awaitable[bytes]]:
-    async def answer(request: Any, context: Context, settle: Settle | None = None) -> bytes:
+) -> Callable[..., Awaitable[Message]]:
+    """Calls a method that returns a message."""
+    if hasattr(implementation, _BRIEF):
+        return implementation
+
+    def answer(request: Any, context: Context, settle: Settle | None = None) -> Awaitable[Message]:
         work = implementation(request, context)
-        reply = await calls.complete(work if settle is None else _settled(work, settle))
-        serialized: bytes = reply.SerializeToString()
-        return serialized
+        return calls.complete(work if settle is None else _settled(work, settle))
 
     return answer
+
+
+def _as_it_is(request: Message) -> Message:
+    return request
+
+
+def _is_parsed(_request: Message) -> int:
+    """In this process requests are parsed already, so whoever calls need not be known before."""
+    return 0
 
 
 async def _settled(work: Awaitable[Message], settle: Settle) -> Message:
@@ -236,22 +285,20 @@ async def _settled(work: Awaitable[Message], settle: Settle) -> Message:
     return reply
 
 
-def _open(reader: Reader, answer: Callable[..., Awaitable[bytes]]) -> Unary:
-    def call(serialized: bytes, context: Context) -> Awaitable[bytes]:
-        return answer(reader(serialized), context)
-
-    return call
-
-
 def _asking(
-    reader: Reader,
-    answer: Callable[..., Awaitable[bytes]],
     method: MethodDescriptor,
-    guard: Guard,
-) -> Unary:
-    async def call(serialized: bytes, context: Context) -> bytes:
-        caller = await guard.identify(context, serialized)
-        request = reader(serialized)
+    guard: Guard | None,
+    read: Callable[[Any], Any],
+    answer: Callable[..., Awaitable[Reply]],
+    size: Callable[[Any], int],
+) -> Callable[[Any, Context], Awaitable[Reply]]:
+    """Calls a method if the guard lets it: what was ``sent`` is read, and answered."""
+    if guard is None:
+        return lambda sent, context: answer(read(sent), context)
+
+    async def call(sent: Any, context: Context) -> Reply:
+        caller = await guard.identify(context, size(sent))
+        request = read(sent)
         settle = await guard.admit(caller, method, request)
         if settle is None:
             return await answer(request, context)
@@ -264,7 +311,7 @@ def _guarded(
     method: MethodDescriptor, call: Callable[[Context], Awaitable[None]], guard: Guard
 ) -> Callable[[Context], Awaitable[None]]:
     async def guarded(context: Context) -> None:
-        await guard.identify(context, b"")
+        await guard.identify(context, 0)
         await call(guard.stream(method, context))
 
     return guarded

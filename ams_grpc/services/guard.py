@@ -49,7 +49,7 @@ class TokenGuard:
         self._authorizer = authorizer
         self._find = find
 
-    async def identify(self, context: Context, _serialized: bytes = b"") -> Principal:
+    async def identify(self, context: Context, _size: int = 0) -> Principal:
         """Who calls. Raises Unauthenticated, TooManyAttempts."""
         token = token_of(context)
         if not token:

@@ -23,16 +23,17 @@ from http_bridge.arrival import (
     TooLargeError,
     UnreadableError,
     as_metadata,
+    body_at_hand,
     body_of,
-    has_small_body,
     idempotency_keys,
     peer_of,
 )
 from http_bridge.caller import Caller, Metadata, RpcFailure
 from http_bridge.cors import Cors
 from http_bridge.documentation import Documentation
-from http_bridge.limits import LARGE_BODY_BYTES, Limits
+from http_bridge.limits import LARGE_BODY_BYTES, SMALL_BODY_BYTES, Limits
 from http_bridge.openapi import document
+from http_bridge.ready import ReadyJson
 from http_bridge.routes import routes_of
 from http_bridge.serving import Handler
 
@@ -64,31 +65,23 @@ class AmsRest:
             return self._documentation.answer(request) or _no_route(unquote(path), query)
         return await self._serve(match, request)
 
-    async def _serve(self, match: AmsMatch, request: web.BaseRequest) -> web.Response:
-        route, metadata = match.route, _metadata_of(request)
-        message = named_by(match)
-        asked = not has_small_body(request, LARGE_BODY_BYTES)
-        if asked:
-            await self._check(match, message, metadata)
+    async def _serve(self, match: AmsMatch, request: web.BaseRequest) -> web.StreamResponse:
+        metadata, message = _metadata_of(request), named_by(match)
         try:
-            await self._read(message, match, request)
-        except (BadRequest, TimeoutError, TooLargeError):
-            if not asked:
-                await self._check(match, message, metadata)
+            is_read = _read_at_once(message, match, request)
+        except (BadRequest, TooLargeError):
+            await self._check(match, message, metadata)
             raise
-        serialized = message.SerializeToString()
-        if not asked and len(serialized) > LARGE_BODY_BYTES:  # some texts grow when they are read
-            await self._check(match, named_by(match), metadata)
+        if not is_read:
+            await self._check(match, message, metadata)
+            await self._read(message, match, request)
         reply = await self._caller(
-            route.path, serialized, metadata=metadata, timeout_s=self._limits.timeout_s
+            match.route, message, metadata=metadata, timeout_s=self._limits.timeout_s
         )
-        return _answer(match, route.reply_class.FromString(reply))
+        return _answer(match, reply)
 
     async def _read(self, message: Message, match: AmsMatch, request: web.BaseRequest) -> None:
         """Raises BadRequest, TimeoutError, TooLargeError, ConnectionError."""
-        if request.method == "GET":
-            read_query(message, match, request.query)
-            return
         try:
             body = await body_of(request, self._limits)
         except UnreadableError:
@@ -127,6 +120,18 @@ def _metadata_of(request: web.BaseRequest) -> Metadata:
     return metadata
 
 
+def _read_at_once(message: Message, match: AmsMatch, request: web.BaseRequest) -> bool:
+    """Fill in what needs no waiting; False if the rest does. Raises BadRequest, TooLargeError."""
+    if request.method == "GET":
+        read_query(message, match, request.query)
+        return True
+    body = body_at_hand(request, SMALL_BODY_BYTES)
+    if body is None:
+        return False
+    _read_body(message, match, body)
+    return True
+
+
 def _read_body(message: Message, match: AmsMatch, body: bytes) -> None:
     fast = _FAST_READERS.get(match.route.path)
     if fast is None:
@@ -148,18 +153,22 @@ _FAST_WRITERS: Final[dict[str, Callable[[Any], bytes]]] = {
 }
 
 
-def _answer(match: AmsMatch, reply: Message) -> web.Response:
+def _answer(match: AmsMatch, reply: Message) -> web.StreamResponse:
     fast = _FAST_WRITERS.get(match.route.path)
     if fast is not None:
-        return _json(fast(reply))
+        return ReadyJson(fast(reply))
     shown = reply_json(reply)
     if not shown:
-        return _json(b"{}" if match.route.options.braces else b"")
-    return _json(dump(shown))
+        return ReadyJson(b"{}" if match.route.options.braces else b"")
+    return ReadyJson(dump(shown))
 
 
 def _refused(refusal: Refusal) -> web.Response:
-    return _json(dump(refusal.body), refusal.http)
+    return web.Response(
+        status=refusal.http,
+        body=dump(refusal.body),
+        headers={"Content-Type": "application/json; charset=utf-8"},
+    )
 
 
 _REFUSALS: Final[Refusals] = {
@@ -169,12 +178,6 @@ _REFUSALS: Final[Refusals] = {
     TimeoutError: lambda _: _refused(errors.TOO_SLOW),
     Exception: lambda _: _refused(errors.INTERNAL),
 }
-
-
-def _json(body: bytes, status: int = 200) -> web.Response:
-    return web.Response(
-        status=status, body=body, headers={"Content-Type": "application/json; charset=utf-8"}
-    )
 
 
 def _no_route(path: str, query: str) -> web.Response:

@@ -12,14 +12,16 @@ from google.protobuf.message import Message
 
 from ams_grpc.auth.tokens import new_token
 from ams_grpc.pb.ams.v1 import access_pb2, pubsub_pb2
-from http_bridge.limits import LARGE_BODY_BYTES, MOST_SEPARATORS
+from ams_grpc.services.ams.guard import LARGE_REQUEST_BYTES
+from http_bridge.limits import LARGE_BODY_BYTES, MOST_SEPARATORS, SMALL_BODY_BYTES
 from tests.rest.conftest import Ams, Town
 from tests.rest.test_costs import Recorder, answer, bridge, publish
 
 MOST_MESSAGES: Final = MOST_SEPARATORS - 1
 MOST_ATTRIBUTES: Final = MOST_SEPARATORS // 2 - 1
-GROWING: Final = b'{"messages": [{"data": "%b"}]}' % (b"\xff" * (LARGE_BODY_BYTES // 2))
-"""A small body, whose bytes become three times as many: AMS reads what is no UTF-8 as U+FFFD."""
+_MESSAGE: Final = b'{"messages": [{"data": "%b"}]}'
+GROWING: Final = _MESSAGE % (b"\xff" * (SMALL_BODY_BYTES + 2 - len(_MESSAGE)))
+"""The largest small body, whose bytes become three times as many: AMS reads what is no UTF-8 as U+FFFD."""
 
 
 @pytest.fixture(scope="module")
@@ -87,17 +89,21 @@ def test_strangers_get_nothing_large_parsed(channel: grpc.Channel, town: Town) -
     assert code is grpc.StatusCode.UNAUTHENTICATED
 
 
-@pytest.mark.parametrize("body", [GROWING, GROWING * 3], ids=["small", "large"])
+@pytest.mark.parametrize("body", [GROWING, GROWING * 9], ids=["small", "large"])
 def test_the_order_of_refusals_is_the_same_for_bodies_of_any_size(ams: Ams, body: bytes) -> None:
     refused = ams.refused("POST", "/projects/none/topics/t:publish", new_token(), body=body)
     assert refused == (404, "NOT_FOUND", "project doesn't exist")
 
 
-async def test_what_grows_when_it_is_read_is_asked_for_first() -> None:
+async def test_what_is_made_of_a_small_body_is_no_large_request() -> None:
+    """So nobody is asked for beforehand, and the order of refusals is AMS's all the same."""
     caller = Recorder()
     async with bridge(caller) as port:
+        assert len(GROWING) == SMALL_BODY_BYTES
         assert b"messageIds" in await answer(port, publish(GROWING))
-    assert caller.called == ["CheckAccess", "Publish"]
+        assert b"messageIds" in await answer(port, publish(GROWING + b" "))
+    assert caller.called == ["Publish", "CheckAccess", "Publish"]
+    assert 2 * SMALL_BODY_BYTES < caller.requests[0].ByteSize() <= LARGE_REQUEST_BYTES
 
 
 def test_what_is_too_large_to_be_validated_is_not_looked_at(town: Town) -> None:

@@ -18,13 +18,14 @@ import grpc
 import orjson
 import pytest
 from aiohttp import web
+from google.protobuf.message import Message
 
 from ams_grpc.pb.ams.v1 import accounts_pb2, pubsub_pb2
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as google_pubsub_pb2
 from http_bridge import limits, serving
 from http_bridge.ams.app import AmsRest
 from http_bridge.app import GoogleRest
-from http_bridge.caller import Metadata, RpcFailure
+from http_bridge.caller import Metadata, Method, RpcFailure
 from http_bridge.limits import Limits, has_too_many_parts
 from tests.rest.conftest import ROOT_TOKEN, Ams, Town
 
@@ -81,19 +82,21 @@ def test_a_large_body_of_who_is_let_in_is_taken(town: Town) -> None:
 
 
 class Recorder:
-    """A caller that writes down which methods were called, and refuses if it is told to."""
+    """A caller that writes down what was called, and refuses if it is told to."""
 
     def __init__(self, refusal: grpc.StatusCode | None = None) -> None:
         self.called: list[str] = []
+        self.requests: list[Message] = []
         self.refusal = refusal
 
     async def __call__(
-        self, method: str, request: bytes, *, metadata: Metadata, timeout_s: float
-    ) -> bytes:
-        self.called.append(method.rpartition("/")[2])
+        self, method: Method, request: Message, *, metadata: Metadata, timeout_s: float
+    ) -> Message:
+        self.called.append(method.path.rpartition("/")[2])
+        self.requests.append(request)
         if self.refusal is not None:
             raise RpcFailure(self.refusal, "Unauthorized")
-        return b""
+        return method.reply_class()
 
 
 SERVICES: Final = [

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
+from types import SimpleNamespace
 from typing import Any, cast
 
+import grpc
 import pytest
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import Message
 
 from ams_grpc.broker.errors import PermissionDenied, ShuttingDown, Unauthenticated
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
-from ams_grpc.services.frame import Calls, Context, Settle, local_calls, raw
+from ams_grpc.services.frame import Calls, Context, Settle, brief, handlers, local_calls, raw
+from ams_grpc.services.status import code_of
 
 
 async def test_work_goes_on_when_its_caller_goes_away() -> None:
@@ -64,7 +69,7 @@ class Doorman:
         self.shown: list[tuple[str, Any]] = []
         self.settled: list[bool] = []
 
-    async def identify(self, _context: Context, _serialized: bytes) -> str:
+    async def identify(self, _context: Context, _size: int) -> str:
         if self.error_of_identify is not None:
             raise self.error_of_identify
         return "pat"
@@ -74,7 +79,7 @@ class Doorman:
         self.shown.append((method.name, request))
         if self.error_of_admit is not None:
             raise self.error_of_admit
-        return None if method.name == "Publish" else self.settled.append
+        return None if method.name in {"Publish", "GetTopic"} else self.settled.append
 
     def stream(self, _method: MethodDescriptor, context: Context) -> Context:
         return context
@@ -87,16 +92,22 @@ class Read:
         self.serialized = serialized
 
 
+PUBLISHED = pb.PublishResponse(message_ids=["1"])
+
+
 class Service:
-    """A servicer that remembers what it is asked."""
+    """A servicer that remembers what it is asked. Two of its methods have to wait."""
 
     def __init__(self) -> None:
         self.asked: list[Any] = []
+        self.both_wait, self.go_on, self.one_is_done = (asyncio.Event() for _ in range(3))
+        self.waiting = 0
+        self.done: list[str] = []
 
     @raw(Read)
     async def Publish(self, read: Read, _context: Context) -> bytes:  # noqa: N802
         self.asked.append(read)
-        return b"published"
+        return PUBLISHED.SerializeToString()
 
     async def DeleteTopic(self, request: pb.DeleteTopicRequest, _context: Context) -> Empty:  # noqa: N802
         self.asked.append(request)
@@ -104,50 +115,130 @@ class Service:
             raise LookupError
         return Empty()
 
+    async def CreateTopic(self, request: pb.Topic, _context: Context) -> pb.Topic:  # noqa: N802
+        await self._wait("CreateTopic")
+        return request
 
-class Guarded:
-    """A service behind a doorman."""
+    @brief
+    async def GetTopic(self, _request: pb.GetTopicRequest, _context: Context) -> pb.Topic:  # noqa: N802
+        await self._wait("GetTopic")
+        return pb.Topic()
 
-    def __init__(self) -> None:
+    async def _wait(self, method: str) -> None:
+        self.waiting += 1
+        if self.waiting == 2:
+            self.both_wait.set()
+        await self.go_on.wait()
+        self.done.append(method)
+        self.one_is_done.set()
+
+
+class Ended(Exception):
+    """A call ended with this status."""
+
+    def __init__(self, code: grpc.StatusCode) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class Call:
+    """The context of a call over gRPC."""
+
+    async def abort(self, code: grpc.StatusCode, _text: str, _metadata: object) -> None:
+        raise Ended(code)
+
+
+class Door:
+    """A service behind a doorman, for calls of bytes or of messages."""
+
+    def __init__(self, kind: str) -> None:
         self.doorman, self.service = Doorman(), Service()
         descriptor = pb.DESCRIPTOR.services_by_name["Publisher"]
-        self._calls = local_calls(descriptor, self.service, Calls(), self.doorman)
+        served = (descriptor, self.service, Calls(), self.doorman)
+        self._remote = handlers(*served) if kind == "bytes" else None
+        self._local = local_calls(*served)
 
-    async def call(self, method: str, serialized: bytes) -> bytes:
-        call = self._calls[f"/google.pubsub.v1.Publisher/{method}"]
-        return await call(serialized, cast("Context", None))
+    async def call(self, method: str, request: Message) -> Message:
+        """Raises Ended."""
+        path = f"/google.pubsub.v1.Publisher/{method}"
+        if self._remote is not None:
+            reply = await self.call_with(method, request.SerializeToString())
+            return type(EXPECTED[method]).FromString(reply)
+        try:
+            return await self._local[path](request, cast("Context", None))
+        except Exception as error:
+            raise Ended(code_of(error)) from error
+
+    async def call_with(self, method: str, serialized: bytes) -> bytes:
+        """The same, over gRPC. Raises Ended."""
+        assert self._remote is not None
+        details = SimpleNamespace(method=f"/google.pubsub.v1.Publisher/{method}")
+        handler: Any = self._remote.service(details)
+        reply: bytes = await handler.unary_unary(serialized, Call())
+        return reply
 
 
-async def test_the_guard_sees_the_very_request_that_the_servicer_gets() -> None:
-    guarded = Guarded()
-    serialized = pb.DeleteTopicRequest(topic="orders").SerializeToString()
+EXPECTED: dict[str, Message] = {
+    "Publish": PUBLISHED, "DeleteTopic": Empty(), "CreateTopic": pb.Topic(), "GetTopic": pb.Topic()
+}  # fmt: skip
 
-    assert await guarded.call("Publish", b"some") == b"published"
-    assert await guarded.call("DeleteTopic", serialized) == b""
 
-    for (_, shown), asked in zip(guarded.doorman.shown, guarded.service.asked, strict=True):
+@pytest.fixture(params=["bytes", "messages"])
+def door(request: pytest.FixtureRequest) -> Door:
+    return Door(request.param)
+
+
+async def code(call: Awaitable[object]) -> grpc.StatusCode:
+    with pytest.raises(Ended) as ended:
+        await call
+    return ended.value.code
+
+
+async def test_the_guard_sees_the_very_request_that_the_servicer_gets(door: Door) -> None:
+    publish = pb.PublishRequest(topic="orders")
+    assert await door.call("Publish", publish) == PUBLISHED
+    assert await door.call("DeleteTopic", pb.DeleteTopicRequest(topic="orders")) == Empty()
+
+    for (_, shown), asked in zip(door.doorman.shown, door.service.asked, strict=True):
         assert shown is asked
+    assert door.service.asked[0].serialized == publish.SerializeToString()
+    assert door.service.asked[1].topic == "orders"
 
 
-async def test_strangers_get_nothing_read_and_others_nothing_done_that_they_may_not() -> None:
-    guarded = Guarded()
-    guarded.doorman.error_of_admit = PermissionDenied("no")
+async def test_others_get_nothing_done_that_they_may_not(door: Door) -> None:
+    door.doorman.error_of_admit = PermissionDenied("no")
+    for method, request in (("Publish", pb.PublishRequest()), ("DeleteTopic", Empty())):
+        assert await code(door.call(method, request)) is grpc.StatusCode.PERMISSION_DENIED
+    assert len(door.doorman.shown) == 2
+    assert door.service.asked == []
+
+
+async def test_strangers_get_nothing_read() -> None:
+    door = Door("bytes")
+    door.doorman.error_of_identify = Unauthenticated("who?")
     for method in ("Publish", "DeleteTopic"):
-        with pytest.raises(PermissionDenied):
-            await guarded.call(method, b"")
-    assert len(guarded.doorman.shown) == 2
-
-    guarded.doorman.error_of_identify = Unauthenticated("who?")
-    for method in ("Publish", "DeleteTopic"):
-        with pytest.raises(Unauthenticated):
-            await guarded.call(method, b"\xff no protobuf")
-    assert len(guarded.doorman.shown) == 2
-    assert guarded.service.asked == []
+        call = door.call_with(method, b"\xff no protobuf")
+        assert await code(call) is grpc.StatusCode.UNAUTHENTICATED
+    assert door.doorman.shown == []
+    assert door.service.asked == []
 
 
-async def test_the_guard_hears_how_a_change_ended() -> None:
-    guarded = Guarded()
-    await guarded.call("DeleteTopic", b"")
-    with pytest.raises(LookupError):
-        await guarded.call("DeleteTopic", pb.DeleteTopicRequest(topic="broken").SerializeToString())
-    assert guarded.doorman.settled == [True, False]
+async def test_the_guard_hears_how_a_change_ended(door: Door) -> None:
+    await door.call("DeleteTopic", pb.DeleteTopicRequest())
+    call = door.call("DeleteTopic", pb.DeleteTopicRequest(topic="broken"))
+    assert await code(call) is grpc.StatusCode.INTERNAL
+    assert door.doorman.settled == [True, False]
+
+
+async def test_a_method_goes_on_when_its_caller_goes_away_unless_it_is_brief(door: Door) -> None:
+    calls = [asyncio.create_task(door.call(each, Empty())) for each in ("CreateTopic", "GetTopic")]
+    await door.service.both_wait.wait()
+    for call in calls:
+        call.cancel()
+    await asyncio.wait(calls)
+    assert door.service.done == []
+
+    door.service.go_on.set()
+    await door.service.one_is_done.wait()
+
+    assert door.service.done == ["CreateTopic"]

@@ -3,40 +3,56 @@
 from __future__ import annotations
 
 import asyncio
+from typing import NamedTuple
 
 import grpc
 import pytest
+from google.protobuf.message import Message
 
-from ams_grpc.bridge import Deadlines, LocalCaller
+from ams_grpc.bridge import LocalCaller
+from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
 from ams_grpc.services.frame import Context
 from http_bridge.caller import RpcFailure
 
 
-async def never(_request: bytes = b"", _context: Context | None = None) -> bytes:
+class Called(NamedTuple):
+    """A method as callers name it."""
+
+    path: str
+    reply_class: type[Message] = pb.Topic
+
+
+async def never(_request: Message, _context: Context) -> Message:
     await asyncio.Event().wait()
-    return b""
+    return pb.Topic()
 
 
-async def at_once(request: bytes, _context: Context) -> bytes:
+async def at_once(request: Message, _context: Context) -> Message:
     return request
 
 
+METHODS = {"/never": never, "/at_once": at_once}
+
+
 async def test_a_call_that_takes_too_long_is_ended() -> None:
-    caller = LocalCaller({"/a": never, "/b": at_once})
+    caller = LocalCaller(METHODS)
+    request = pb.Topic(name="orders")
 
     with pytest.raises(RpcFailure) as failure:
-        await caller("/a", b"", metadata=(), timeout_s=0.01)
+        await caller(Called("/never"), request, metadata=(), timeout_s=0.01)
 
     assert failure.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
-    assert await caller("/b", b"reply", metadata=(), timeout_s=0.01) == b"reply"
+    assert await caller(Called("/at_once"), request, metadata=(), timeout_s=0.01) == request
 
 
 async def test_each_call_has_its_own_deadline() -> None:
-    deadlines, now = Deadlines(), asyncio.get_running_loop().time()
-    late = asyncio.create_task(deadlines.within(now + 3600, never()))
-    early = asyncio.create_task(deadlines.within(now + 0.01, never()))
+    caller = LocalCaller(METHODS)
+    late, early = (
+        asyncio.create_task(caller(Called("/never"), pb.Topic(), metadata=(), timeout_s=seconds))
+        for seconds in (3600.0, 0.01)
+    )
 
-    with pytest.raises(TimeoutError):
+    with pytest.raises(RpcFailure):
         await early
 
     assert not late.done()
@@ -46,10 +62,17 @@ async def test_each_call_has_its_own_deadline() -> None:
 
 
 async def test_one_that_is_cancelled_by_others_is_no_timeout() -> None:
-    deadlines, now = Deadlines(), asyncio.get_running_loop().time()
-    task = asyncio.create_task(deadlines.within(now + 3600, never()))
+    call = LocalCaller(METHODS)(Called("/never"), pb.Topic(), metadata=(), timeout_s=3600)
+    task = asyncio.create_task(call)
     await asyncio.sleep(0)
     task.cancel()
 
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_a_method_that_is_not_there_is_said_to_be_not_there() -> None:
+    with pytest.raises(RpcFailure) as failure:
+        await LocalCaller({})(Called("/gone"), pb.Topic(), metadata=(), timeout_s=1)
+
+    assert failure.value.code is grpc.StatusCode.UNIMPLEMENTED

@@ -34,10 +34,11 @@ class Access:
         found = self._methods.get(request.method)
         if found is None:
             raise InvalidArgument(f"There is no method {request.method}.")
-        if len(request.request) > LARGE_REQUEST_BYTES:
+        size = len(request.request)
+        if size > LARGE_REQUEST_BYTES:
             raise InvalidArgument("A request that only names resources is not so large.")
         method, (_, servicer, guard) = found
-        caller = None if guard is None else await guard.identify(context, request.request)
+        caller = None if guard is None else await guard.identify(context, size)
         named = parse(GetMessageClass(method.input_type), request.request)
         if guard is not None:
             await guard.admit(caller, method, named)

@@ -42,11 +42,10 @@ and so keeps AMS's order."""
 
 @dataclass(slots=True)  # not frozen, which takes longer for each call
 class Claim:
-    """A token, perhaps none, and the call and the request that it came with."""
+    """A token, perhaps none, and the call that it came with."""
 
     token: str = field(repr=False)
     context: Context
-    serialized: bytes = field(repr=False)
 
     @property
     def peer(self) -> str:
@@ -68,13 +67,13 @@ class AmsGuard:
         self._access_lists = access_lists
         self._admitted: Memory[tuple[str, ...], Principal] = authorizer.memory(_REMEMBERED_S)
 
-    async def identify(self, context: Context, serialized: bytes) -> Claim:
+    async def identify(self, context: Context, size: int) -> Claim:
         """What the caller claims. ``admit`` looks into it, since AMS's first refusals need the request.
 
         Raises Unauthenticated, TooManyAttempts if the request is large.
         """
-        claim = Claim(token_of(context), context, serialized)
-        if len(serialized) > LARGE_REQUEST_BYTES and await self._owner(claim) is None:
+        claim = Claim(token_of(context), context)
+        if size > LARGE_REQUEST_BYTES and await self._owner(claim) is None:
             raise Unauthenticated("Unauthorized")
         return claim
 
@@ -95,7 +94,7 @@ class AmsGuard:
             principal = await self._look_into(caller, route, request)
             self._admitted.keep(key, principal, generation)
         if route.name != _PUBLISH:
-            check_texts(request, caller.serialized)
+            check_texts(request)
         set_caller(principal)
         if not route.changes:
             return None

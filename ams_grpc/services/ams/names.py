@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import cache
 
 from ams_grpc.auth.checks import no_project
 from ams_grpc.broker.errors import (
@@ -19,21 +18,34 @@ from ams_grpc.broker.errors import (
 from ams_grpc.broker.names import SubscriptionName, TopicName
 
 
-@contextmanager
-def ams_words(kind: str) -> Iterator[None]:
+class _AmsWords:
+    """Not made of a generator, which would cost more than all else that happens within for a publish."""
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+
+    def __enter__(self) -> None:
+        """Nothing is to be done yet."""
+
+    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
+        if error is None:
+            return
+        if isinstance(error, SchemaGone):
+            raise ams("INTERNAL", "Could not load schema for topic") from None
+        if isinstance(error, ProjectGone):
+            raise no_project() from None
+        if isinstance(error, NotFound):
+            raise NotFound(f"{self._kind} doesn't exist") from None
+        if isinstance(error, Detached):
+            raise no_topic() from None
+        if isinstance(error, AlreadyExists):
+            raise AlreadyExists(f"{self._kind} already exists") from None
+
+
+@cache
+def ams_words(kind: str) -> _AmsWords:
     """Say of a ``Topic`` or a ``Subscription`` that it is missing, or there already, as AMS does."""
-    try:
-        yield
-    except SchemaGone:
-        raise ams("INTERNAL", "Could not load schema for topic") from None
-    except ProjectGone:
-        raise no_project() from None
-    except NotFound:
-        raise NotFound(f"{kind} doesn't exist") from None
-    except Detached:
-        raise no_topic() from None
-    except AlreadyExists:
-        raise AlreadyExists(f"{kind} already exists") from None
+    return _AmsWords(kind)
 
 
 def no_topic() -> AmsRefusal:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, Final
 
 from ams_grpc.broker.errors import ams
@@ -11,7 +10,7 @@ from ams_grpc.broker.topics import Topics
 from ams_grpc.pb.ams.v1 import pubsub_pb2
 from ams_grpc.services.ams.data import stored_body
 from ams_grpc.services.ams.names import ams_words
-from ams_grpc.services.frame import Context, parse, raw
+from ams_grpc.services.frame import Context, brief
 from ams_grpc.services.idempotency import IdempotencyKeys
 from ams_grpc.services.messages import message_ids, payload_of
 
@@ -30,8 +29,8 @@ class TopicMessages:
         with ams_words("Topic"):
             await self._topics.look_up(_name(request))
 
-    @raw(partial(parse, pubsub_pb2.PublishRequest))
-    async def Publish(self, request: Any, context: Context) -> bytes:
+    @brief
+    async def Publish(self, request: Any, context: Context) -> pubsub_pb2.PublishReply:
         """All of them are stored when this returns, or none is.
 
         Raises NotFound, AmsRefusal; InvalidArgument for its idempotency key.
@@ -39,7 +38,7 @@ class TopicMessages:
         bodies = list(map(stored_body, request.messages))
         if not bodies:
             await self.check_Publish(request, context)
-            return b""
+            return pubsub_pb2.PublishReply()
         if max(map(len, bodies)) > MAX_MESSAGE_BYTES:
             await self.check_Publish(request, context)
             raise ams("TOO_LARGE", "Message size is too large")
@@ -47,8 +46,7 @@ class TopicMessages:
         once = self._keys.once(context, payload)
         with ams_words("Topic"):
             appended = await self._topics.publish(_name(request), payload, count, once=once)
-        ids = message_ids(appended, count, once)
-        return pubsub_pb2.PublishReply(message_ids=ids).SerializeToString()
+        return pubsub_pb2.PublishReply(message_ids=message_ids(appended, count, once))
 
 
 def _name(request: Any) -> TopicName:

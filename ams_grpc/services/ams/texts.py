@@ -12,10 +12,10 @@ from ams_grpc.broker.errors import InvalidArgument
 _NUL: Final = "\0"
 
 
-def check_texts(request: Any, serialized: bytes) -> None:
+def check_texts(request: Any) -> None:
     """Raises InvalidArgument for a text with NUL in it, which PostgreSQL does not take."""
     # Hardly a request has such a byte, and those that do have it mostly in numbers.
-    if b"\0" in serialized:
+    if b"\0" in request.SerializeToString():
         for name, text in _texts(request):
             if _NUL in text:
                 raise InvalidArgument(f"Invalid {name}: NUL is no character of a text", field=name)

@@ -39,7 +39,7 @@ class Gate:
 
     async def identify(self, request: Any, token: str) -> Claim:
         call = Call(("x-api-key", token))
-        return await self.guard.identify(cast("Context", call), request.SerializeToString())
+        return await self.guard.identify(cast("Context", call), request.ByteSize())
 
     async def refusal(self, method: str, request: Any, token: str | None = None) -> str:
         """What is said to pat, or to the owner of another token; empty: let in."""

@@ -318,7 +318,7 @@ async def test_a_waiting_pull_ends_when_its_caller_goes_away(
     """What happens to other calls then is brought to an end; this one has nothing to end."""
     service = ams.DESCRIPTOR.services_by_name["Subscriptions"]
     calls = local_calls(service, windows, Calls())
-    request = ams.PullRequest(**NAMES, wait=True).SerializeToString()
+    request = ams.PullRequest(**NAMES, wait=True)
     waiting = await begun(calls["/ams.v1.Subscriptions/Pull"](request, NOBODY))
     waiting.cancel()
     await asyncio.wait([waiting])
