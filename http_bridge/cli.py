@@ -18,8 +18,8 @@ from ams_grpc.pb.ams.v1 import access_pb2, accounts_pb2, metrics_pb2, schemas_pb
 from ams_grpc.pb.ams.v1 import pubsub_pb2 as ams_pubsub_pb2
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2, schema_pb2
 from http_bridge.ams.app import AmsRest
-from http_bridge.app import GoogleRest, is_loopback
 from http_bridge.caller import Caller, ChannelCaller
+from http_bridge.google.app import GoogleRest, is_loopback
 from http_bridge.limits import Limits
 from http_bridge.serving import Handler, serving
 

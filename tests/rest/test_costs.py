@@ -24,8 +24,8 @@ from ams_grpc.pb.ams.v1 import accounts_pb2, pubsub_pb2
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as google_pubsub_pb2
 from http_bridge import limits, serving
 from http_bridge.ams.app import AmsRest
-from http_bridge.app import GoogleRest
 from http_bridge.caller import Metadata, Method, RpcFailure
+from http_bridge.google.app import GoogleRest
 from http_bridge.limits import Limits, has_too_many_parts
 from tests.rest.conftest import ROOT_TOKEN, Ams, Town
 

@@ -21,7 +21,7 @@ from google.iam.v1 import iam_policy_pb2  # type: ignore[import-untyped]
 
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2, schema_pb2
 from http_bridge import limits, serving
-from http_bridge.app import GoogleRest
+from http_bridge.google.app import GoogleRest
 from http_bridge.routes import Route
 from tests.access_table import CALLS, REACHED, ROLES
 from tests.rest.conftest import ROOT_TOKEN, Ams

@@ -13,7 +13,7 @@ from ams_grpc.pb.ams.v1 import accounts_pb2, metrics_pb2, schemas_pb2
 from ams_grpc.pb.ams.v1 import pubsub_pb2 as ams_pb2
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2, schema_pb2
 from http_bridge.ams.openapi import AMS
-from http_bridge.google_openapi import GOOGLE
+from http_bridge.google.openapi import GOOGLE
 from http_bridge.openapi import document, path_of
 from http_bridge.routes import routes_of
 

@@ -12,7 +12,6 @@ import grpc
 from aiohttp import web
 from google.protobuf.descriptor import ServiceDescriptor
 
-from http_bridge import errors
 from http_bridge.access import check_access
 from http_bridge.answering import Refusals, answered
 from http_bridge.arrival import (
@@ -27,12 +26,13 @@ from http_bridge.arrival import (
 from http_bridge.caller import Caller, Metadata, RpcFailure
 from http_bridge.cors import METHODS, Cors
 from http_bridge.documentation import Documentation
-from http_bridge.google_openapi import GOOGLE
+from http_bridge.google import errors
+from http_bridge.google.openapi import GOOGLE
+from http_bridge.google.transcode import BadJson, dump, reply_json, request_of
 from http_bridge.limits import Limits
 from http_bridge.openapi import document
 from http_bridge.routes import Match, Route, Router, routes_of
 from http_bridge.serving import Handler
-from http_bridge.transcode import BadJson, dump, reply_json, request_of
 
 _FORWARDED_HEADERS: Final = ("authorization", "x-api-key", "x-goog-user-project")
 _CONTENT_TYPE: Final = "application/json; charset=UTF-8"

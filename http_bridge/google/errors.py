@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 
 from http_bridge.caller import RpcFailure
-from http_bridge.transcode import BadJson
+from http_bridge.google.transcode import BadJson
 
 _CODE: Final = grpc.StatusCode
 _HTTP: Final[dict[grpc.StatusCode, int]] = {

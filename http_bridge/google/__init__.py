@@ -1,0 +1,3 @@
+"""Google's REST dialect of Pub/Sub."""
+
+from __future__ import annotations
