@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.empty_pb2 import Empty
@@ -12,9 +12,12 @@ from ams_grpc.pb.ams.v1 import access_pb2
 from http_bridge.caller import Caller, Metadata
 
 
-class _CheckAccess(NamedTuple):
-    path: str = "/ams.v1.Access/CheckAccess"
-    reply_class: type[Message] = Empty
+class _Method(NamedTuple):
+    path: str
+    reply_class: type[Message]
+
+
+_CHECK: Final = _Method("/ams.v1.Access/CheckAccess", Empty)
 
 
 async def check_access(
@@ -32,4 +35,4 @@ async def check_access(
     asked = access_pb2.CheckAccessRequest(
         method=method.full_name, request=named.SerializeToString()
     )
-    await caller(_CheckAccess(), asked, metadata=metadata, timeout_s=timeout_s)
+    await caller(_CHECK, asked, metadata=metadata, timeout_s=timeout_s)

@@ -50,25 +50,27 @@ def idempotency_keys(request: web.BaseRequest) -> Metadata:
     ]
 
 
-def body_at_hand(request: web.BaseRequest, most: int) -> bytes | None:
-    """The body, if it has come together with the headers, not packed, and with ``most`` bytes at most.
-
-    Nothing else is taken in before it is known who sends it.
-    """
-    content = request.content
-    is_small = content.is_eof() and content.total_bytes <= most
-    if not is_small or hdrs.CONTENT_ENCODING in request.headers:  # it grows when it is unpacked
-        return None
-    return content.read_nowait()
+def has_small_body(request: web.BaseRequest, most: int) -> bool:
+    """Whether a body may be taken in before it is known who sends it: it has ``most`` bytes at most."""
+    if hdrs.CONTENT_ENCODING in request.headers:  # it grows when it is unpacked
+        return False
+    if request.content.is_eof():
+        return request.content.total_bytes <= most
+    length = request.content_length
+    return length is not None and length <= most
 
 
 async def body_of(request: web.BaseRequest, limits: Limits) -> bytes:
     """The body, unpacked. Raises TooLargeError, UnreadableError, TimeoutError, ConnectionError."""
+    content = request.content
+    is_packed = hdrs.CONTENT_ENCODING in request.headers
+    if content.is_eof() and content.total_bytes <= limits.max_bytes and not is_packed:
+        return content.read_nowait()  # as it is with small ones: there is nothing to wait for
     try:
         sent = await _sent(request, limits)
     except web.RequestPayloadError:
         raise UnreadableError("The body of the request broke off.") from None
-    if not sent or hdrs.CONTENT_ENCODING not in request.headers:
+    if not sent or not is_packed:
         return sent
     encoding = request.headers[hdrs.CONTENT_ENCODING]
     return await asyncio.to_thread(_unpacked, sent, encoding.strip().lower(), limits.max_bytes)
@@ -114,6 +116,6 @@ async def _ask_for_body(request: web.BaseRequest) -> None:
     Other expectations than that are passed over, as HTTP allows: none is known, and nobody has any.
     """
     expected = request.headers.get(hdrs.EXPECT, "").lower() == "100-continue"
-    if expected and request.version == HttpVersion11:
+    if expected and not request.content.is_eof() and request.version == HttpVersion11:
         await request.writer.write(_CONTINUE)
         request.writer.output_size = 0  # of the answer, which has not begun

@@ -5,16 +5,13 @@ from __future__ import annotations
 from email.utils import formatdate
 from functools import lru_cache
 from time import time
-from typing import Final
 
 from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
 
-_HEAD: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/json; charset=utf-8\r\n"
-
 
 class ReadyJson(web.StreamResponse):
-    """200 and JSON, to anything but HEAD.
+    """200 and JSON, to anything but HEAD; other headers may be added, but of control characters.
 
     Not a ``web.Response``: what that can do besides costs as much as all that a publish of one message
     costs in the bridge.
@@ -24,6 +21,7 @@ class ReadyJson(web.StreamResponse):
         super().__init__()
         self._whole = body
         self._writer: AbstractStreamWriter
+        self._version = HttpVersion11
         self._stays = True
 
     @property
@@ -33,20 +31,23 @@ class ReadyJson(web.StreamResponse):
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
         """Everything is written at the end."""
-        self._writer = request.writer
+        self._writer, self._version = request.writer, request.version
         self._stays = request.keep_alive and super().keep_alive is not False
-        if not self._stays:
-            self.headers["Connection"] = "close"
-        elif request.version < HttpVersion11:
+        if self._version >= HttpVersion11:
+            if not self._stays:
+                self.headers["Connection"] = "close"
+        elif self._stays:
             self.headers["Connection"] = "keep-alive"
         return self._writer
 
     async def write_eof(self, _data: bytes = b"") -> None:
         """Write all of it. Raises ConnectionError."""
+        body, self._whole = self._whole, b""  # or an idle connection would keep it
         others = "".join([f"{name}: {value}\r\n" for name, value in self.headers.items()])
         await self._writer.write_eof(
-            b"%bDate: %b\r\n%bContent-Length: %d\r\n\r\n%b"
-            % (_HEAD, _date(int(time())), others.encode(), len(self._whole), self._whole)
+            b"HTTP/%d.%d 200 OK\r\nContent-Type: application/json; charset=utf-8\r\nDate: %b\r\n"
+            b"%bContent-Length: %d\r\n\r\n%b"
+            % (*self._version, _date(int(time())), others.encode(), len(body), body)
         )
 
 

@@ -241,14 +241,20 @@ def _on_messages(
 ) -> LocalUnary:
     reader: Reader | None = getattr(implementation, _READER, None)
     if reader is None:
-        return _asking(method, guard, _as_it_is, _answering(implementation, calls), _is_parsed)
+        return _asking(
+            method, guard, _as_it_is, _answering(implementation, calls), _nothing_to_parse
+        )
     reply_class = GetMessageClass(method.output_type)
 
     async def parsed(*asked: Any) -> Message:
         return reply_class.FromString(await implementation(*asked))
 
     return _asking(
-        method, guard, lambda request: reader(request.SerializeToString()), parsed, _is_parsed
+        method,
+        guard,
+        lambda request: reader(request.SerializeToString()),
+        parsed,
+        _nothing_to_parse,
     )
 
 
@@ -256,12 +262,13 @@ def _answering(
     implementation: Callable[..., Any], calls: Calls
 ) -> Callable[..., Awaitable[Message]]:
     """Calls a method that returns a message."""
-    if hasattr(implementation, _BRIEF):
-        return implementation
+    is_brief = hasattr(implementation, _BRIEF)
 
     def answer(request: Any, context: Context, settle: Settle | None = None) -> Awaitable[Message]:
         work = implementation(request, context)
-        return calls.complete(work if settle is None else _settled(work, settle))
+        if settle is not None:
+            work = _settled(work, settle)
+        return work if is_brief else calls.complete(work)
 
     return answer
 
@@ -270,8 +277,8 @@ def _as_it_is(request: Message) -> Message:
     return request
 
 
-def _is_parsed(_request: Message) -> int:
-    """In this process requests are parsed already, so whoever calls need not be known before."""
+def _nothing_to_parse(_request: Message) -> int:
+    """How many bytes a request has that comes from this process."""
     return 0
 
 

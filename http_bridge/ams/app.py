@@ -23,8 +23,8 @@ from http_bridge.arrival import (
     TooLargeError,
     UnreadableError,
     as_metadata,
-    body_at_hand,
     body_of,
+    has_small_body,
     idempotency_keys,
     peer_of,
 )
@@ -67,14 +67,15 @@ class AmsRest:
 
     async def _serve(self, match: AmsMatch, request: web.BaseRequest) -> web.StreamResponse:
         metadata, message = _metadata_of(request), named_by(match)
+        asked = not has_small_body(request, SMALL_BODY_BYTES)
+        if asked:
+            await self._check(match, message, metadata)
         try:
-            is_read = _read_at_once(message, match, request)
-        except (BadRequest, TooLargeError):
-            await self._check(match, message, metadata)
-            raise
-        if not is_read:
-            await self._check(match, message, metadata)
             await self._read(message, match, request)
+        except (BadRequest, TimeoutError, TooLargeError):
+            if not asked:
+                await self._check(match, message, metadata)
+            raise
         reply = await self._caller(
             match.route, message, metadata=metadata, timeout_s=self._limits.timeout_s
         )
@@ -82,6 +83,9 @@ class AmsRest:
 
     async def _read(self, message: Message, match: AmsMatch, request: web.BaseRequest) -> None:
         """Raises BadRequest, TimeoutError, TooLargeError, ConnectionError."""
+        if request.method == "GET":
+            read_query(message, match, request.query)
+            return
         try:
             body = await body_of(request, self._limits)
         except UnreadableError:
@@ -118,18 +122,6 @@ def _metadata_of(request: web.BaseRequest) -> Metadata:
     if token:
         metadata.append(("x-api-key", as_metadata(token)))
     return metadata
-
-
-def _read_at_once(message: Message, match: AmsMatch, request: web.BaseRequest) -> bool:
-    """Fill in what needs no waiting; False if the rest does. Raises BadRequest, TooLargeError."""
-    if request.method == "GET":
-        read_query(message, match, request.query)
-        return True
-    body = body_at_hand(request, SMALL_BODY_BYTES)
-    if body is None:
-        return False
-    _read_body(message, match, body)
-    return True
 
 
 def _read_body(message: Message, match: AmsMatch, body: bytes) -> None:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import grpc
 from aiohttp import web
 from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.message import Message
 
 from http_bridge.access import check_access
 from http_bridge.answering import Refusals, answered
@@ -18,8 +19,8 @@ from http_bridge.arrival import (
     TooLargeError,
     UnreadableError,
     as_metadata,
-    body_at_hand,
     body_of,
+    has_small_body,
     idempotency_keys,
     peer_of,
 )
@@ -87,16 +88,9 @@ class GoogleRest:
 
     async def _serve(self, match: Match, request: web.BaseRequest) -> web.Response:
         metadata = _metadata(request)
-        body = body_at_hand(request, _LARGE_BODY_BYTES)
-        if body is None:
-            if self._asks_first:
-                await self._check(match, metadata)
-            body = await self._body_of(request)
-        query = list(request.query.items())
-        if len(body) <= _LARGE_BODY_BYTES:
-            message = request_of(match, query, body)
-        else:
-            message = await asyncio.to_thread(request_of, match, query, body)
+        if self._asks_first and not has_small_body(request, _LARGE_BODY_BYTES):
+            await self._check(match, metadata)
+        message = await self._read(match, request)
         reply = await self._caller(
             match.route, message, metadata=metadata, timeout_s=self._limits.timeout_s
         )
@@ -124,12 +118,16 @@ class GoogleRest:
             if failure.code not in _UNDECIDED:
                 raise
 
-    async def _body_of(self, request: web.BaseRequest) -> bytes:
+    async def _read(self, match: Match, request: web.BaseRequest) -> Message:
         """Raises BadJson, TooLargeError, TimeoutError, ConnectionError."""
         try:
-            return await body_of(request, self._limits)
+            body = await body_of(request, self._limits)
         except UnreadableError as fault:
             raise BadJson(str(fault)) from None
+        query = list(request.query.items())
+        if len(body) <= _LARGE_BODY_BYTES:
+            return request_of(match, query, body)
+        return await asyncio.to_thread(request_of, match, query, body)
 
     def _is_foreign(self, request: web.BaseRequest) -> bool:
         origin, host = request.headers.get("Origin"), request.host

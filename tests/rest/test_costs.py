@@ -155,12 +155,29 @@ def packed(body: bytes, encoding: str, path: str = "/v1/projects/p/topics/t:publ
 async def test_a_small_body_costs_one_call_and_a_large_one_two() -> None:
     caller = Recorder()
     async with bridge(caller) as port:
-        assert b"messageIds" in await answer(port, publish(b'{"messages": []}'))
+        small = b'{"messages": []}'
+        assert b"messageIds" in await answer(port, publish(small))
         assert caller.called == ["Publish"]
         caller.called.clear()
         large = b'{"messages": []%b}' % (b" " * limits.LARGE_BODY_BYTES)
         assert b"messageIds" in await answer(port, publish(large))
         assert caller.called == ["CheckAccess", "Publish"]
+
+
+async def test_a_small_body_that_comes_after_its_headers_costs_no_more() -> None:
+    """As many clients send it, in two pieces."""
+    body = b'{"messages": []}'
+    head = publish(b"", len(body)).replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n")
+    for door in DOORS:
+        caller = Recorder()
+        async with door(caller) as port:
+            reader, writer = await asyncio.open_connection(HOST, port)
+            writer.write(head)
+            assert (await reader.readuntil(b"\r\n\r\n")).split()[1] == b"100"  # it is waited for
+            writer.write(body)
+            assert (await reader.readuntil(b"\r\n\r\n")).split()[1] == b"200"
+            writer.close()
+        assert caller.called == ["Publish"]
 
 
 def raw_deflate(body: bytes) -> bytes:

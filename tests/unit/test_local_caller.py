@@ -61,6 +61,23 @@ async def test_each_call_has_its_own_deadline() -> None:
         await late
 
 
+async def test_a_deadline_is_forgotten_once_there_is_a_reply() -> None:
+    caller, replied, go_on = LocalCaller(METHODS), asyncio.Event(), asyncio.Event()
+
+    async def call_and_go_on() -> None:
+        await caller(Called("/at_once"), pb.Topic(), metadata=(), timeout_s=0.01)
+        replied.set()
+        await go_on.wait()
+
+    first = asyncio.create_task(call_and_go_on())
+    await replied.wait()
+    with pytest.raises(RpcFailure):  # by then the first deadline has passed, too
+        await caller(Called("/never"), pb.Topic(), metadata=(), timeout_s=0.02)
+    go_on.set()
+
+    await first
+
+
 async def test_one_that_is_cancelled_by_others_is_no_timeout() -> None:
     call = LocalCaller(METHODS)(Called("/never"), pb.Topic(), metadata=(), timeout_s=3600)
     task = asyncio.create_task(call)

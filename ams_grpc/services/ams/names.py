@@ -19,7 +19,7 @@ from ams_grpc.broker.names import SubscriptionName, TopicName
 
 
 class _AmsWords:
-    """Not made of a generator, which would cost more than all else that happens within for a publish."""
+    """What ``ams_words`` gives. A generator for it would cost a publish more than a look at its topic."""
 
     def __init__(self, kind: str) -> None:
         self._kind = kind
