@@ -1,10 +1,11 @@
 """The frame around every RPC: bytes in, bytes out, errors rendered in one place.
 
 Servicers are plain classes whose methods carry the names of the RPCs. A method takes a parsed
-request and returns a message; one marked ``raw`` takes what a reader of its own makes of the bytes,
-and returns bytes, where parsing or building by hand pays. What a method does is brought to its end
-even if its caller goes away, unless it is marked ``raw`` or ``brief``. A streaming method takes the
-call's context. None of them answers errors: they raise, and the frame translates (``status``).
+request and returns a message, or what can be serialized like one; one marked ``raw`` takes what a
+reader of its own makes of the bytes, and returns bytes, where parsing or building by hand pays. What
+a method does is brought to its end even if its caller goes away, unless it is marked ``raw`` or
+``brief``. A streaming method takes the call's context. None of them answers errors: they raise, and
+the frame translates (``status``).
 
 With a ``Guard``, each call is asked first who makes it, and then whether they may; it is the frame
 that asks, so no servicer can forget to.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, Protocol, TypeAlias
 
 import orjson
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from ams_grpc.pb.ams.v1 import pubsub_pb2
 from http_bridge.ams.reading import load
@@ -52,28 +53,47 @@ def read_pull(request: pubsub_pb2.PullRequest, body: bytes) -> None:
     request.wait = _of(_get(values, "returnImmediately"), str) == "false"
 
 
-def pull_json(reply: pubsub_pb2.PullReply) -> bytes:
+Row: TypeAlias = tuple[str, str, Mapping[str, str], str, Timestamp]
+"""A received message: its ack id, message id, attributes, data and publish time."""
+
+
+class Received(Protocol):
+    """What a pull gave, from a server in this process: a ``PullReply`` that was never made."""
+
+    def rows(self) -> Iterable[Row]:
+        """Each message."""
+        ...
+
+
+def pull_json(reply: pubsub_pb2.PullReply | Received) -> bytes:
     """The received messages. On one line: there may be many."""
-    received = [
-        {"ackId": each.ack_id, "message": _message(each.message)}
-        for each in reply.received_messages
-    ]
+    received = []
+    rows = _rows(reply) if isinstance(reply, pubsub_pb2.PullReply) else reply.rows()
+    for ack_id, message_id, attributes, data, time in rows:
+        message: dict[str, Any] = {"messageId": message_id}
+        if attributes:
+            message["attributes"] = dict(sorted(attributes.items()))
+        message["data"] = data
+        message["publishTime"] = _moment(time.seconds, time.nanos)
+        received.append({"ackId": ack_id, "message": message})
     return escaped(orjson.dumps({"receivedMessages": received}))
+
+
+def _rows(reply: pubsub_pb2.PullReply) -> Iterator[Row]:
+    for each in reply.received_messages:
+        message = each.message
+        yield (
+            each.ack_id,
+            message.message_id,
+            message.attributes,
+            message.data,
+            message.publish_time,
+        )
 
 
 def publish_json(reply: pubsub_pb2.PublishReply) -> bytes:
     """The ids. On one line."""
     return orjson.dumps({"messageIds": list(reply.message_ids)})
-
-
-def _message(message: Any) -> dict[str, Any]:
-    shown: dict[str, Any] = {"messageId": message.message_id}
-    if message.attributes:
-        shown["attributes"] = dict(sorted(message.attributes.items()))
-    shown["data"] = message.data
-    time = message.publish_time
-    shown["publishTime"] = _moment(time.seconds, time.nanos)
-    return shown
 
 
 @lru_cache(maxsize=64)  # the messages of a batch have the same

@@ -1,6 +1,7 @@
 """Messages as AMS shows them: the one place where a stored message becomes an ams.v1.Message.
 
-This is a hot path, so it works on bytes where it can. Field numbers used here: PubsubMessage.data 1,
+This is a hot path. For gRPC it works on bytes where it can; the REST API in this process gets no message
+at all, but what is in it. Field numbers used here: PubsubMessage.data 1,
 .attributes 2, .message_id 3, .publish_time 4; ams.v1.Message.message_id 1, .attributes 2, .data 3,
 .publish_time 4; ReceivedMessage.ack_id 1, .message 2; PullReply.received_messages 1. So most of a
 stored message only has to move.
@@ -9,10 +10,13 @@ stored message only has to move.
 from __future__ import annotations
 
 from binascii import b2a_base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Final, TypeAlias
 
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from ams_grpc.broker.windowed import Pulled
 from ams_grpc.pb.ams.v1 import pubsub_pb2 as ams
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
 from ams_grpc.services.ams.data import shown_data
@@ -28,13 +32,56 @@ Shown: TypeAlias = tuple[bytes, int]
 """A serialized ams.v1.Message, and how long its data is."""
 
 
+class Received:
+    """The reply of a pull: a ``PullReply``, which is made only if it has to be serialized.
+
+    AMS: an ack id is the ``subscription`` (``projects/P/subscriptions/S``) and the offset. Whoever asks
+    for the messages has them counted.
+    """
+
+    def __init__(self, subscription: str, pulled: Pulled) -> None:
+        self._subscription = subscription
+        self._pulled = pulled
+
+    def SerializeToString(self) -> bytes:
+        """As a protobuf message does it."""
+        pulled = self._pulled
+        reply, size = received(self._subscription, pulled.seqs, pulled.messages)
+        pulled.count_data(size)
+        return reply
+
+    def rows(self) -> list[Row]:
+        """See ``http_bridge.ams.messages.Received``."""
+        pulled = self._pulled
+        rows, size = received_rows(self._subscription, pulled.seqs, pulled.messages)
+        pulled.count_data(size)
+        return rows
+
+
+Row: TypeAlias = tuple[str, str, Mapping[str, str], str, Timestamp]
+"""An ack id; and a message's id, attributes, data and publish time."""
+
+
+def received_rows(
+    subscription: str, seqs: Sequence[int], messages: Sequence[bytes]
+) -> tuple[list[Row], int]:
+    """What ``received`` serializes, and how much data it has."""
+    head = f"{subscription}:"
+    rows: list[Row] = []
+    size = 0
+    for seq, stored in zip(seqs, messages, strict=True):
+        message = pb.PubsubMessage.FromString(stored)
+        data = shown_data(stored, message)
+        size += len(data)
+        row = (f"{head}{seq}", str(seq), message.attributes, data, message.publish_time)
+        rows.append(row)
+    return rows, size
+
+
 def received(
     subscription: str, seqs: Sequence[int], messages: Sequence[bytes]
 ) -> tuple[bytes, int]:
-    """The serialized reply of a pull, and how much data it has.
-
-    AMS: an ack id is the ``subscription`` (``projects/P/subscriptions/S``) and the offset.
-    """
+    """The serialized reply of a pull, and how much data it has."""
     head = f"{subscription}:".encode()
     parts: list[bytes] = []
     size = 0

@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Final, Protocol
 
 from google.protobuf.empty_pb2 import Empty
@@ -23,9 +22,9 @@ from ams_grpc.broker.names import SubscriptionName
 from ams_grpc.broker.rules import MAX_ACK_DEADLINE_S
 from ams_grpc.pb.ams.v1 import pubsub_pb2 as pb
 from ams_grpc.services.ams.names import ams_words, no_topic
-from ams_grpc.services.ams.received import received
+from ams_grpc.services.ams.received import Received
 from ams_grpc.services.callers import caller
-from ams_grpc.services.frame import Context, parse, raw
+from ams_grpc.services.frame import Context, brief
 
 DEFAULT_WAIT_S: Final = 3.0
 _PUSH_WORKER: Final = "push_worker"
@@ -73,16 +72,14 @@ class Windows:
         if subscription.topic_name is None:
             raise no_topic()
 
-    @raw(partial(parse, pb.PullRequest))  # so that it ends when the caller goes away
-    async def Pull(self, request: pb.PullRequest, context: Context) -> bytes:
+    @brief
+    async def Pull(self, request: pb.PullRequest, context: Context) -> Received:
         await self.check_Pull(request, context)
         name = _name(request)
         wait_s = self._wait_s if request.wait else 0.0
         with ams_words("Subscription"):
             pulled = await self._windowed.pull(name, request.max_messages, wait_s)
-        reply, size = received(str(name), pulled.seqs, pulled.messages)
-        pulled.count_data(size)
-        return reply
+        return Received(str(name), pulled)
 
     async def Acknowledge(self, request: pb.AcknowledgeRequest, _context: Context) -> Empty:
         name = _name(request)

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from ams_grpc.pb.ams.v1 import pubsub_pb2 as ams
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2 as pb
 from ams_grpc.services.ams.data import stored_body
-from ams_grpc.services.ams.received import received, shown
+from ams_grpc.services.ams.received import Row, received, received_rows, shown
 from ams_grpc.services.messages import annotated, decode, payload_of
+from http_bridge.ams.messages import pull_json
 
 TIME_US = 1_700_000_000_123_000
 SEQS = st.sampled_from([0, 9, 10, 12345, (1 << 62) + 1])
@@ -102,6 +103,45 @@ def test_a_dead_letter_is_shown_with_the_attributes_that_count() -> None:
     found, _ = shown(message, b"8")
 
     assert ams.Message.FromString(found) == expected(8, b"1", {"a": "new"})
+
+
+class Rows:
+    """A reply in this process."""
+
+    def __init__(self, rows: list[Row]) -> None:
+        self._rows = rows
+
+    def rows(self) -> list[Row]:
+        return self._rows
+
+
+@given(
+    bodies=st.lists(
+        st.one_of(
+            st.builds(
+                lambda data, attributes: pb.PubsubMessage(data=data, attributes=attributes),
+                st.binary(max_size=50),
+                st.dictionaries(texts, texts, max_size=3),
+            ).map(lambda message: message.SerializeToString()),
+            st.builds(
+                lambda data, attributes: stored_body(ams.Message(data=data, attributes=attributes)),
+                texts,
+                st.dictionaries(texts, texts, max_size=3),
+            ),
+            st.lists(PIECES, max_size=5).map(b"".join),
+        ),
+        max_size=4,
+    )
+)
+def test_rest_shows_the_same_whether_a_reply_was_serialized_on_its_way(bodies: list[bytes]) -> None:
+    subscription, seqs = "projects/p/subscriptions/s", range(99, 99 + len(bodies))
+    messages = [stored(body, seq) for seq, body in zip(seqs, bodies, strict=True)]
+
+    reply, size = received(subscription, seqs, messages)
+    rows, size_of_rows = received_rows(subscription, seqs, messages)
+
+    assert pull_json(Rows(rows)) == pull_json(ams.PullReply.FromString(reply))
+    assert size_of_rows == size
 
 
 @pytest.mark.parametrize("count", [0, 1, 300])

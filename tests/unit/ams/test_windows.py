@@ -68,7 +68,8 @@ async def publish(world: World, *datas: bytes) -> None:
 
 async def pull(windows: Windows, max_messages: int = 100, **more: Any) -> ams.PullReply:
     request = ams.PullRequest(**NAMES, max_messages=max_messages, **more)
-    return ams.PullReply.FromString(await windows.Pull(request, NOBODY))
+    reply = await windows.Pull(request, NOBODY)
+    return ams.PullReply.FromString(reply.SerializeToString())
 
 
 async def pull_ids(windows: Windows, max_messages: int = 100, **more: Any) -> list[str]:
