@@ -60,17 +60,22 @@ def has_small_body(request: web.BaseRequest, most: int) -> bool:
     return length is not None and length <= most
 
 
+def body_at_hand(request: web.BaseRequest, most: int) -> bytes | None:
+    """A body that is here already, not packed, and of ``most`` bytes at most: so it is with small ones."""
+    content = request.content
+    is_here = content.is_eof() and content.total_bytes <= most
+    if not is_here or hdrs.CONTENT_ENCODING in request.headers:
+        return None
+    return content.read_nowait()
+
+
 async def body_of(request: web.BaseRequest, limits: Limits) -> bytes:
     """The body, unpacked. Raises TooLargeError, UnreadableError, TimeoutError, ConnectionError."""
-    content = request.content
-    is_packed = hdrs.CONTENT_ENCODING in request.headers
-    if content.is_eof() and content.total_bytes <= limits.max_bytes and not is_packed:
-        return content.read_nowait()  # as it is with small ones: there is nothing to wait for
     try:
         sent = await _sent(request, limits)
     except web.RequestPayloadError:
         raise UnreadableError("The body of the request broke off.") from None
-    if not sent or not is_packed:
+    if not sent or hdrs.CONTENT_ENCODING not in request.headers:
         return sent
     encoding = request.headers[hdrs.CONTENT_ENCODING]
     return await asyncio.to_thread(_unpacked, sent, encoding.strip().lower(), limits.max_bytes)

@@ -23,6 +23,7 @@ from http_bridge.arrival import (
     TooLargeError,
     UnreadableError,
     as_metadata,
+    body_at_hand,
     body_of,
     has_small_body,
     idempotency_keys,
@@ -54,6 +55,7 @@ class AmsRest:
         own = [each for each in services if each.full_name.startswith("ams.v1.")]
         self._caller = caller
         self._limits = limits
+        self._at_once_bytes = min(LARGE_BODY_BYTES, limits.max_bytes)
         self._router = AmsRouter(own)
         self._documentation = Documentation(lambda: document(routes_of(own), AMS))
         self.handler: Handler = Cors(cors_origins).around(answered(self._handle, _REFUSALS))
@@ -63,15 +65,13 @@ class AmsRest:
         match = self._router.find(request.method, path)
         if match is None:
             return self._documentation.answer(request) or _no_route(unquote(path), query)
-        return await self._serve(match, request)
-
-    async def _serve(self, match: AmsMatch, request: web.BaseRequest) -> web.StreamResponse:
         metadata, message = _metadata_of(request), named_by(match)
         asked = not has_small_body(request, SMALL_BODY_BYTES)
         if asked:
             await self._check(match, message, metadata)
         try:
-            await self._read(message, match, request)
+            if not _read_at_once(message, match, request, self._at_once_bytes):
+                await self._read(message, match, request)
         except (BadRequest, TimeoutError, TooLargeError):
             if not asked:
                 await self._check(match, message, metadata)
@@ -83,9 +83,6 @@ class AmsRest:
 
     async def _read(self, message: Message, match: AmsMatch, request: web.BaseRequest) -> None:
         """Raises BadRequest, TimeoutError, TooLargeError, ConnectionError."""
-        if request.method == "GET":
-            read_query(message, match, request.query)
-            return
         try:
             body = await body_of(request, self._limits)
         except UnreadableError:
@@ -122,6 +119,21 @@ def _metadata_of(request: web.BaseRequest) -> Metadata:
     if token:
         metadata.append(("x-api-key", as_metadata(token)))
     return metadata
+
+
+def _read_at_once(message: Message, match: AmsMatch, request: web.BaseRequest, most: int) -> bool:
+    """Fill in what is here; False: nothing, since the rest must be waited for, or has more than ``most`` bytes.
+
+    Raises BadRequest, TooLargeError.
+    """
+    if request.method == "GET":
+        read_query(message, match, request.query)
+        return True
+    body = body_at_hand(request, most)
+    if body is None:
+        return False
+    _read_body(message, match, body)
+    return True
 
 
 def _read_body(message: Message, match: AmsMatch, body: bytes) -> None:

@@ -105,25 +105,28 @@ SERVICES: Final = [
 ]
 GOOGLE: Final = list(google_pubsub_pb2.DESCRIPTOR.services_by_name.values())
 HOST: Final = "127.0.0.1"
+_USUAL: Final = Limits()
 
 
 @asynccontextmanager
-async def bridge(caller: Any, timeout_s: float = 30) -> AsyncIterator[int]:
+async def bridge(caller: Any, limits: Limits = _USUAL) -> AsyncIterator[int]:
     """The port of a bridge in this process."""
-    rest = AmsRest(caller, SERVICES, limits=Limits(timeout_s=timeout_s))
+    rest = AmsRest(caller, SERVICES, limits=limits)
     async with asyncio.timeout(30), serving.serving(rest.handler, HOST, 0) as port:
         yield port
 
 
 @asynccontextmanager
-async def google_bridge(caller: Any, *, on_loopback: bool = False) -> AsyncIterator[int]:
+async def google_bridge(
+    caller: Any, limits: Limits = _USUAL, *, on_loopback: bool = False
+) -> AsyncIterator[int]:
     """The port of one that speaks Google's dialect."""
-    rest = GoogleRest(caller, GOOGLE, on_loopback=on_loopback)
+    rest = GoogleRest(caller, GOOGLE, on_loopback=on_loopback, limits=limits)
     async with asyncio.timeout(30), serving.serving(rest.handler, HOST, 0) as port:
         yield port
 
 
-DOORS: Final[tuple[Callable[[Any], AbstractAsyncContextManager[int]], ...]] = (
+DOORS: Final[tuple[Callable[..., AbstractAsyncContextManager[int]], ...]] = (
     bridge,
     google_bridge,
 )
@@ -178,6 +181,14 @@ async def test_a_small_body_that_comes_after_its_headers_costs_no_more() -> None
             assert (await reader.readuntil(b"\r\n\r\n")).split()[1] == b"200"
             writer.close()
         assert caller.called == ["Publish"]
+
+
+async def test_a_limit_counts_for_small_bodies_too() -> None:
+    body = b'{"messages": []}'
+    for door in DOORS:
+        for most, code in ((len(body), b"200"), (len(body) - 1, b"413")):
+            async with door(Recorder(), Limits(max_bytes=most)) as port:
+                assert (await answer(port, publish(body))).split()[1] == code
 
 
 def raw_deflate(body: bytes) -> bytes:
@@ -261,7 +272,7 @@ async def test_nothing_is_unpacked_for_a_stranger_nor_more_than_the_limit_for_ot
 async def test_who_is_not_let_in_is_told_so_also_when_the_body_does_not_come(
     refusal: grpc.StatusCode | None, code: bytes
 ) -> None:
-    async with bridge(Recorder(refusal), timeout_s=0.1) as port:
+    async with bridge(Recorder(refusal), Limits(timeout_s=0.1)) as port:
         assert (await answer(port, publish(b"{", length=2))).split()[1] == code
 
 
