@@ -188,7 +188,7 @@ class SqlAccounts:
                 raise AlreadyExists("Project already exists") from None
             return new, moved
 
-        return await self._commits.run(apply)
+        return await self._commits.run(apply, first=partial(houses.lock, name))
 
     async def delete_project(self, name: str) -> Sequence[int]:
         def apply(connection: Connection) -> Sequence[int]:
@@ -196,7 +196,7 @@ class SqlAccounts:
             connection.execute(delete(projects).where(projects.c.id == project.position))
             return houses.clear(name, connection)
 
-        return await self._commits.run(apply)
+        return await self._commits.run(apply, first=partial(houses.lock, name))
 
     # --- registrations ---------------------------------------------------------------------------
 

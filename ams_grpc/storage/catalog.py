@@ -79,7 +79,8 @@ class SqlCatalog:
             hold_schema(config, connection)
             return Topic(_insert(connection, topics, row, name), name, 1, config)
 
-        return await self._commits.run(create)
+        first = houses.first(name.project, registered=registered)
+        return await self._commits.run(create, first=first)
 
     async def update_topic(self, topic: Topic, config: TopicConfig) -> Topic:
         changed = Topic(topic.id, topic.name, topic.version + 1, config)
@@ -183,7 +184,8 @@ class SqlCatalog:
             )
             return _subscription(subscription_id, connection)
 
-        return await self._commits.run(create)
+        first = houses.first(name.project, registered=registered)
+        return await self._commits.run(create, first=first)
 
     async def update_subscription(
         self, subscription: Subscription, config: SubscriptionConfig
@@ -347,7 +349,8 @@ class SqlCatalog:
                 ordered=subscription.config.ordered,
             )
 
-        return await self._commits.run(create)
+        first = houses.first(name.project, registered=registered)
+        return await self._commits.run(create, first=first)
 
     async def update_snapshot(
         self, snapshot: Snapshot, expire_us: int, labels: Mapping[str, str]
