@@ -83,8 +83,12 @@ def ams_services(
     definitions: Definitions,
     keys: IdempotencyKeys,
     push: Pushing,
+    push_source: Callable[[], str],
 ) -> Sequence[Served]:
-    """Every service of ams.v1 but Access. They ask for a token also where the others ask for none."""
+    """Every service of ams.v1 but Access. They ask for a token also where the others ask for none.
+
+    ``push_source`` gives HOST:PORT of whoever pushes.
+    """
     guard = AmsGuard(known.authenticator, known.authorizer, access_lists=config.per_resource_auth)
     visibility = Visibility(known.accounts)
     figures, catalog, clock = storage.figures, storage.catalog, broker.clock
@@ -119,7 +123,7 @@ def ams_services(
             nodes,
             reports,
             ServiceStatus(
-                config.effective_push_source if config.push_enabled else None,
+                push_source if config.push_enabled else None,
                 push.desk.is_crippled,
                 config.proxy_hostname,
             ),

@@ -312,14 +312,18 @@ class Config(BaseSettings):
         """What push tokens name as their issuer."""
         return self.push_issuer or f"http://{self.admin_address or self.grpc_address}"
 
-    @property
-    def effective_push_source(self) -> str:
-        """What AMS's pushes name as their sender."""
+    def effective_push_source(self, taken: str) -> str:
+        """What AMS's pushes name as their sender.
+
+        ``taken``: where AMS is served, or else gRPC, with the port that was really taken.
+        """
         if self.push_source is not None:
             return self.push_source
-        address = self.ams_address or self.grpc_address
-        host, port = split_address(address)
-        return f"{socket.gethostname()}:{port}" if host in _ANY_ADDRESS else address
+        configured = self.ams_address or self.grpc_address
+        host, port = configured.rpartition(":")[0], taken.rpartition(":")[2]
+        if split_address(configured)[0] in _ANY_ADDRESS:
+            host = socket.gethostname()
+        return f"{host}:{port}"
 
     @property
     def endpoint_rules(self) -> EndpointRules:

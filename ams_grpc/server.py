@@ -111,7 +111,15 @@ async def running(
             guard = TokenGuard(known.authenticator, known.authorizer, find)
         if config.auth or config.ams_address is not None:
             await _make_first_admin(config, known, show_first_admin)
-        pushes = await parts.enter_async_context(_push_room(config, broker, storage, known, clock))
+        # Until they are taken, when a port that is 0 here becomes another one.
+        grpc_address, ams_address = config.grpc_address, config.ams_address
+
+        def push_source() -> str:
+            return config.effective_push_source(ams_address or grpc_address)
+
+        pushes = await parts.enter_async_context(
+            _push_room(config, broker, storage, known, clock, push_source)
+        )
         workers = await parts.enter_async_context(
             Supervisor(
                 storage.catalog,
@@ -127,7 +135,7 @@ async def running(
         keys = IdempotencyKeys(config.idempotency_window_s)
         services = _google_services(broker, storage, known, definitions, keys, guard)
         push = pushing(config, known, pushes)
-        of_ams = ams_services(config, storage, broker, known, definitions, keys, push)
+        of_ams = ams_services(config, storage, broker, known, definitions, keys, push, push_source)
         access = access_to((*services, *of_ams))
         calls = Calls()
         health_servicer = health.aio.HealthServicer()
@@ -140,7 +148,6 @@ async def running(
             google_rest_address = await parts.enter_async_context(
                 rest_server(config.google_rest_address, tls, google(config.google_rest_address))
             )
-        ams_address = None
         if config.ams_address is not None:
             ams_address = await parts.enter_async_context(
                 rest_server(config.ams_address, tls, ams_rest(config, (*of_ams, access), calls))
@@ -224,7 +231,12 @@ def _google_services(
 
 
 def _push_room(
-    config: Config, broker: Broker, storage: Storage, known: Identity, clock: Clock
+    config: Config,
+    broker: Broker,
+    storage: Storage,
+    known: Identity,
+    clock: Clock,
+    push_source: Callable[[], str],
 ) -> PushRoom:
     settings = PushSettings(
         issuer=config.effective_push_issuer,
@@ -235,7 +247,7 @@ def _push_room(
         verify_tls=config.push_verify_tls,
     )
     of_ams = AmsPushSettings(
-        config.effective_push_source,
+        push_source,
         unseal=known.push_secrets.open,
         data_text=shown_data,
         enabled=config.push_enabled,

@@ -46,12 +46,12 @@ class PushSettings:
 
 @dataclass(frozen=True, slots=True)
 class AmsPushSettings:
-    """Of AMS's push. ``source``: HOST:PORT that endpoints see as the sender.
+    """Of AMS's push. ``source`` gives HOST:PORT that endpoints see as the sender.
 
     ``unseal`` opens authorization headers; ``data_text`` is what AMS shows of a message's data.
     """
 
-    source: str
+    source: Callable[[], str]
     unseal: Callable[[str], str]
     data_text: DataText
     enabled: bool = True

@@ -29,6 +29,7 @@ from ams_grpc.auth.records import (
 )
 from ams_grpc.broker.errors import AlreadyExists, InvalidArgument, NotFound
 from ams_grpc.storage import houses
+from ams_grpc.storage.among import is_among
 from ams_grpc.storage.commit import GroupCommit
 from ams_grpc.storage.iam import bindings
 from ams_grpc.storage.reading import Readers
@@ -133,7 +134,7 @@ class SqlAccounts:
                 select(resources.c.project, resources.c.name, policies.c.bindings)
                 .select_from(resources.join(policies))
                 .where(
-                    resources.c.project.in_(projects),
+                    is_among(resources.c.project, projects),
                     resources.c.name.is_not(None),
                     policies.c.bindings.like('%"ams:%'),
                 )
@@ -187,7 +188,7 @@ class SqlAccounts:
                 raise AlreadyExists("Project already exists") from None
             return new, moved
 
-        return await self._commits.run(apply)
+        return await self._commits.run(apply, first=partial(houses.lock, name))
 
     async def delete_project(self, name: str) -> Sequence[int]:
         def apply(connection: Connection) -> Sequence[int]:
@@ -195,7 +196,7 @@ class SqlAccounts:
             connection.execute(delete(projects).where(projects.c.id == project.position))
             return houses.clear(name, connection)
 
-        return await self._commits.run(apply)
+        return await self._commits.run(apply, first=partial(houses.lock, name))
 
     # --- registrations ---------------------------------------------------------------------------
 
@@ -293,7 +294,7 @@ def _read_users(query: Select[Any], connection: Connection) -> list[User]:
     of_users = (
         select(memberships, projects.c.name)
         .select_from(memberships.join(projects))
-        .where(memberships.c.user_id.in_([row.id for row in rows]))
+        .where(is_among(memberships.c.user_id, [row.id for row in rows]))
         .order_by(memberships.c.user_id, memberships.c.place)
     )
     for row in connection.execute(of_users) if rows else ():

@@ -25,6 +25,7 @@ from ams_grpc.broker.catalog import (
 from ams_grpc.broker.names import ResourceName, SnapshotName, SubscriptionName, TopicName
 from ams_grpc.broker.ports import Appended, CursorState, Deliveries, Once, StoredLease
 from ams_grpc.storage import days, houses, records
+from ams_grpc.storage.among import has_id_among
 from ams_grpc.storage.clock import WallClock
 from ams_grpc.storage.commit import GroupCommit
 from ams_grpc.storage.onces import first_answer
@@ -78,7 +79,8 @@ class SqlCatalog:
             hold_schema(config, connection)
             return Topic(_insert(connection, topics, row, name), name, 1, config)
 
-        return await self._commits.run(create)
+        first = houses.first(name.project, registered=registered)
+        return await self._commits.run(create, first=first)
 
     async def update_topic(self, topic: Topic, config: TopicConfig) -> Topic:
         changed = Topic(topic.id, topic.name, topic.version + 1, config)
@@ -116,10 +118,10 @@ class SqlCatalog:
     async def topics(
         self, project: str, after: str, limit: int, among: Collection[str] | None = None
     ) -> Sequence[Topic]:
-        query = _page(select(topics), topics, after, limit).where(topics.c.project == project)
-        names = None if among is None else [str(TopicName(project, each)) for each in among]
-        rows = await self._among(names, query, topics, after, limit)
-        return [records.topic(row) for row in rows]
+        query = _page(select(topics), topics, after, limit).where(
+            topics.c.project == project, has_id_among(topics.c.name, TopicName, project, among)
+        )
+        return [records.topic(row) for row in await self._all(query)]
 
     async def topic_subscriptions(
         self, topic: Topic, after: str, limit: int
@@ -182,7 +184,8 @@ class SqlCatalog:
             )
             return _subscription(subscription_id, connection)
 
-        return await self._commits.run(create)
+        first = houses.first(name.project, registered=registered)
+        return await self._commits.run(create, first=first)
 
     async def update_subscription(
         self, subscription: Subscription, config: SubscriptionConfig
@@ -248,11 +251,10 @@ class SqlCatalog:
         self, project: str, after: str, limit: int, among: Collection[str] | None = None
     ) -> Sequence[Subscription]:
         query = _page(subscription_rows(), subscriptions, after, limit).where(
-            subscriptions.c.project == project
+            subscriptions.c.project == project,
+            has_id_among(subscriptions.c.name, SubscriptionName, project, among),
         )
-        names = None if among is None else [str(SubscriptionName(project, each)) for each in among]
-        rows = await self._among(names, query, subscriptions, after, limit)
-        return [records.subscription(row) for row in rows]
+        return [records.subscription(row) for row in await self._all(query)]
 
     async def worked(self) -> Sequence[Subscription]:
         query = subscription_rows().where(
@@ -347,7 +349,8 @@ class SqlCatalog:
                 ordered=subscription.config.ordered,
             )
 
-        return await self._commits.run(create)
+        first = houses.first(name.project, registered=registered)
+        return await self._commits.run(create, first=first)
 
     async def update_snapshot(
         self, snapshot: Snapshot, expire_us: int, labels: Mapping[str, str]
@@ -394,29 +397,6 @@ class SqlCatalog:
 
     async def _all(self, query: Select[Any]) -> Sequence[Any]:
         return await self._readers.run(lambda connection: connection.execute(query).all())
-
-    async def _among(
-        self,
-        names: Collection[str] | None,
-        page: Select[Any],
-        table: Table,
-        after: str,
-        limit: int,
-    ) -> Sequence[Any]:
-        """The rows of a page, as far as they have one of these names; None: all.
-
-        By pieces, since a query takes only so many parameters. Usually the first one is enough.
-        """
-        if names is None:
-            return await self._all(page)
-        following = sorted(each for each in names if each > after)
-        rows: list[Any] = []
-        for at in range(0, len(following), limit):
-            piece = following[at : at + limit]
-            rows += await self._all(page.where(table.c.name.in_(piece)))
-            if len(rows) >= limit:
-                break
-        return rows[:limit]
 
     async def _one(self, query: Select[Any], name: ResourceName) -> Any:
         rows = await self._all(query)

@@ -189,17 +189,25 @@ class GroupCommit:
             future.set_result(None)
         return future
 
-    async def run(self, call: Callable[[Connection], T]) -> T:
+    async def run(
+        self,
+        call: Callable[[Connection], T],
+        *,
+        first: Callable[[Connection], object] | None = None,
+    ) -> T:
         """Make a call in the next transaction; when this returns, what it did is committed.
 
         The call runs on the writing thread, with the others of its group, in a savepoint: a
         BrokerError that it raises undoes what it did, and only that. It may be made again when
         the connection breaks before the commit. Raises StorageUnavailable.
+
+        ``first`` locks what all must lock first who lock it at all, or two nodes could wait for each
+        other. It is called before anything else of the group, and raises nothing of its own.
         """
         if not self._open:
             raise unavailable()
         future: asyncio.Future[T] = self._loop.create_future()
-        self._items.append(Run(future, call))
+        self._items.append(Run(future, call, first))
         if not self._awake:
             self._wake()
         return await future

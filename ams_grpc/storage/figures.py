@@ -31,6 +31,7 @@ from ams_grpc.broker.figures import (
 )
 from ams_grpc.broker.names import TopicName
 from ams_grpc.storage import days
+from ams_grpc.storage.among import is_among
 from ams_grpc.storage.commit import GroupCommit
 from ams_grpc.storage.reading import Readers
 from ams_grpc.storage.records import stored_name
@@ -146,7 +147,7 @@ def _period(
     names: Collection[str] | None, first_day: int, last_day: int, connection: Connection
 ) -> Sequence[ProjectPeriod]:
     def in_project(table: Table) -> ColumnElement[bool]:
-        return true() if names is None else table.c.project.in_(names)
+        return true() if names is None else is_among(table.c.project, names)
 
     live = in_project(topics) & topics.c.name.is_not(None)
     found = days.daily(live, in_project(daily_messages))

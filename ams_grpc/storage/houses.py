@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
-from sqlalchemy import Connection, Table, delete, func, literal, select, update
+from sqlalchemy import Connection, Select, Table, delete, func, literal, select, update
 
 from ams_grpc.broker.errors import project_gone
 from ams_grpc.broker.names import SchemaName, TopicName
 from ams_grpc.storage import days, records
-from ams_grpc.storage.tables import projects, schemas, snapshots, subscriptions, topics
+from ams_grpc.storage.tables import cursors, projects, schemas, snapshots, subscriptions, topics
 
 _NAMED: Final = (topics, subscriptions, snapshots, schemas)
 
@@ -33,6 +34,17 @@ def hold(project: str, connection: Connection) -> None:
         raise project_gone(project)
 
 
+def first(project: str, *, registered: bool) -> Callable[[Connection], object] | None:
+    """What whoever makes something in a project does before all else: see ``GroupCommit.run``."""
+    return partial(held, project) if registered else None
+
+
+def lock(project: str, connection: Connection) -> None:
+    """Let nobody else rename a project, delete it, or make anything in it."""
+    query = select(projects.c.id).where(projects.c.name == project)
+    connection.execute(query.with_for_update())
+
+
 def is_inhabited(project: str, connection: Connection) -> bool:
     """Whether anything is named by a project, be it registered or not."""
     return any(
@@ -48,7 +60,7 @@ def move(old: str, new: str, connection: Connection) -> Sequence[int]:
 
     Raises IntegrityError when there is something under the new name already.
     """
-    ids = _subscription_ids(old, connection)
+    ids = _lock_all(old, connection)
     for table in _NAMED:
         tail = func.substr(table.c.name, len(f"projects/{old}") + 1)
         values: dict[str, Any] = {
@@ -66,7 +78,7 @@ def move(old: str, new: str, connection: Connection) -> Sequence[int]:
 
 def clear(project: str, connection: Connection) -> Sequence[int]:
     """Delete all in a project. Returns the ids of its subscriptions, which are gone."""
-    ids = _subscription_ids(project, connection)
+    ids = _lock_all(project, connection)
     connection.execute(delete(subscriptions).where(subscriptions.c.project == project))
     connection.execute(delete(snapshots).where(snapshots.c.project == project))
     gone = select(schemas.c.id).where(schemas.c.project == project)
@@ -86,9 +98,27 @@ def clear(project: str, connection: Connection) -> Sequence[int]:
     return ids
 
 
-def _subscription_ids(project: str, connection: Connection) -> Sequence[int]:
-    query = select(subscriptions.c.id).where(subscriptions.c.project == project)
-    return list(connection.scalars(query))
+def _lock_all(project: str, connection: Connection) -> Sequence[int]:
+    """Lock what is in a project, in the order of those who publish and acknowledge.
+
+    Else one of them and this could wait for each other. Returns the ids of its subscriptions.
+    """
+    for table in (schemas, topics):
+        connection.execute(_ids(table, project)).all()
+    ids = list(connection.scalars(_ids(subscriptions, project)))
+    of_cursors = (
+        select(cursors.c.subscription_id)
+        .join_from(cursors, subscriptions)
+        .where(subscriptions.c.project == project)
+        .order_by(cursors.c.subscription_id)
+    )
+    connection.execute(of_cursors.with_for_update(of=cursors)).all()
+    return ids
+
+
+def _ids(table: Table, project: str) -> Select[Any]:
+    found = select(table.c.id).where(table.c.project == project)
+    return found.order_by(table.c.id).with_for_update()
 
 
 def _refer_anew(old: str, new: str, connection: Connection) -> None:

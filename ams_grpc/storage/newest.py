@@ -13,6 +13,7 @@ from ams_grpc.broker.errors import not_found
 from ams_grpc.broker.names import ResourceName, SubscriptionName, TopicName
 from ams_grpc.broker.newest import Dated, NewestPage
 from ams_grpc.storage import records
+from ams_grpc.storage.among import has_id_among
 from ams_grpc.storage.catalog import subscription_rows
 from ams_grpc.storage.reading import Readers
 from ams_grpc.storage.tables import subscriptions, topics
@@ -31,8 +32,11 @@ class SqlNewest:
     async def topics(
         self, project: str, among: Collection[str] | None, start: int | None, limit: int | None
     ) -> NewestPage[Topic]:
-        names = None if among is None else [str(TopicName(project, each)) for each in among]
-        query = _of_project(select(topics), topics, project, names)
+        query = select(topics).where(
+            topics.c.project == project,
+            topics.c.name.is_not(None),
+            has_id_among(topics.c.name, TopicName, project, among),
+        )
         return await self._readers.run(partial(_page, query, topics, start, limit, records.topic))
 
     async def subscription(self, name: SubscriptionName) -> Dated[Subscription]:
@@ -42,8 +46,10 @@ class SqlNewest:
     async def subscriptions(
         self, project: str, among: Collection[str] | None, start: int | None, limit: int | None
     ) -> NewestPage[Subscription]:
-        names = None if among is None else [str(SubscriptionName(project, each)) for each in among]
-        query = _of_project(subscription_rows(), subscriptions, project, names)
+        query = subscription_rows().where(
+            subscriptions.c.project == project,
+            has_id_among(subscriptions.c.name, SubscriptionName, project, among),
+        )
         return await self._readers.run(
             partial(_page, query, subscriptions, start, limit, records.subscription)
         )
@@ -61,13 +67,6 @@ class SqlNewest:
             ]
 
         return await self._readers.run(read)
-
-
-def _of_project(
-    query: Select[Any], table: Table, project: str, names: Collection[str] | None
-) -> Select[Any]:
-    query = query.where(table.c.project == project, table.c.name.is_not(None))
-    return query if names is None else query.where(table.c.name.in_(names))
 
 
 def _one(

@@ -102,7 +102,8 @@ class SqlSchemas:
                 schema_id, name, definition.type, 1, (first,), str(row["uuid"]), attributes
             )
 
-        return await self._commits.run(create)
+        first = houses.first(name.project, registered=registered)
+        return await self._commits.run(create, first=first)
 
     async def replace_schema(self, schema: Schema, by: Replacement) -> Schema:
         created_us = max(self._clock.now_us(), schema.newest.created_us + 1)

@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
+from operator import attrgetter
 from time import perf_counter
 from typing import Any, Final
 
@@ -97,13 +98,19 @@ class Append:
 
 
 class Run:
-    """One call with a connection, in a savepoint of its own."""
+    """One call with a connection, in a savepoint of its own; and what is to be locked first."""
 
-    __slots__ = ("call", "error", "future", "result")
+    __slots__ = ("call", "error", "first", "future", "result")
 
-    def __init__(self, future: asyncio.Future[Any], call: Callable[[Connection], Any]) -> None:
+    def __init__(
+        self,
+        future: asyncio.Future[Any],
+        call: Callable[[Connection], Any],
+        first: Callable[[Connection], object] | None = None,
+    ) -> None:
         self.future = future
         self.call = call
+        self.first = first
         self.result: Any = None
         self.error: Exception | None = None
 
@@ -274,9 +281,14 @@ class Writer:
                 partial(segment_end, connection),
                 partial(note_segment, connection),
             )
+        for item in group.items:
+            if type(item) is Run and item.first is not None:
+                item.first(connection)
         dbapi: Any = connection.connection.dbapi_connection
         cursor = dbapi.cursor()
-        changes = {write.changes.subscription_id: write.changes for write in group.cursors}
+        # In order of subscriptions on every node, as topics are.
+        writes = sorted(group.cursors, key=attrgetter("changes.subscription_id"))
+        changes = {write.changes.subscription_id: write.changes for write in writes}
         self._hot.lower_floors(cursor, [c for c in changes.values() if c.replace])
         for kind, items in groupby(group.items, type):
             if kind is Append:

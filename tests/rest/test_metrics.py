@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.rest.conftest import Ams, Town, pulled_by_grpc
+from tests.rest.conftest import ROOT_TOKEN, Ams, Town, pulled_by_grpc
+from tests.server import Server
 
 SECOND = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 NEVER = "0001-01-01T00:00:00Z"
@@ -322,6 +324,14 @@ def test_status(town: Town) -> None:
         assert ams.refused("GET", "/status?details=true", token) == forbidden
     unauthorized = (401, "UNAUTHORIZED", "Unauthorized")
     assert ams.refused("GET", "/status?details=true", town.tokens["alice"]) == unauthorized
+
+
+def test_the_status_names_the_port_that_was_taken(tmp_path: Path) -> None:
+    arguments = ("--ams-address", "127.0.0.1:0")
+    with Server(tmp_path, arguments=arguments, settings={"ADMIN_TOKEN": ROOT_TOKEN}) as server:
+        taken = server.ready["ams"]
+        [pusher] = Ams(taken, server.endpoint).ok("GET", "/status", None)["push_servers"]
+    assert pusher["endpoint"] == taken
 
 
 def test_version(town: Town) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, closing
@@ -16,7 +17,7 @@ from sqlalchemy import Connection, text
 from ams_grpc.auth.records import Project
 from ams_grpc.broker.ams_schemas import AmsSchemas
 from ams_grpc.broker.catalog import SubscriptionConfig, TopicConfig
-from ams_grpc.broker.errors import NotFound, ProjectGone
+from ams_grpc.broker.errors import Aborted, NotFound, ProjectGone
 from ams_grpc.broker.names import SchemaName, SnapshotName, SubscriptionName, TopicName
 from ams_grpc.broker.schemas import Definition, SchemaType
 from ams_grpc.pb.ams.v1 import pubsub_pb2, schemas_pb2
@@ -25,8 +26,19 @@ from ams_grpc.services.ams.schemas import SchemaRoom, TopicSchemas
 from ams_grpc.services.ams.subscriptions import SubscriptionResources
 from ams_grpc.services.ams.topics import TopicResources
 from ams_grpc.services.definitions import CompiledDefinitions
-from ams_grpc.storage import Storage, houses, open_storage
-from tests.storage.world import DAY_US, PATIENCE_S, ManualClock, broker_on, busy_writer, eventually
+from ams_grpc.storage import Storage, failures, houses, open_storage, writer
+from tests.storage.world import (
+    DAY_US,
+    PATIENCE_S,
+    ManualClock,
+    broker_on,
+    busy_writer,
+    cursor,
+    eventually,
+    publish,
+    subscription,
+    topic,
+)
 
 Make: TypeAlias = Callable[[Storage, bool], Awaitable[object]]
 """Makes something in the project `shop`, which has to be registered, or need not be."""
@@ -135,8 +147,10 @@ async def node(storage: Storage, address: str, clock: ManualClock) -> AsyncItera
 
 
 @asynccontextmanager
-async def uncommitted(storage: Storage, work: Awaitable[Any]) -> AsyncIterator[None]:
-    """Inside, the work is done in a transaction, which is committed in the end."""
+async def uncommitted(
+    storage: Storage, work: Awaitable[Any], *rest: Awaitable[Any]
+) -> AsyncIterator[None]:
+    """Inside, the work is done in a transaction; in the end the rest is, and it is committed."""
     done, release = threading.Event(), threading.Event()
 
     def wait(_connection: Connection) -> None:
@@ -148,12 +162,14 @@ async def uncommitted(storage: Storage, work: Awaitable[Any]) -> AsyncIterator[N
         await begun(storage, 1)
         waiting = asyncio.ensure_future(storage.commits.run(wait))
         await begun(storage, 2)
+        following = [asyncio.ensure_future(each) for each in rest]
+        await begun(storage, 2 + len(rest))
     try:
         await asyncio.to_thread(done.wait, PATIENCE_S)
         yield
     finally:
         release.set()
-        await asyncio.gather(working, waiting)
+        await asyncio.gather(working, waiting, *following)
 
 
 async def waits_for_a_lock(storage: Storage, task: asyncio.Future[Any]) -> bool:
@@ -201,6 +217,89 @@ async def test_the_end_of_a_project_waits_for_what_is_made_and_takes_it_along(
         assert await is_inhabited(storage, "store") is (end is rename)
         if end is rename:
             await storage.accounts.delete_project("store")
+
+
+@pytest.fixture
+def conflicts(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
+    """Collects the errors for which transactions are begun anew."""
+    found: list[BaseException] = []
+
+    def is_conflict(error: BaseException) -> bool:
+        if failures.is_conflict(error):
+            found.append(error)
+        return failures.is_conflict(error)
+
+    monkeypatch.setattr(writer, "is_conflict", is_conflict)
+    return found
+
+
+@on_postgresql
+@every_end
+@pytest.mark.parametrize("project", ["shop", "depot"])
+async def test_a_node_that_works_in_a_project_and_one_that_ends_it_do_not_wait_for_each_other(
+    storage: Storage, node: Storage, conflicts: list[BaseException], end: End, project: str
+) -> None:
+    await found_a_shop(storage)
+    orders = await topic(storage)
+    read = await cursor(storage, await subscription(storage, orders))
+
+    async def acknowledge_and_make() -> None:
+        read.mark_done([0])
+        storage.commits.save(read)
+        name = TopicName(project, "late")
+        await storage.catalog.create_topic(name, TopicConfig(), registered=project == "shop")
+
+    async with uncommitted(storage, publish(storage, orders, b"a"), acknowledge_and_make()):
+        ending = asyncio.ensure_future(end(node))
+        assert await waits_for_a_lock(storage, ending)
+    await ending
+    assert not conflicts
+    assert not await is_inhabited(storage, "shop")
+
+
+async def deleted_amid_work(storage: Storage, node: Storage, enough: int) -> None:
+    """One node works in a project until it is told that it is gone; the other one deletes it."""
+    await found_a_shop(storage)
+    shop = [await topic(storage, each) for each in ("a", "b", "c")]
+    read = [await cursor(storage, await subscription(storage, each, each.name.id)) for each in shop]
+    made, is_busy = itertools.count(1), asyncio.Event()
+
+    async def make(maker: int) -> None:
+        for number in itertools.count():
+            name, of = SubscriptionName("shop", f"{maker}-{number}"), shop[number % len(shop)].name
+            await storage.catalog.create_topic(
+                TopicName("shop", name.id), TopicConfig(), registered=True
+            )
+            await storage.catalog.create_subscription(
+                name, of, SubscriptionConfig(), registered=True
+            )
+            if next(made) >= enough:
+                is_busy.set()
+
+    async def publish_and_acknowledge(which: int) -> None:
+        for seq in itertools.count():
+            await storage.commits.append(shop[which], b"a", 1)
+            read[which].mark_done([seq])
+            storage.commits.save(read[which])
+
+    async with asyncio.timeout(PATIENCE_S):
+        work = asyncio.gather(
+            *map(publish_and_acknowledge, range(3)), *map(make, range(4)), return_exceptions=True
+        )
+        await is_busy.wait()
+        await delete(node)
+        refusals = await work
+    assert [type(each) for each in refusals] == [Aborted] * 3 + [ProjectGone] * 4, refusals
+
+
+@on_postgresql
+async def test_a_busy_project_goes_at_any_moment_and_nothing_is_left_of_it(
+    storage: Storage, node: Storage, conflicts: list[BaseException]
+) -> None:
+    for enough in (1, 2, 3, 5, 8, 13, 21, 34):
+        await deleted_amid_work(storage, node, enough)
+        assert not await is_inhabited(storage, "shop")
+    assert not conflicts
 
 
 # --- through AMS's door -----------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 
 from ams_grpc.auth.roles import LISTED, MATRIX, allow
 from ams_grpc.pb.ams.v1 import accounts_pb2, metrics_pb2, pubsub_pb2, schemas_pb2
-from ams_grpc.services.ams.routes import route_of
+from ams_grpc.services.ams.actions import action_of
 from http_bridge.ams.routes import AmsRouter
 from tests.ams_table import CALLS, ROLES
 
@@ -46,4 +46,4 @@ def test_roles_allow_what_the_table_says() -> None:
 def test_the_audit_log_names_all_that_the_path_names() -> None:
     method = schemas_pb2.DESCRIPTOR.services_by_name["Schemas"].methods_by_name["DeleteSchema"]
     request = schemas_pb2.SchemaRequest(project="shop", schema_id="order")
-    assert route_of(method).target(request) == "projects/shop/schemas/order"
+    assert action_of(method).target(request) == "projects/shop/schemas/order"

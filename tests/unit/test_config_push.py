@@ -63,17 +63,20 @@ def test_a_list_of_accounts_that_makes_no_sense_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings, source",
+    "settings, taken, source",
     [
-        ({}, "127.0.0.1:8085"),
-        ({"ams_address": "ams.example.org:443"}, "ams.example.org:443"),
-        ({"ams_address": "[::1]:8443"}, "[::1]:8443"),
-        ({"ams_address": PUBLIC}, f"{socket.gethostname()}:8080"),
-        ({"ams_address": PUBLIC, "push_source": "ams.example.org:443"}, "ams.example.org:443"),
+        ({}, "127.0.0.1:8085", "127.0.0.1:8085"),
+        ({"grpc_address": "127.0.0.1:0"}, "127.0.0.1:4711", "127.0.0.1:4711"),
+        ({"ams_address": "ams.example.org:443"}, "ams.example.org:443", "ams.example.org:443"),
+        ({"ams_address": "[::1]:0"}, "::1:4711", "[::1]:4711"),
+        ({"ams_address": PUBLIC}, PUBLIC, f"{socket.gethostname()}:8080"),
+        ({"push_source": "ams.example.org:443"}, "127.0.0.1:8085", "ams.example.org:443"),
     ],
 )
-def test_pushes_of_ams_name_where_they_come_from(settings: dict[str, str], source: str) -> None:
-    assert made(**settings).effective_push_source == source
+def test_pushes_of_ams_name_where_they_come_from(
+    settings: dict[str, str], taken: str, source: str
+) -> None:
+    assert made(**settings).effective_push_source(taken) == source
 
 
 def test_the_token_of_the_push_worker_is_not_shown() -> None:

@@ -44,7 +44,7 @@ class Sender(Protocol):
 
 
 class AmsDelivery:
-    """Speaks with endpoints. ``source``: HOST:PORT that they see as the sender.
+    """Speaks with endpoints. ``source`` gives HOST:PORT that they see as the sender.
 
     ``sender`` makes the HTTP client when it is needed first; ``unseal`` opens what is encrypted.
     """
@@ -54,7 +54,7 @@ class AmsDelivery:
         sender: Callable[[], Sender],
         rules: EndpointRules,
         *,
-        source: str,
+        source: Callable[[], str],
         unseal: Callable[[str], str],
         data_text: DataText,
     ) -> None:
@@ -74,7 +74,7 @@ class AmsDelivery:
         if isinstance(push.target, AmsMattermost):
             body = mattermost_body(push, push.target, messages[0], self._data_text)
             return await self._post(push.url, body, {}, _ACCEPTED_BY_MATTERMOST, mattermost_error)
-        body = http_body(push, name, self._source, messages, self._data_text)
+        body = http_body(push, name, self._source(), messages, self._data_text)
         sealed = push.target.sealed_authorization
         header = {"Authorization": self._unseal(sealed)} if sealed else {}
         return await self._post(push.url, body, header, _ACCEPTED, _text)

@@ -19,8 +19,8 @@ from ams_grpc.auth.checks import no_project
 from ams_grpc.auth.memory import Memory
 from ams_grpc.auth.principals import Principal
 from ams_grpc.broker.errors import TooManyAttempts, Unauthenticated
+from ams_grpc.services.ams.actions import Action, action_of
 from ams_grpc.services.ams.names import ams_words
-from ams_grpc.services.ams.routes import AmsRoute, route_of
 from ams_grpc.services.ams.texts import check_texts
 from ams_grpc.services.callers import set_caller
 from ams_grpc.services.frame import Context, Settle
@@ -79,45 +79,45 @@ class AmsGuard:
 
     async def admit(self, caller: Claim, method: MethodDescriptor, request: Any) -> Settle | None:
         """Raises InvalidArgument, Unauthenticated, NotFound, PermissionDenied, TooManyAttempts."""
-        route = route_of(method)
-        if route.open:
-            route.check_names(request)
+        action = action_of(method)
+        if action.open:
+            action.check_names(request)
             if caller.token:
                 # Then nobody calls; but who has failed too often is not told that a token is bad.
-                with suppress(Unauthenticated, *(() if route.token else (TooManyAttempts,))):
+                with suppress(Unauthenticated, *(() if action.token else (TooManyAttempts,))):
                     set_caller(await self._authenticator.identify(caller.token, caller.peer))
             return None
-        key = (caller.token, route.name, *route.names(request))
+        key = (caller.token, action.name, *action.names(request))
         principal = self._admitted.get(key)
         if principal is None:
             generation = self._admitted.generation
-            principal = await self._look_into(caller, route, request)
+            principal = await self._look_into(caller, action, request)
             self._admitted.keep(key, principal, generation)
-        if route.name != _PUBLISH:
+        if action.name != _PUBLISH:
             check_texts(request)
         set_caller(principal)
-        if not route.changes:
+        if not action.changes:
             return None
-        return settle(self._authorizer, principal, route.name, route.target(request))
+        return settle(self._authorizer, principal, action.name, action.target(request))
 
-    async def _look_into(self, caller: Claim, route: AmsRoute, request: Any) -> Principal:
+    async def _look_into(self, caller: Claim, action: Action, request: Any) -> Principal:
         """Who makes a call that they may make, by its token and by what its path names."""
-        route.check_names(request)
+        action.check_names(request)
         if not caller.token:
             raise Unauthenticated("Unauthorized")
         # Looked up first, so that those who guess are slowed down before they ask for projects.
         principal = await self._owner(caller)
-        project = route.project(request)
+        project = action.project(request)
         if project is not None and not await self._authorizer.exists(project):
             raise no_project()
         if principal is None:
             raise Unauthenticated("Unauthorized")
-        role_in = request.project if "project" in route.variables else None
-        await self._authorizer.check_action(principal, route.name, role_in)
-        resource = route.resource(request)
+        role_in = request.project if "project" in action.variables else None
+        await self._authorizer.check_action(principal, action.name, role_in)
+        resource = action.resource(request)
         if resource is not None and self._access_lists:
             with ams_words("Topic" if resource.kind == "topics" else "Subscription"):
-                await self._authorizer.check_list(principal, route.name, resource)
+                await self._authorizer.check_list(principal, action.name, resource)
         return principal
 
     async def _owner(self, caller: Claim) -> Principal | None:

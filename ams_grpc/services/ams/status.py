@@ -26,7 +26,7 @@ _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 class ServiceStatus:
-    """``push_endpoint`` is HOST:PORT of whoever pushes; None: push is disabled.
+    """``push_endpoint`` gives HOST:PORT of whoever pushes; None: push is disabled.
 
     ``is_crippled`` tells whether there is push, but no user for it. ``hostname`` is what the service
     is known as from outside; empty: it is not shown.
@@ -34,7 +34,7 @@ class ServiceStatus:
 
     def __init__(
         self,
-        push_endpoint: str | None,
+        push_endpoint: Callable[[], str] | None,
         is_crippled: Callable[[], Awaitable[bool]],
         hostname: str = "",
     ) -> None:
@@ -55,7 +55,7 @@ class ServiceStatus:
                 raise Unauthenticated("Unauthorized")
         if self._push_endpoint is None:
             return pb.Status(status="ok", push_functionality="disabled")
-        server = pb.PushServer(endpoint=self._push_endpoint, status="SERVING")
+        server = pb.PushServer(endpoint=self._push_endpoint(), status="SERVING")
         return pb.Status(status=await self._in_a_word(), push_servers=[server])
 
     async def _in_a_word(self) -> str:

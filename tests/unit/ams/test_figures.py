@@ -101,7 +101,7 @@ async def database_is_away() -> bool:
 async def test_the_status_warns_of_push_without_a_user(
     is_crippled: Callable[[], Awaitable[bool]], word: str
 ) -> None:
-    status = await ServiceStatus("push:1", is_crippled).GetStatus(pb.StatusRequest(), None)  # type: ignore[arg-type]
+    status = await ServiceStatus(lambda: "push:1", is_crippled).GetStatus(pb.StatusRequest(), None)  # type: ignore[arg-type]
     assert status.status == word
     assert status.push_servers == [pb.PushServer(endpoint="push:1", status="SERVING")]
 
@@ -123,6 +123,7 @@ async def test_push_may_be_disabled() -> None:
 )
 async def test_the_release_is_for_administrators(who: Principal, is_shown: bool) -> None:
     callers.set_caller(who)
-    found = await ServiceStatus("push:1", pushes, "ams.example.org").GetVersion(Empty(), None)  # type: ignore[arg-type]
+    service = ServiceStatus(None, pushes, "ams.example.org")
+    found = await service.GetVersion(Empty(), None)  # type: ignore[arg-type]
     assert bool(found.release) is is_shown
     assert found.hostname == "ams.example.org"

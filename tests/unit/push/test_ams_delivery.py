@@ -47,7 +47,7 @@ async def delivering(rules: EndpointRules) -> AsyncIterator[AmsDelivery]:
         yield AmsDelivery(
             lambda: sender,
             rules,
-            source="ams.example.org:443",
+            source=lambda: "ams.example.org:443",
             unseal=lambda sealed: sealed.removeprefix("sealed "),
             data_text=shown_data,
         )

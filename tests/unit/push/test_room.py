@@ -17,7 +17,7 @@ from ams_grpc.services.ams.data import shown_data
 from tests.unit.broker.fakes import ManualClock, Stored
 from tests.unit.broker.world import World
 
-AMS = AmsPushSettings("ams.example:443", unseal=str, data_text=shown_data)
+AMS = AmsPushSettings(lambda: "ams.example:443", unseal=str, data_text=shown_data)
 
 
 async def secrets(name: str, make: Callable[[], bytes]) -> bytes:

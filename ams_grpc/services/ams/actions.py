@@ -1,4 +1,4 @@
-"""What the protos say of a method of ams.v1, as a route of AMS."""
+"""What the protos say of a method of ams.v1: what is done, and to what."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _VERBS: Final = ("get", "put", "post", "delete")
 
 
 @dataclass(frozen=True, slots=True)
-class AmsRoute:
-    """A route: its name (``topics:publish``), and the fields of the request that are in its path.
+class Action:
+    """An action: its name (``topics:publish``), and the fields of the request that are in its path.
 
     ``open``: everybody may call it; ``token``: but for those without one. ``changes``: it goes into
     the audit log.
@@ -64,12 +64,12 @@ class AmsRoute:
 
 
 @cache
-def route_of(method: MethodDescriptor) -> AmsRoute:
-    """The route of a method."""
+def action_of(method: MethodDescriptor) -> Action:
+    """The action that a method is."""
     options: Any = method.GetOptions()
     route: Any = options.Extensions[_ROUTE]
     rule: Any = options.Extensions[annotations_pb2.http]
     path = next((getattr(rule, verb) for verb in _VERBS if rule.HasField(verb)), "")
-    return AmsRoute(
+    return Action(
         route.name, tuple(_VARIABLE.findall(path)), route.open, route.token, route.changes
     )
