@@ -52,9 +52,9 @@ class Deadlines:
         self._due = math.inf
         self._timer: asyncio.TimerHandle | None = None
 
-    def begin(self, deadline: float) -> asyncio.Task[Any]:
+    def begin(self, loop: asyncio.AbstractEventLoop, deadline: float) -> asyncio.Task[Any]:
         """Cancel the task that runs now, which is returned, at a moment of the loop's clock."""
-        task = asyncio.current_task()
+        task = asyncio.current_task(loop)
         if task is None:
             raise RuntimeError("there is no task to end")
         self._running[task] = deadline
@@ -104,9 +104,10 @@ class LocalCaller:
         call = self._methods.get(method.path)
         if call is None:
             raise RpcFailure(grpc.StatusCode.UNIMPLEMENTED, f"Method not found: {method.path}")
-        deadline = asyncio.get_running_loop().time() + timeout_s
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
         context = LocalContext(metadata, deadline)
-        task = self._deadlines.begin(deadline)
+        task = self._deadlines.begin(loop, deadline)
         try:
             return await call(request, cast("Context", context))
         except asyncio.CancelledError:

@@ -44,9 +44,11 @@ def idempotency_keys(request: web.BaseRequest) -> Metadata:
 
     Metadata cannot carry every text: what is none in any case is an empty one there.
     """
+    keys = request.headers.getall("Idempotency-Key", ())
+    if not keys:
+        return ()
     return [
-        ("x-idempotency-key", key if key.isascii() and key.isprintable() else "")
-        for key in request.headers.getall("Idempotency-Key", ())
+        ("x-idempotency-key", key if key.isascii() and key.isprintable() else "") for key in keys
     ]
 
 

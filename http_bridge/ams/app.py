@@ -66,14 +66,22 @@ class AmsRest:
         if match is None:
             return self._documentation.answer(request) or _no_route(unquote(path), query)
         metadata, message = _metadata_of(request), named_by(match)
-        asked = not has_small_body(request, SMALL_BODY_BYTES)
-        if asked:
+        body = body_at_hand(request, self._at_once_bytes)
+        if body is None:
+            asks_first = not has_small_body(request, SMALL_BODY_BYTES)
+        else:
+            asks_first = len(body) > SMALL_BODY_BYTES
+        if asks_first:
             await self._check(match, message, metadata)
         try:
-            if not _read_at_once(message, match, request, self._at_once_bytes):
+            if request.method == "GET":
+                read_query(message, match, request.query)
+            elif body is None:
                 await self._read(message, match, request)
+            else:
+                _read_body(message, match, body)
         except (BadRequest, TimeoutError, TooLargeError):
-            if not asked:
+            if not asks_first:
                 await self._check(match, message, metadata)
             raise
         reply = await self._caller(
@@ -119,21 +127,6 @@ def _metadata_of(request: web.BaseRequest) -> Metadata:
     if token:
         metadata.append(("x-api-key", as_metadata(token)))
     return metadata
-
-
-def _read_at_once(message: Message, match: AmsMatch, request: web.BaseRequest, most: int) -> bool:
-    """Fill in what is here; False: nothing, since the rest must be waited for, or has more than ``most`` bytes.
-
-    Raises BadRequest, TooLargeError.
-    """
-    if request.method == "GET":
-        read_query(message, match, request.query)
-        return True
-    body = body_at_hand(request, most)
-    if body is None:
-        return False
-    _read_body(message, match, body)
-    return True
 
 
 def _read_body(message: Message, match: AmsMatch, body: bytes) -> None:

@@ -8,6 +8,7 @@ message: a field that PubsubMessage does not have, so nobody else looks at it.
 from __future__ import annotations
 
 from binascii import a2b_base64, b2a_base64
+from functools import lru_cache
 from typing import Any, Final
 
 from google.protobuf.unknown_fields import UnknownFieldSet
@@ -28,8 +29,12 @@ def stored_body(message: ams.Message) -> bytes:
     decoded = decoded_base64(text)
     mark = b"" if decoded is not None else _MARK
     data = text.encode() if decoded is None else decoded
-    head = b"\x0a%b%b" % (varint(len(data)), data) if data else b""
-    return head + _attributes(message) + mark
+    return (_data_head(len(data)) + data if data else b"") + _attributes(message) + mark
+
+
+@lru_cache(maxsize=4096)
+def _data_head(size: int) -> bytes:
+    return b"\x0a" + varint(size)
 
 
 def _attributes(message: ams.Message) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from ams_grpc.broker.errors import ams
@@ -17,6 +19,17 @@ from ams_grpc.services.messages import message_ids, payload_of
 MAX_MESSAGE_BYTES: Final = 10_000_000
 
 
+class Published:
+    """The reply of a publish: a ``PublishReply``, which is made only if it has to be serialized."""
+
+    def __init__(self, message_ids: Sequence[str]) -> None:
+        self.message_ids = message_ids
+
+    def SerializeToString(self) -> bytes:
+        """As a protobuf message does it."""
+        return pubsub_pb2.PublishReply(message_ids=self.message_ids).SerializeToString()
+
+
 class TopicMessages:
     """Messages, as AMS publishes them: any number, also empty ones, with any attributes."""
 
@@ -30,7 +43,7 @@ class TopicMessages:
             await self._topics.look_up(_name(request))
 
     @brief
-    async def Publish(self, request: Any, context: Context) -> pubsub_pb2.PublishReply:
+    async def Publish(self, request: Any, context: Context) -> Published:
         """All of them are stored when this returns, or none is.
 
         Raises NotFound, AmsRefusal; InvalidArgument for its idempotency key.
@@ -38,7 +51,7 @@ class TopicMessages:
         bodies = list(map(stored_body, request.messages))
         if not bodies:
             await self.check_Publish(request, context)
-            return pubsub_pb2.PublishReply()
+            return Published([])
         if max(map(len, bodies)) > MAX_MESSAGE_BYTES:
             await self.check_Publish(request, context)
             raise ams("TOO_LARGE", "Message size is too large")
@@ -46,8 +59,11 @@ class TopicMessages:
         once = self._keys.once(context, payload)
         with ams_words("Topic"):
             appended = await self._topics.publish(_name(request), payload, count, once=once)
-        return pubsub_pb2.PublishReply(message_ids=message_ids(appended, count, once))
+        return Published(message_ids(appended, count, once))
 
 
 def _name(request: Any) -> TopicName:
-    return TopicName(request.project, request.topic)
+    return _topic_name(request.project, request.topic)
+
+
+_topic_name: Final = lru_cache(maxsize=4096)(TopicName)  # the same few names come with every call
