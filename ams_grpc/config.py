@@ -406,6 +406,11 @@ def split_address(address: str) -> tuple[str, int]:
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 
+def joined_address(host: str, port: int) -> str:
+    """The opposite of ``split_address``."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def is_loopback(address: str) -> bool:
     """True if only this machine reaches ``HOST:PORT``."""
     host, _ = split_address(address)

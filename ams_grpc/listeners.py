@@ -20,7 +20,7 @@ from grpc_reflection.v1alpha import reflection
 
 from ams_grpc.broker.broker import Broker
 from ams_grpc.broker.errors import StorageUnavailable
-from ams_grpc.config import Config, is_loopback, split_address
+from ams_grpc.config import Config, is_loopback, joined_address, split_address
 from ams_grpc.push.documents import CERTIFICATES, DISCOVERY
 from ams_grpc.push.push import PushRoom
 from ams_grpc.services.frame import Calls, Served, handlers
@@ -85,14 +85,14 @@ async def grpc_door(
         inside = parts.enter_context(_private_socket()) if config.effective_one_port else None
         await parts.enter_async_context(_drained(server, calls, config.drain_s))
         if inside is None:
-            port = _listen(server, f"[{host}]:{port}" if ":" in host else f"{host}:{port}", tls)
+            port = _listen(server, joined_address(host, port), tls)
             await server.start()
         else:
             _listen(server, f"unix:{inside}", None)
             await server.start()
             handler = partial(http, config.grpc_address)
             port = await parts.enter_async_context(_one_port(host, port, inside, handler))
-        yield f"{host}:{port}"
+        yield joined_address(host, port)
 
 
 @contextmanager
@@ -210,7 +210,7 @@ async def rest_server(address: str, tls: Tls | None, handler: Handler) -> AsyncI
         raise CannotListenError(f"cannot use the certificate or key: {error}") from None
     try:
         async with serving(handler, host, port, context) as port:
-            yield f"{host}:{port}"
+            yield joined_address(host, port)
     except OSError as error:
         raise CannotListenError(f"cannot listen on {address}: {error.strerror}") from None
 
@@ -275,6 +275,6 @@ async def operators_server(
         async with admin_server(
             host, port, metrics=metrics, ready=ready, documents=documents
         ) as port:
-            yield f"{host}:{port}"
+            yield joined_address(host, port)
     except OSError as error:
         raise CannotListenError(f"cannot listen on {address}: {error.strerror}") from None

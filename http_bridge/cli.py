@@ -132,7 +132,8 @@ async def _serve(target: str, ca: bytes | None, doors: _Doors) -> None:
             if address is not None:
                 host, port = _split(address)
                 served = serving(rest(caller, host, doors), host, port, doors.tls)
-                taken.append(f"{name}={host}:{await parts.enter_async_context(served)}")
+                port = await parts.enter_async_context(served)
+                taken.append(f"{name}=[{host}]:{port}" if ":" in host else f"{name}={host}:{port}")
         click.echo(f"ready {' '.join(taken)} target={target}")
         await stop.wait()
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from ams_grpc.config import Config
+from ams_grpc.config import Config, joined_address, split_address
 
 EVERYWHERE = "0.0.0.0:8443"
 
@@ -69,3 +69,8 @@ def test_an_origin_has_a_scheme_and_a_host_and_no_path(origin: str) -> None:
 def test_requests_have_room_for_the_largest_message_of_ams() -> None:
     with pytest.raises(ValidationError, match="1500000"):
         made(rest_max_bytes=1_499_999)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:8085", "localhost:0", "[::1]:65535", "[::]:1"])
+def test_an_address_in_two_parts_is_put_together_as_it_was(address: str) -> None:
+    assert joined_address(*split_address(address)) == address
