@@ -13,10 +13,11 @@ from google.protobuf.message import Message
 from ams_grpc.config import Config
 from ams_grpc.services.frame import Calls, Context, LocalUnary, Served, local_calls
 from ams_grpc.services.status import status_of
+from http_bridge.addresses import is_loopback
 from http_bridge.ams.app import AmsRest
 from http_bridge.arrival import PEER
 from http_bridge.caller import Method, RpcFailure
-from http_bridge.google.app import GoogleRest, is_loopback
+from http_bridge.google.app import GoogleRest
 from http_bridge.limits import Limits
 from http_bridge.serving import Handler
 

@@ -6,7 +6,6 @@ keys in the file are errors.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 import socket
@@ -26,6 +25,7 @@ from pydantic_settings import (
 
 from ams_grpc.broker.endpoints import EndpointRules
 from ams_grpc.broker.profiles import PROFILES
+from http_bridge.addresses import is_loopback, split_address
 
 CONFIG_FILE_VARIABLE: Final = "AMS_CONFIG"
 _MIB: Final = 1024 * 1024
@@ -254,7 +254,7 @@ class Config(BaseSettings):
         for address in (self.grpc_address, self.admin_address, self.google_rest_address):
             if address is None or address in authenticated:
                 continue
-            if not (is_loopback(address) or self.insecure):
+            if not (is_loopback(split_address(address)[0]) or self.insecure):
                 raise ValueError(
                     f"{address} can be reached from other machines, and callers are not "
                     "authenticated; listen on 127.0.0.1, say --auth, or say --insecure to do it "
@@ -305,7 +305,9 @@ class Config(BaseSettings):
             self.ams_address,
             self.admin_address,
         )
-        return all(address is None or is_loopback(address) for address in addresses)
+        return all(
+            address is None or is_loopback(split_address(address)[0]) for address in addresses
+        )
 
     @property
     def effective_push_issuer(self) -> str:
@@ -396,30 +398,6 @@ def _checked_bucket_url(url: str) -> str:
 def revealed(options: Mapping[str, SecretStr]) -> dict[str, str]:
     """Secrets, for whoever is to use them."""
     return {name: value.get_secret_value() for name, value in options.items()}
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """``HOST:PORT`` or ``[IPV6]:PORT`` in two. Raises ValueError."""
-    host, colon, port = address.rpartition(":")
-    if not colon or not host or not port.isdecimal() or int(port) > 65535:
-        raise ValueError(f"{address!r} is not HOST:PORT")
-    return host.removeprefix("[").removesuffix("]"), int(port)
-
-
-def joined_address(host: str, port: int) -> str:
-    """The opposite of ``split_address``."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def is_loopback(address: str) -> bool:
-    """True if only this machine reaches ``HOST:PORT``."""
-    host, _ = split_address(address)
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def mask_url(url: str) -> str:

@@ -20,12 +20,13 @@ from grpc_reflection.v1alpha import reflection
 
 from ams_grpc.broker.broker import Broker
 from ams_grpc.broker.errors import StorageUnavailable
-from ams_grpc.config import Config, is_loopback, joined_address, split_address
+from ams_grpc.config import Config
 from ams_grpc.push.documents import CERTIFICATES, DISCOVERY
 from ams_grpc.push.push import PushRoom
 from ams_grpc.services.frame import Calls, Served, handlers
 from ams_grpc.storage.storage import Storage
 from ams_grpc.tls import Tls
+from http_bridge.addresses import is_loopback, joined_address, split_address
 
 if TYPE_CHECKING:
     from http_bridge.serving import Handler
@@ -202,7 +203,7 @@ async def rest_server(address: str, tls: Tls | None, handler: Handler) -> AsyncI
     from http_bridge.serving import serving  # noqa: PLC0415
 
     host, port = split_address(address)
-    if tls is None and not is_loopback(address):
+    if tls is None and not is_loopback(host):
         _log.warning("%s is plain HTTP: whoever is on the way there reads tokens", address)
     try:
         context = None if tls is None else tls.context()

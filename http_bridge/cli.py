@@ -17,9 +17,10 @@ from google.iam.v1 import iam_policy_pb2  # type: ignore[import-untyped]
 from ams_grpc.pb.ams.v1 import access_pb2, accounts_pb2, metrics_pb2, schemas_pb2
 from ams_grpc.pb.ams.v1 import pubsub_pb2 as ams_pubsub_pb2
 from ams_grpc.pb.google.pubsub.v1 import pubsub_pb2, schema_pb2
+from http_bridge.addresses import is_loopback, joined_address, split_address
 from http_bridge.ams.app import AmsRest
 from http_bridge.caller import Caller, ChannelCaller
-from http_bridge.google.app import GoogleRest, is_loopback
+from http_bridge.google.app import GoogleRest
 from http_bridge.limits import Limits
 from http_bridge.serving import Handler, serving
 
@@ -81,8 +82,11 @@ def main(
         google_rest_address = "127.0.0.1:8086"
     if (tls_cert is None) != (tls_key is None):
         raise click.UsageError("--tls-cert and --tls-key go together")
-    for address in (google_rest_address, ams_address):
-        _split(address or "-:0")
+    try:
+        for address in (google_rest_address, ams_address):
+            split_address(address or "-:0")
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
     try:
         doors = _Doors(
             google_rest_address,
@@ -94,13 +98,6 @@ def main(
         asyncio.run(_serve(target, None if ca is None else ca.read_bytes(), doors))
     except OSError as error:
         raise click.ClickException(f"cannot listen: {error.strerror or error}") from None
-
-
-def _split(address: str) -> tuple[str, int]:
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal():
-        raise click.BadParameter(f"{address!r} is not HOST:PORT")
-    return host.strip("[]"), int(port)
 
 
 def _tls(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
@@ -130,10 +127,10 @@ async def _serve(target: str, ca: bytes | None, doors: _Doors) -> None:
             ("ams", doors.ams, _ams_rest),
         ):
             if address is not None:
-                host, port = _split(address)
+                host, port = split_address(address)
                 served = serving(rest(caller, host, doors), host, port, doors.tls)
                 port = await parts.enter_async_context(served)
-                taken.append(f"{name}=[{host}]:{port}" if ":" in host else f"{name}={host}:{port}")
+                taken.append(f"{name}={joined_address(host, port)}")
         click.echo(f"ready {' '.join(taken)} target={target}")
         await stop.wait()
 

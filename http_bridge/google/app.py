@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections.abc import Iterable
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -14,6 +13,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 
 from http_bridge.access import check_access
+from http_bridge.addresses import is_loopback
 from http_bridge.answering import Refusals, answered
 from http_bridge.arrival import (
     TooLargeError,
@@ -147,16 +147,6 @@ def _refusals(limits: Limits) -> Refusals:
         TimeoutError: lambda _: _json(*errors.too_slow()),
         Exception: lambda _: _json(*errors.internal()),
     }
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host, by name or address, is this machine for itself only."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _policy_routes(services: Iterable[ServiceDescriptor]) -> list[Route]:

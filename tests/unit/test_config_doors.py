@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from ams_grpc.config import Config, joined_address, split_address
+from ams_grpc.config import Config
+from http_bridge.addresses import joined_address, split_address
 
 EVERYWHERE = "0.0.0.0:8443"
 
