@@ -33,7 +33,7 @@ Context: TypeAlias = grpc.aio.ServicerContext[bytes, bytes]
 Method = TypeVar("Method", bound=Callable[..., Any])
 Reply = TypeVar("Reply")
 Unary: TypeAlias = Callable[[bytes, Context], Awaitable[bytes]]
-LocalUnary: TypeAlias = Callable[[Message, Context], Awaitable[Message]]
+LocalUnary: TypeAlias = Callable[[Message, Context], Awaitable["Answer"]]
 """A call from this process, where messages need not become bytes on the way."""
 
 Reader: TypeAlias = Callable[[bytes], Any]
@@ -42,6 +42,12 @@ _BRIEF: Final = "_brief"
 _READER: Final = "_reader"
 _CANCELLED: Final = "CANCELLED"
 _log = logging.getLogger(__name__)
+
+
+class Answer(Protocol):
+    """A message, or what can be serialized like one."""
+
+    def SerializeToString(self) -> bytes: ...
 
 
 class Guard(Protocol):
@@ -88,7 +94,7 @@ class Calls:
         self.running = 0
         self.draining = False
         self._finished = asyncio.Event()
-        self._tasks: set[asyncio.Task[Message]] = set()
+        self._tasks: set[asyncio.Task[Answer]] = set()
 
     def begin(self) -> None:
         self.running += 1
@@ -110,7 +116,7 @@ class Calls:
             self._finished.clear()
             await self._finished.wait()
 
-    async def complete(self, work: Coroutine[Any, Any, Message]) -> Message:
+    async def complete(self, work: Coroutine[Any, Any, Answer]) -> Answer:
         """Do it to the end, even if the caller goes away in the middle.
 
         What is committed must also be done in memory.
@@ -120,7 +126,7 @@ class Calls:
         task.add_done_callback(self._forget)
         return await asyncio.shield(task)
 
-    def _forget(self, task: asyncio.Task[Message]) -> None:
+    def _forget(self, task: asyncio.Task[Answer]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
             task.exception()  # whoever is still there gets it; it counts as seen
@@ -198,7 +204,7 @@ def local_calls(
 
 
 def _local(label: str, call: LocalUnary, calls: Calls) -> LocalUnary:
-    async def counted(request: Message, context: Context) -> Message:
+    async def counted(request: Message, context: Context) -> Answer:
         calls.begin()
         code = _CANCELLED
         try:
@@ -261,11 +267,11 @@ def _on_messages(
 
 def _answering(
     implementation: Callable[..., Any], calls: Calls
-) -> Callable[..., Awaitable[Message]]:
-    """Calls a method that returns a message."""
+) -> Callable[..., Awaitable[Answer]]:
+    """Calls a method that does not return bytes."""
     is_brief = hasattr(implementation, _BRIEF)
 
-    def answer(request: Any, context: Context, settle: Settle | None = None) -> Awaitable[Message]:
+    def answer(request: Any, context: Context, settle: Settle | None = None) -> Awaitable[Answer]:
         work = implementation(request, context)
         if settle is not None:
             work = _settled(work, settle)
@@ -283,7 +289,7 @@ def _nothing_to_parse(_request: Message) -> int:
     return 0
 
 
-async def _settled(work: Awaitable[Message], settle: Settle) -> Message:
+async def _settled(work: Awaitable[Answer], settle: Settle) -> Answer:
     try:
         reply = await work
     except BaseException:

@@ -6,20 +6,25 @@ SQLite takes 32,766 parameters, PostgreSQL 65,535.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import JSON, Column, ColumnElement, bindparam, cast, func, select, true
 
 from ams_grpc.broker.names import SubscriptionName, TopicName
 
+_FEW: Final = 500
+
 
 def is_among(column: Column[Any], values: Iterable[str] | Iterable[int]) -> ColumnElement[bool]:
     """Whether a column has one of these values, of which there may be any number.
 
-    They are one parameter: the keys of a JSON object, which both databases read by the same words.
-    SQLite ends a key at NUL: texts must have none.
+    Many are one parameter: the keys of a JSON object, which both databases read by the same words.
+    SQLite ends a key at NUL: texts must have none. With few, PostgreSQL knows what an index is worth.
     """
-    keys = bindparam(None, dict.fromkeys(values), JSON)
+    found = dict.fromkeys(values)
+    if len(found) <= _FEW:
+        return column.in_(found)
+    keys = bindparam(None, found, JSON)
     key = func.json_each(keys).table_valued("key").c.key
     return column.in_(select(cast(key, column.type)))
 

@@ -7,7 +7,17 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, Table, delete, func, literal, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    Table,
+    delete,
+    func,
+    literal,
+    select,
+    update,
+)
 
 from ams_grpc.broker.errors import project_gone
 from ams_grpc.broker.names import SchemaName, TopicName
@@ -99,13 +109,16 @@ def clear(project: str, connection: Connection) -> Sequence[int]:
 
 
 def _lock_all(project: str, connection: Connection) -> Sequence[int]:
-    """Lock what is in a project, in the order of those who publish and acknowledge.
+    """Lock what is in a project, and topics that use its schemas, in the order of those who publish.
 
-    Else one of them and this could wait for each other. Returns the ids of its subscriptions.
+    Else one of them and this could wait for each other. What locks in another order (changes of a
+    subscription and counts of what was pulled, in a group ahead of a publish; a Seek back) still can, and
+    is tried again. Returns the ids of its subscriptions.
     """
-    for table in (schemas, topics):
-        connection.execute(_ids(table, project)).all()
-    ids = list(connection.scalars(_ids(subscriptions, project)))
+    of_schemas = list(connection.scalars(_ids(schemas, schemas.c.project == project)))
+    using = (topics.c.project == project) | topics.c.schema_id.in_(of_schemas)
+    connection.execute(_ids(topics, using)).all()
+    ids = list(connection.scalars(_ids(subscriptions, subscriptions.c.project == project)))
     of_cursors = (
         select(cursors.c.subscription_id)
         .join_from(cursors, subscriptions)
@@ -116,9 +129,8 @@ def _lock_all(project: str, connection: Connection) -> Sequence[int]:
     return ids
 
 
-def _ids(table: Table, project: str) -> Select[Any]:
-    found = select(table.c.id).where(table.c.project == project)
-    return found.order_by(table.c.id).with_for_update()
+def _ids(table: Table, which: ColumnElement[bool]) -> Select[Any]:
+    return select(table.c.id).where(which).order_by(table.c.id).with_for_update()
 
 
 def _refer_anew(old: str, new: str, connection: Connection) -> None:

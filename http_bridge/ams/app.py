@@ -150,7 +150,7 @@ _FAST_WRITERS: Final[dict[str, Callable[[Any], bytes]]] = {
 }
 
 
-def _answer(match: AmsMatch, reply: Message) -> web.StreamResponse:
+def _answer(match: AmsMatch, reply: Any) -> web.StreamResponse:
     fast = _FAST_WRITERS.get(match.route.path)
     if fast is not None:
         return ReadyJson(fast(reply))

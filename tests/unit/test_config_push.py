@@ -68,7 +68,7 @@ def test_a_list_of_accounts_that_makes_no_sense_is_refused() -> None:
         ({}, "127.0.0.1:8085", "127.0.0.1:8085"),
         ({"grpc_address": "127.0.0.1:0"}, "127.0.0.1:4711", "127.0.0.1:4711"),
         ({"ams_address": "ams.example.org:443"}, "ams.example.org:443", "ams.example.org:443"),
-        ({"ams_address": "[::1]:0"}, "::1:4711", "[::1]:4711"),
+        ({"ams_address": "[::1]:0"}, "[::1]:4711", "[::1]:4711"),
         ({"ams_address": PUBLIC}, PUBLIC, f"{socket.gethostname()}:8080"),
         ({"push_source": "ams.example.org:443"}, "127.0.0.1:8085", "ams.example.org:443"),
     ],

@@ -165,7 +165,9 @@ class Door:
             reply = await self.call_with(method, request.SerializeToString())
             return type(EXPECTED[method]).FromString(reply)
         try:
-            return await self._local[path](request, cast("Context", None))
+            answer = await self._local[path](request, cast("Context", None))
+            assert isinstance(answer, Message)
+            return answer
         except Exception as error:
             raise Ended(code_of(error)) from error
 
