@@ -88,27 +88,11 @@ async def running(
     async with AsyncExitStack() as parts:
         clock = SystemClock()
         tls = tls_of(config)
-        storage = await parts.enter_async_context(
-            open_storage(
-                config.effective_database_url.get_secret_value(),
-                clock,
-                max_queued_bytes=config.queue_bytes,
-                queue_timeout_s=config.queue_timeout_s,
-            )
-        )
-        lanes = Lanes()
-        parts.callback(lanes.close)
         definitions = parts.enter_context(closing(CompiledDefinitions()))
-        schema_gate = parts.enter_context(closing(SchemaGate(storage.schemas, definitions)))
-        broker = _broker(config, storage, clock, lanes, schema_gate)
-        storage.commits.on_appended = broker.appended
-        storage.commits.on_uncertain = broker.uncertain
-        await parts.enter_async_context(broker)
+        storage, broker = await _open_broker(parts, config, clock, definitions)
         known = identity(storage, clock, broker)
-        guard = None
-        if config.auth:
-            find = storage.catalog.subscription
-            guard = TokenGuard(known.authenticator, known.authorizer, find)
+        find = storage.catalog.subscription
+        guard = TokenGuard(known.authenticator, known.authorizer, find) if config.auth else None
         if config.auth or config.ams_address is not None:
             await _make_first_admin(config, known, show_first_admin)
         # Until they are taken, when a port that is 0 here becomes another one.
@@ -167,6 +151,28 @@ async def running(
             await asyncio.sleep(config.drain_notice_s)
             broker.drain()
             workers.drain()
+
+
+async def _open_broker(
+    parts: AsyncExitStack, config: Config, clock: Clock, definitions: CompiledDefinitions
+) -> tuple[Storage, Broker]:
+    """The storage and the broker on it, both closed with ``parts``."""
+    storage = await parts.enter_async_context(
+        open_storage(
+            config.effective_database_url.get_secret_value(),
+            clock,
+            max_queued_bytes=config.queue_bytes,
+            queue_timeout_s=config.queue_timeout_s,
+        )
+    )
+    lanes = Lanes()
+    parts.callback(lanes.close)
+    schema_gate = parts.enter_context(closing(SchemaGate(storage.schemas, definitions)))
+    broker = _broker(config, storage, clock, lanes, schema_gate)
+    storage.commits.on_appended = broker.appended
+    storage.commits.on_uncertain = broker.uncertain
+    await parts.enter_async_context(broker)
+    return storage, broker
 
 
 def _broker(

@@ -13,8 +13,7 @@ from aiohttp.abc import AbstractStreamWriter
 class ReadyJson(web.StreamResponse):
     """200 and JSON, to anything but HEAD; other headers may be added that have no control characters.
 
-    Not a ``web.Response``: what that can do besides costs as much as all that a publish of one message
-    costs in the bridge.
+    Not a ``web.Response``: what that can do besides costs each answer some 5 µs.
     """
 
     def __init__(self, body: bytes) -> None:

@@ -19,7 +19,7 @@ from ams_grpc.broker.names import SubscriptionName, TopicName
 
 
 class _AmsWords:
-    """What ``ams_words`` gives. A generator for it would cost a publish more than a look at its topic."""
+    """What ``ams_words`` gives. Not a generator, which would be made anew for each message published."""
 
     def __init__(self, kind: str) -> None:
         self._kind = kind
